@@ -1,0 +1,12 @@
+"""A reproduction of *On the Bias Against Inductive Biases* (Cazenavette & Lucey, 2021).
+
+The package has two halves that meet in small result files:
+
+- the compute half (`isonb.models`, `isonb.training`) trains networks with torch and writes records;
+- the reading half (`isonb.evidence`) turns records into tables, figures and verdicts, without torch.
+
+Tensor names carry their axes: B images, N positions, C colour channels, D width, V pixel values, M masked
+positions, L layers, F features, K classes. `x_BND` is a batch of N tokens of D channels.
+"""
+
+__version__ = "0.1.0"

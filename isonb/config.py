@@ -1,0 +1,310 @@
+"""What a run is: frozen, validated configurations, and the profiles that name useful ones.
+
+The paper leaves many details open. Each such point is a field here, with its number in the book's table of
+departures (A1 to A26) and the reason for its default on the same line. Nothing in this module computes.
+
+Book: chapter "Departures from the paper".
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+import types
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal
+
+import pydantic
+
+Block = Literal["conv", "mixer", "transformer"]
+Encoding = Literal["continuous", "rff", "pix2vec"]
+BLOCKS: tuple[Block, ...] = ("conv", "mixer", "transformer")
+ENCODINGS: tuple[Encoding, ...] = ("continuous", "rff", "pix2vec")
+
+
+class ConfigError(ValueError):
+    """A configuration that cannot be run; its message is one sentence per fault."""
+
+
+def choice(default: Any, point: str, why: str, only: Mapping[str, str] | None = None, **bounds: Any) -> Any:
+    """A field with its open point (`A1` to `A26`, or the paper's section), its reason, and when it has an effect.
+
+    `only={"block": "conv"}` says that the field means something for conv networks alone; setting it to something
+    else than its default for another network is refused, so that one network never has two identities.
+    """
+    return pydantic.Field(default, description=why, json_schema_extra={"point": point, "only": only or {}}, **bounds)
+
+
+class Frozen(pydantic.BaseModel):
+    """A frozen model that refuses unknown names, wrong types and out-of-range values, each in one sentence."""
+
+    model_config = pydantic.ConfigDict(frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False)
+
+    def __init__(self, **values: Any) -> None:
+        try:
+            super().__init__(**values)
+        except pydantic.ValidationError as error:
+            raise ConfigError(" ".join(_sentence(type(self), fault) for fault in error.errors())) from None
+
+    @pydantic.model_validator(mode="after")
+    def _refuse_settings_without_effect(self) -> Frozen:
+        for name, field in type(self).model_fields.items():
+            for other, needed in ((field.json_schema_extra or {}).get("only") or {}).items():
+                if getattr(self, other) != needed and getattr(self, name) != field.default:
+                    raise ValueError(
+                        f"{name}={getattr(self, name)!r} has no effect with {other}={getattr(self, other)!r}: "
+                        f"leave {name} at {field.default!r} or set {other}={needed!r}."
+                    )
+        return self
+
+
+def _sentence(model: type[Frozen], fault: Mapping[str, Any]) -> str:
+    """One sentence that names the field, the value, and what is allowed."""
+    if not fault["loc"]:
+        return str(fault["ctx"]["error"])
+    name, value, allowed = str(fault["loc"][0]), fault["input"], fault["msg"]
+    if fault["type"] == "extra_forbidden":
+        return unknown_name(name, model.model_fields)
+    if fault["type"] == "literal_error":
+        allowed = "choose " + str(fault["ctx"]["expected"]).replace("'", "")
+    elif allowed.startswith("Input should be "):
+        allowed = "it must be " + allowed.removeprefix("Input should be ")
+    return f"{name}={value!r} is not allowed: {allowed}."
+
+
+def unknown_name(name: str, known: Iterable[str]) -> str:
+    """One sentence that says a name is unknown and which known one was probably meant."""
+    close = difflib.get_close_matches(name, list(known), n=1)
+    hint = f"did you mean {close[0]!r}?" if close else f"choose among {', '.join(sorted(known))}."
+    return f"There is no setting called {name!r}: {hint}"
+
+
+class RunConfig(Frozen):
+    """Everything that decides the weights of one pre-trained network. Equal configurations give equal networks.
+
+    Raises `ConfigError` with one sentence for each unknown, ill-typed, out-of-range or ineffective field.
+    Paper: sections 3 and 4. Book: chapter "Departures from the paper".
+    """
+
+    # The network
+    block: Block = choice("conv", "3.1", "the three block types of the paper")
+    depth: int = choice(1, "4.3", "the paper's sizes are 1, 3, 6 and, in its supplement, 12", ge=1, le=48)
+    width: int = choice(128, "4.3", "the paper's latent channel dimension", ge=4, le=4096)
+    heads: int = choice(1, "4.3", "the paper trains 1 and 4 heads", {"block": "transformer"}, ge=1, le=64)
+    positions: Literal["none", "learned", "sincos"] = choice(
+        "none", "A3", "learned for transformers as in image-GPT (the paper names none), none for conv and mixer"
+    )
+    kernel_size: Literal[3, 5] = choice(3, "A10", "3x3 makes conv and mixer cost the same", {"block": "conv"})
+    padding: Literal["zeros", "reflect", "circular"] = choice("zeros", "A10", "Keras 'same'", {"block": "conv"})
+    token_ratio: float = choice(
+        1.0, "A8", "token-mixing hidden units per position; 1 matches conv's cost", {"block": "mixer"}, gt=0, le=8
+    )
+    channel_ratio: float = choice(
+        1.0, "A8", "channel-mixing hidden units per channel, as for tokens", {"block": "mixer"}, gt=0, le=8
+    )
+    mlp_ratio: float = choice(
+        1.0, "A9", "hidden units per channel; isotropic like the other blocks", {"block": "transformer"}, gt=0, le=8
+    )
+    attention_output: bool = choice(
+        True, "A9", "the usual output projection after the heads", {"block": "transformer"}
+    )
+    layer_norm_eps: float = choice(1e-3, "A11", "Keras default; the paper used Keras", gt=0, le=0.1)
+    initialisation: Literal["keras", "torch"] = choice(
+        "keras", "A12", "Glorot uniform and embeddings U(-0.05, 0.05), the defaults of the paper's framework"
+    )
+    head_norm: bool = choice(True, "A17", "a LayerNorm before the head, as in image-GPT")
+
+    # The encoding
+    encoding: Encoding = choice("continuous", "3.2", "the three encodings of the paper")
+    channel_merge: Literal["sum", "concat"] = choice(
+        "sum", "A4", "sum of one map per colour channel: 'separately for each channel' (section 3.2)"
+    )
+    sigma: float = choice(
+        1.0, "A5", "standard deviation of the frequencies; the paper's middle value", {"encoding": "rff"}, gt=0, le=1000
+    )
+    frequencies: int = choice(128, "A5", "k of equation 4: 2k features", {"encoding": "rff"}, ge=1, le=4096)
+    rff_range: Literal["symmetric", "unit"] = choice(
+        "symmetric", "A5", "p in [-1, 1] like the continuous input; 'unit' is [0, 1]", {"encoding": "rff"}
+    )
+    rff_trainable: bool = choice(False, "A5", "the paper draws beta once", {"encoding": "rff"})
+
+    # The objective
+    mask_rate: float = choice(0.15, "3.3", "the paper's 15 %", gt=0, lt=1)
+    mask_unit: Literal["pixel", "subpixel"] = choice("pixel", "A1", "the paper masks pixels: all three channels")
+    mask_fill: Literal["zero", "learned"] = choice("zero", "A2", "zero content before positions, as image-GPT")
+    evaluation_masks: int = choice(4, "A19", "fixed masks per image, the same for every network", ge=1, le=64)
+
+    # The data
+    data: Literal["photos", "cifar10"] = choice("photos", "4.1", "CIFAR-10 in the paper; photos needs no download")
+    image_size: int = choice(32, "4.1", "1024 positions, one token per pixel", ge=8, le=64)
+    data_fraction: float = choice(1.0, "C24", "share of the training images that is used", gt=0, le=1)
+    validation_fraction: float = choice(0.1, "A20", "part of CIFAR-10's training file kept for validation", gt=0, lt=1)
+    augmentation: Literal["none", "flip-crop"] = choice("none", "A25", "the paper names none")
+    seed: int = choice(0, "A26", "decides weights, order and masks together", ge=0, le=2**31 - 1)
+
+    # The optimiser
+    learning_rate: float = choice(0.01, "A14", "the paper's peak", gt=0, le=1)
+    batch_size: int = choice(128, "A15", "the paper's; attention that is linear in memory lifts its 4-head limit", ge=1)
+    epochs: int = choice(51, "A16", "1 epoch of warm-up and 50 of cosine decay", ge=1, le=100_000)
+    warmup_epochs: float = choice(1.0, "A16", "linear from 0, per step", ge=0)
+    adam_beta1: float = choice(0.9, "A13", "Keras default", ge=0, lt=1)
+    adam_beta2: float = choice(0.999, "A13", "Keras default; image-GPT used 0.95", ge=0, lt=1)
+    adam_eps: float = choice(1e-7, "A13", "Keras default", gt=0, le=0.1)
+    weight_decay: float = choice(0.0, "A25", "the paper names none", ge=0, le=1)
+
+    @pydantic.model_validator(mode="before")
+    @classmethod
+    def _positions_by_block(cls, values: dict[str, Any]) -> dict[str, Any]:
+        if isinstance(values, dict) and "positions" not in values and values.get("block") == "transformer":
+            values = {**values, "positions": "learned"}
+        return values
+
+    @pydantic.model_validator(mode="after")
+    def _consistent(self) -> RunConfig:
+        if self.width % self.heads:
+            raise ValueError(f"heads={self.heads} does not divide width={self.width}: choose a divisor.")
+        if self.positions == "sincos" and self.width % 4:
+            raise ValueError(f"width={self.width} is not allowed with positions='sincos': it must be divisible by 4.")
+        if self.warmup_epochs > self.epochs:
+            raise ValueError(f"warmup_epochs={self.warmup_epochs} is longer than epochs={self.epochs}: shorten it.")
+        if self.data == "cifar10" and self.image_size != 32:
+            raise ValueError(f"image_size={self.image_size} is not allowed with data='cifar10': its images are 32x32.")
+        if self.data == "photos" and self.validation_fraction != 0.1:
+            raise ValueError(
+                f"validation_fraction={self.validation_fraction} has no effect with data='photos': "
+                "its validation crops come from regions of their own."
+            )
+        return self
+
+    @property
+    def run_id(self) -> str:
+        """A readable name that is unique to this configuration: block, encoding, depth, seed and a digest of all."""
+        block = f"{self.block}{self.heads}" if self.block == "transformer" else self.block
+        return f"{block}-{self.encoding}-L{self.depth}-s{self.seed}-{self.digest[:8]}"
+
+    @property
+    def digest(self) -> str:
+        """Hexadecimal SHA-256 of the configuration's canonical JSON."""
+        return hashlib.sha256(json.dumps(self.model_dump(), sort_keys=True).encode()).hexdigest()
+
+
+class ProbeConfig(Frozen):
+    """How the layers of a frozen network are judged by linear classifiers. Paper: section 4.2."""
+
+    pooling: Literal["mean", "grid4", "flatten"] = choice("mean", "A21", "mean over positions, as image-GPT")
+    feature: Literal["layernorm", "raw"] = choice("layernorm", "A22", "each token normalised, no learned scale")
+    inputs: Literal["unmasked", "masked", "vote5"] = choice("unmasked", "A24", "the whole image, as image-GPT")
+    solver: Literal["adam", "lbfgs"] = choice("adam", "A23", "the paper's optimiser; L-BFGS is the cross-check")
+    learning_rate: float = choice(0.01, "A23", "the paper: the same as in pre-training", gt=0, le=1)
+    epochs: int = choice(100, "A23", "the paper decays over 100 epochs", ge=1, le=10_000)
+    batch_size: int = choice(128, "A23", "the same as in pre-training", ge=1)
+    select_on: Literal["validation", "test"] = choice("validation", "A20", "the best layer is chosen off the test set")
+
+
+class Execution(Frozen):
+    """Where and how a run computes. Changes its speed and its rounding, never what it is."""
+
+    device: Literal["auto", "cpu", "cuda"] = choice("auto", "-", "all local GPUs if there are any, else the CPU")
+    processes: int = choice(0, "-", "0 means one per GPU, or one on a CPU", ge=0, le=1024)
+    threads: int = choice(0, "-", "CPU threads per process; 0 shares the cores among the processes", ge=0, le=1024)
+    micro_batch: int = choice(0, "-", "images per forward pass; 0 means a rank's whole share of the batch", ge=0)
+    precision: Literal["auto", "float32", "bfloat16", "float64"] = choice(
+        "auto", "-", "bfloat16 autocast where the hardware multiplies it faster, else float32"
+    )
+    compile: bool = choice(False, "-", "torch.compile: faster steps after a slow start, needs a C++ compiler on a CPU")
+
+
+class Cell(Frozen):
+    """One experiment cell: a network to pre-train and the way to probe it, under the profile that lists it."""
+
+    profile: Literal["smoke", "cpu", "paper"] = choice("smoke", "-", "names the results folder and the defaults")
+    run: RunConfig = choice(RunConfig(), "-", "the pre-training run")
+    probe: ProbeConfig = choice(ProbeConfig(), "-", "the probes of its layers")
+
+
+PROBE_PREFIX = "probe_"
+
+
+def _cell(profile: str, defaults: Mapping[str, Any], changes: Mapping[str, Any]) -> Cell:
+    values = {**defaults, **{name: value for name, value in changes.items() if value is not None}}
+    probe = {name.removeprefix(PROBE_PREFIX): values.pop(name) for name in list(values) if _is_probe_setting(name)}
+    for name in values:
+        if name not in RunConfig.model_fields:
+            raise ConfigError(unknown_name(name, setting_names()))
+    return Cell(profile=profile, run=RunConfig(**values), probe=ProbeConfig(**probe))
+
+
+def _is_probe_setting(name: str) -> bool:
+    return name.startswith(PROBE_PREFIX) and name.removeprefix(PROBE_PREFIX) in ProbeConfig.model_fields
+
+
+def setting_names() -> list[str]:
+    """Every name that a cell's parameters may set: run, probe (prefixed `probe_`) and execution settings."""
+    return [*RunConfig.model_fields, *(PROBE_PREFIX + name for name in ProbeConfig.model_fields), *Execution.model_fields]
+
+
+def smoke(**changes: Any) -> Cell:
+    """Minutes on two cores and no download: the embedded photographs, small steps in small batches."""
+    defaults = {"data": "photos", "epochs": 4, "batch_size": 16, "evaluation_masks": 4}
+    return _cell("smoke", defaults, changes)
+
+
+def cpu(**changes: Any) -> Cell:
+    """Hours on two cores: CIFAR-10, or the part of it that is at hand, in batches of 32."""
+    return _cell("cpu", {"data": "cifar10", "epochs": 6, "batch_size": 32}, changes)
+
+
+def paper(**changes: Any) -> Cell:
+    """The paper's own numbers, for GPUs: the whole of CIFAR-10, 51 epochs, batches of 128."""
+    return _cell("paper", {"data": "cifar10"}, changes)
+
+
+PROFILES = {"smoke": smoke, "cpu": cpu, "paper": paper}
+
+
+def profile(name: str, **changes: Any) -> Cell:
+    """The profile's cell with some settings changed; `None` keeps the profile's value.
+
+    Raises `ConfigError` for an unknown profile, an unknown setting or a value that is not allowed.
+    """
+    if name not in PROFILES:
+        raise ConfigError(f"profile={name!r} is not allowed: choose {', '.join(PROFILES)}.")
+    return PROFILES[name](**changes)
+
+
+def study(name: str) -> list[Cell]:
+    """The cells of a profile's study, in the order in which they are worth having."""
+    depths = {"smoke": (1,), "cpu": (1, 3, 6), "paper": (1, 3, 6, 12)}
+    seeds = {"smoke": (0,), "cpu": (0, 1, 2), "paper": (0, 1, 2)}
+    if name not in PROFILES:
+        raise ConfigError(f"profile={name!r} is not allowed: choose {', '.join(PROFILES)}.")
+    networks = [{"block": block, "heads": 1} for block in BLOCKS]
+    if name != "smoke":
+        networks.append({"block": "transformer", "heads": 4})
+    return [
+        profile(name, **network, encoding=encoding, depth=depth, seed=seed)
+        for seed in seeds[name]
+        for depth in depths[name]
+        for network in networks
+        for encoding in ENCODINGS
+        if not (name == "cpu" and network["heads"] == 4 and depth == 6)
+    ]
+
+
+def from_parameters(namespace: Mapping[str, Any]) -> tuple[Cell, Execution]:
+    """Read a notebook's parameters out of its namespace, so that a name nobody knows is refused.
+
+    Modules, functions, classes, IPython's own names and names that begin with an underscore are no parameters.
+    Raises `ConfigError` for an unknown name or a value that is not allowed.
+    """
+    ours = {"In", "Out", "exit", "quit", "get_ipython", "open"}
+    kinds = (types.ModuleType, types.FunctionType, types.BuiltinFunctionType, type)
+    values = {
+        name: value
+        for name, value in namespace.items()
+        if not name.startswith("_") and name not in ours and not isinstance(value, kinds) and value is not None
+    }
+    name = values.pop("profile", "smoke")
+    execution = Execution(**{key: values.pop(key) for key in list(values) if key in Execution.model_fields})
+    return profile(name, **values), execution

@@ -1,0 +1,56 @@
+"""The fixed features of an 8-bit pixel value that the encodings start from, and what they keep of its distances.
+
+Each function returns one row per pixel value, so a picture of the rows' similarities is the paper's Figure 2 or 3.
+
+Paper: section 3.2, equation 4, Figures 2 and 3. Book: chapter "Encodings".
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from isonb import draws
+
+VALUES = 256
+
+
+def scaled_values(value_range: str = "symmetric") -> np.ndarray:
+    """The 256 pixel values mapped to [-1, 1] ('symmetric', the paper's continuous input) or [0, 1] ('unit'). Shape V."""
+    unit_V = np.arange(VALUES) / (VALUES - 1)
+    return 2.0 * unit_V - 1.0 if value_range == "symmetric" else unit_V
+
+
+def one_hot() -> np.ndarray:
+    """The identity: every value is as far from every other. Shape V, V."""
+    return np.eye(VALUES)
+
+
+def continuous() -> np.ndarray:
+    """`p = (value - 127.5) / 127.5`. Shape V, 1."""
+    return scaled_values()[:, None]
+
+
+def draw_frequencies(sigma: float, k: int, seed: int) -> np.ndarray:
+    """`beta_i ~ N(0, sigma^2)`, i = 0..k-1, one fixed draw by seed. Shape k. Paper: equation 4."""
+    return sigma * draws.normal(seed, "random Fourier frequencies", np.arange(k))
+
+
+def random_fourier(beta_k: np.ndarray, value_range: str = "symmetric") -> np.ndarray:
+    """`gamma(p) = (sin 2 pi beta p, cos 2 pi beta p)`: all sines, then all cosines. Shape V, 2k. Paper: equation 4."""
+    phase_Vk = 2.0 * np.pi * scaled_values(value_range)[:, None] * beta_k
+    return np.concatenate([np.sin(phase_Vk), np.cos(phase_Vk)], axis=1)
+
+
+def cosine_similarity(features_VF: np.ndarray) -> np.ndarray:
+    """The cosine of the angle between every two rows. Shape V, V. Raises ValueError for a row of zeros."""
+    norm_V = np.linalg.norm(features_VF, axis=1)
+    if not norm_V.all():
+        raise ValueError("A row of zeros has no direction: every value needs features that are not all zero.")
+    unit_VF = features_VF / norm_V[:, None]
+    return unit_VF @ unit_VF.T
+
+
+def rank_at_energy(features_VF: np.ndarray, energy: float = 0.99) -> int:
+    """How many singular directions hold the given share of the squared singular values."""
+    power = np.linalg.svd(features_VF, compute_uv=False) ** 2
+    return int(np.searchsorted(np.cumsum(power) / power.sum(), energy) + 1)

@@ -1,0 +1,231 @@
+"""What a run leaves behind: the schema of a result file, its atomic write and its validated read.
+
+A cell leaves `<results>/<profile>/<run_id>.json` (this schema) and, beside it, a small `<run_id>.npz` with what
+figures and paired tests need: reconstructions, per-image correctness, similarities. No tensors, no pickle.
+
+Book: chapter "Run it yourself".
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pydantic
+
+from isonb.config import Cell, Frozen
+
+PROJECT = Path(__file__).resolve().parent.parent
+
+
+class RecordError(ValueError):
+    """A result file that is damaged or of another schema; its message names the file and what to do."""
+
+
+class Data(Frozen):
+    """The images a run really read."""
+
+    name: str
+    classes: list[str]
+    train: int
+    validation: int
+    test: int
+    sha256: dict[str, str]
+
+
+class Environment(Frozen):
+    """Where and how the run computed."""
+
+    isonb: str
+    python: str
+    torch: str
+    numpy: str
+    platform: str
+    device: str
+    processes: int
+    threads: int
+    precision: str
+    compiled: bool
+    git_revision: str | None
+    git_dirty: bool | None
+
+
+class Counts(Frozen):
+    """Operations and parameters, counted from the network itself."""
+
+    parameters: int
+    parameters_per_block: int
+    multiply_accumulates: int
+    multiply_accumulates_per_block: int
+
+
+class Baselines(Frozen):
+    """Nats per masked sub-pixel that need no network, on the same validation images and masks."""
+
+    uniform: float
+    channel_marginal: float
+    neighbour_mean: float
+
+
+class Epoch(Frozen):
+    """One row of the learning curve; epoch 0 is before any step. Losses in nats per masked sub-pixel."""
+
+    epoch: int
+    learning_rate: float
+    train_loss: float | None
+    validation_loss: float
+    seconds: float
+    images: int
+
+
+class Training(Frozen):
+    """The pre-training run. `seconds` and `peak_memory_bytes` are of the training alone."""
+
+    curve: list[Epoch]
+    validation_loss: float
+    test_loss: float
+    steps: int
+    seconds: float
+    peak_memory_bytes: int | None
+
+
+class Reconstruction(Frozen):
+    """How well masked test pixels are filled in by the most probable value of each sub-pixel, 0 to 255 a channel."""
+
+    mean_absolute_error: float
+    share_within_8: float
+    colour_error: float
+
+
+class Layer(Frozen):
+    """The linear probe of one layer; layer 0 is the encoding. Accuracies are shares in [0, 1]."""
+
+    layer: int
+    train_accuracy: float
+    validation_accuracy: float
+    test_accuracy: float
+
+
+class Probe(Frozen):
+    """The linear probes of every layer and the layer that the configured split chose."""
+
+    layers: list[Layer]
+    best_layer: int
+    test_accuracy: float
+    chance: float
+    seconds: float
+    protocol: str
+
+
+class Record(Frozen):
+    """One finished cell. See each part for units."""
+
+    schema_version: Literal[1] = 1
+    run_id: str
+    cell: Cell
+    data: Data
+    environment: Environment
+    counts: Counts
+    baselines: Baselines
+    training: Training
+    reconstruction: Reconstruction
+    probe: Probe
+
+    @property
+    def digest(self) -> str:
+        """The identity of the whole cell: its run and its probe."""
+        return json.dumps(self.cell.model_dump(), sort_keys=True)
+
+
+def results_folder(profile: str) -> Path:
+    """Where a profile's results live: `book/results/<profile>`, or below ISONB_RESULTS where that is set."""
+    root = os.environ.get("ISONB_RESULTS")
+    return (Path(root).resolve() if root else PROJECT / "book" / "results") / profile
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write a file so that a crash leaves the old one or the new one, never a part."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(temporary, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_record(record: Record, arrays: Mapping[str, np.ndarray]) -> Path:
+    """Write a cell's record and its arrays; the record last, so that a record's arrays are always there."""
+    path = results_folder(record.cell.profile) / f"{record.run_id}.json"
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **arrays)
+    write_atomically(path.with_suffix(".npz"), buffer.getvalue())
+    write_atomically(path, (json.dumps(record.model_dump(), indent=1) + "\n").encode())
+    return path
+
+
+def read_record(path: Path) -> Record:
+    """Read and validate one record. Raises `RecordError` naming the file when it is damaged or foreign."""
+    try:
+        return Record(**json.loads(path.read_text()))
+    except (OSError, TypeError, ValueError, pydantic.ValidationError) as error:
+        raise RecordError(
+            f"{path} is not a result file of this version ({error}): delete it and run its cell again."
+        ) from None
+
+
+def read_arrays(path: Path) -> dict[str, np.ndarray]:
+    """The arrays beside a record. Raises `RecordError` naming the file when they cannot be read."""
+    try:
+        with np.load(path.with_suffix(".npz"), allow_pickle=False) as file:
+            return {name: file[name] for name in file.files}
+    except (OSError, ValueError) as error:
+        raise RecordError(f"{path.with_suffix('.npz')} cannot be read ({error}): run its cell again.") from None
+
+
+def finished(cell: Cell) -> Record | None:
+    """The valid record of exactly this cell, run and probe alike, or None when it has yet to run."""
+    path = results_folder(cell.profile) / f"{cell.run.run_id}.json"
+    if not path.exists():
+        return None
+    record = read_record(path)
+    return record if record.cell == cell else None
+
+
+def read_profile(profile: str) -> Iterator[Record]:
+    """Every record of a profile, by run_id. Raises `RecordError` at the first damaged one."""
+    for path in sorted(results_folder(profile).glob("*.json")):
+        yield read_record(path)
+
+
+def as_row(record: Record) -> dict[str, Any]:
+    """One record as a flat row of the study's table: settings, counts, losses and the chosen layer's accuracy."""
+    return {
+        "run_id": record.run_id,
+        "profile": record.cell.profile,
+        **record.cell.run.model_dump(),
+        "data_test": record.data.test,
+        "data_train": record.data.train,
+        **record.counts.model_dump(),
+        **{f"baseline_{name}": value for name, value in record.baselines.model_dump().items()},
+        "validation_loss": record.training.validation_loss,
+        "test_loss": record.training.test_loss,
+        "best_layer": record.probe.best_layer,
+        "test_accuracy": record.probe.test_accuracy,
+        "chance": record.probe.chance,
+        "training_seconds": record.training.seconds,
+        "probe_seconds": record.probe.seconds,
+    }

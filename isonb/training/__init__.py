@@ -1,0 +1,1 @@
+"""The compute half: data, checkpoints, pre-training and linear probes. Writes result files."""
