@@ -148,6 +148,12 @@ def results_folder(profile: str) -> Path:
     return (Path(root).resolve() if root else PROJECT / "book" / "results") / profile
 
 
+def runs_folder(profile: str) -> Path:
+    """Where a profile's checkpoints, logs and failed notebooks live: `_runs/<profile>`, or below ISONB_RUNS."""
+    root = os.environ.get("ISONB_RUNS")
+    return (Path(root).resolve() if root else PROJECT / "_runs") / profile
+
+
 def write_atomically(path: Path, content: bytes) -> None:
     """Write a file so that a crash leaves the old one or the new one, never a part."""
     path.parent.mkdir(parents=True, exist_ok=True)
