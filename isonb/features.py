@@ -11,11 +11,15 @@ import numpy as np
 
 from isonb import draws
 
-VALUES = 256
+VALUES = 256  # of one 8-bit sub-pixel
+CHANNELS = 3  # red, green, blue
 
 
 def scaled_values(value_range: str = "symmetric") -> np.ndarray:
-    """The 256 pixel values mapped to [-1, 1] ('symmetric', the paper's continuous input) or [0, 1] ('unit'). Shape V."""
+    """The 256 pixel values mapped to [-1, 1] ('symmetric', the paper's continuous input) or [0, 1] ('unit').
+
+    Shape V.
+    """
     unit_V = np.arange(VALUES) / (VALUES - 1)
     return 2.0 * unit_V - 1.0 if value_range == "symmetric" else unit_V
 
@@ -54,3 +58,23 @@ def rank_at_energy(features_VF: np.ndarray, energy: float = 0.99) -> int:
     """How many singular directions hold the given share of the squared singular values."""
     power = np.linalg.svd(features_VF, compute_uv=False) ** 2
     return int(np.searchsorted(np.cumsum(power) / power.sum(), energy) + 1)
+
+
+def similarity_profile(similarity_VV: np.ndarray) -> np.ndarray:
+    """The mean similarity of all pairs of values that lie 0, 1, ... V - 1 levels apart. Shape V."""
+    return np.array([similarity_VV.diagonal(distance).mean() for distance in range(len(similarity_VV))])
+
+
+def expected_profile(sigma: float, value_range: str = "symmetric") -> np.ndarray:
+    """The profile that random Fourier features have on average: `exp(-2 pi^2 sigma^2 delta^2)`. Shape V.
+
+    delta is the distance of the scaled values; the draw of finitely many frequencies scatters around this.
+    """
+    delta_V = scaled_values(value_range) - scaled_values(value_range)[0]
+    return np.exp(-2.0 * (np.pi * sigma * delta_V) ** 2)
+
+
+def half_width(profile_V: np.ndarray) -> int | None:
+    """The first distance, in levels, at which the profile is below 1/2; None where it never is."""
+    below = np.flatnonzero(profile_V < 0.5)
+    return int(below[0]) if below.size else None
