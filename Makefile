@@ -1,0 +1,47 @@
+# The few verbs of the project; `make help` lists them. The first one that needs it builds .venv from requirements.lock.
+
+PROFILE ?= smoke
+PYTHON ?= $(shell command -v python3.11 || command -v python3 || echo python3.11)
+TORCH_ARGS ?=
+JOBS ?= auto
+
+BIN := .venv/bin
+READY := .venv/ready
+
+.DEFAULT_GOAL := help
+.PHONY: help study test lab book clean
+
+help: ## say what can be made
+	@echo "make ... (PROFILE=$(PROFILE), PYTHON=$(PYTHON))"
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+study: $(READY) ## train and probe the cells of PROFILE that have yet to run, then build the book
+	@$(BIN)/python -m isonb study --profile $(PROFILE)
+	@$(MAKE) --no-print-directory book
+
+test: $(READY) ## check style and import rules, then run every test, every notebook and the book's build
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+	$(BIN)/pytest --numprocesses $(JOBS) --maxprocesses 8 --dist loadfile
+
+lab: $(READY) ## open JupyterLab on the notebooks
+	$(BIN)/jupyter lab notebooks/cell.ipynb
+
+book: $(READY) ## build the book from the results at hand; warnings are errors
+	@$(BIN)/jupyter-book build . --all -W -n --keep-going --quiet
+	@echo "The book is built: open file://$(CURDIR)/_build/html/index.html"
+
+clean: ## remove the built book and the tools' caches; the environment, results and checkpoints stay
+	rm -rf _build .pytest_cache .ruff_cache .import_linter_cache .hypothesis *.egg-info
+	find isonb tests notebooks book -name __pycache__ -o -name .ipynb_checkpoints -o -name .jupyter_cache | xargs rm -rf
+
+$(READY): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null || { \
+	  echo "$(PYTHON) is not Python 3.11, 3.12 or 3.13: install one and name it, as in make PYTHON=python3.11." >&2; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@echo "Installing the study's environment into .venv; the first time takes minutes."
+	@test -z "$(TORCH_ARGS)" || $(BIN)/python -m pip install $(TORCH_ARGS) "$$(grep '^torch==' requirements.lock)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement requirements.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
