@@ -214,16 +214,13 @@ def _find_cifar10(folder: Path | None) -> Path | None:
     root = Path(named).expanduser()
     if not root.is_dir():
         raise DataError(f"{setting} {str(root)!r} is not a directory: name the one that holds {CIFAR10_FOLDER}.")
-    places = [root, root / CIFAR10_FOLDER, *sorted(root.glob(f"*/{CIFAR10_FOLDER}"))]
-    found = [place for place in places if any((place / name).exists() for name in CIFAR10_TRAIN)]
-    if not found:
-        raise DataError(
-            f"{setting} {str(root)!r} holds no CIFAR-10, neither data_batch_1.bin to data_batch_5.bin nor a folder "
-            f"{CIFAR10_FOLDER} with one of them: unpack {CIFAR10_URL} there."
-        )
-    if len(found) > 1:
-        raise DataError(f"{setting} {str(root)!r} holds CIFAR-10 in {found[0]} and in {found[1]}: name one of the two.")
-    return found[0]
+    for place in (root, root / CIFAR10_FOLDER):
+        if any((place / name).exists() for name in CIFAR10_TRAIN):
+            return place
+    raise DataError(
+        f"{setting} {str(root)!r} holds no CIFAR-10, neither data_batch_1.bin to data_batch_5.bin nor a folder "
+        f"{CIFAR10_FOLDER} with one of them: unpack {CIFAR10_URL} there."
+    )
 
 
 def _read_folder(place: Path) -> dict[str, bytes]:
