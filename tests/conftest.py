@@ -14,5 +14,5 @@ os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported: the processes o
 def pytest_configure(config: pytest.Config) -> None:
     folder = tempfile.TemporaryDirectory(prefix="isonb-tests-")
     config.add_cleanup(folder.cleanup)
-    os.environ["ISONB_RESULTS"] = os.path.join(folder.name, "results")  # noqa: PTH118
-    os.environ["ISONB_RUNS"] = os.path.join(folder.name, "runs")  # noqa: PTH118
+    os.environ["ISONB_RESULTS"] = os.path.join(folder.name, "results")
+    os.environ["ISONB_RUNS"] = os.path.join(folder.name, "runs")

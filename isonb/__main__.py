@@ -1,0 +1,84 @@
+"""The command line: `python -m isonb study | run-cell | cells`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from isonb import config, records
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command. Returns 0, 1 when a cell failed, 2 when the request cannot be met, 130 when interrupted."""
+    chosen = _parser().parse_args(arguments)
+    try:
+        return chosen.command(chosen)
+    except (config.ConfigError, records.RecordError) as error:
+        print(error, file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("Interrupted: give the same command again to go on.", file=sys.stderr)
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m isonb", description="Run and inspect the study's cells.")
+    commands = parser.add_subparsers(required=True, metavar="command")
+    for name, command, text in (
+        ("study", _study, "run the cells of a profile that have yet to run"),
+        ("run-cell", _run_cell, "run one cell with some settings changed"),
+        ("cells", _cells, "list the cells of a profile's study"),
+    ):
+        sub = commands.add_parser(name, help=text, description=text.capitalize() + ".")
+        sub.add_argument("--profile", default="smoke", help="smoke, cpu or paper; smoke unless told")
+        sub.set_defaults(command=command)
+        if command is _run_cell:
+            sub.add_argument("settings", nargs="*", metavar="name=value", help="as in block=mixer depth=3")
+    return parser
+
+
+def _study(chosen: argparse.Namespace) -> int:
+    from isonb import runner  # papermill takes a second to import
+
+    return int(any(outcome.status == "failed" for outcome in runner.run_study(chosen.profile)))
+
+
+def _run_cell(chosen: argparse.Namespace) -> int:
+    from isonb import runner
+
+    settings = dict(_setting(text) for text in chosen.settings)
+    try:
+        outcome = runner.run_cell({"profile": chosen.profile, **settings}, progress=sys.stderr.isatty())
+    except runner.CellError as error:
+        print(error, file=sys.stderr)
+        return 1
+    print(f"{outcome.run_id} {outcome.status}, {outcome.seconds:.0f} s")
+    return 0
+
+
+def _setting(text: str) -> tuple[str, Any]:
+    """A name and a value out of `name=value`; the value is JSON where it can be read so, else the text itself."""
+    name, equals, value = text.partition("=")
+    if not (name and equals):
+        raise config.ConfigError(f"{text!r} is no setting: write name=value, as in depth=3.")
+    try:
+        return name, json.loads(value)
+    except json.JSONDecodeError:
+        return name, value
+
+
+def _cells(chosen: argparse.Namespace) -> int:
+    from isonb import runner
+
+    for cell in config.study(chosen.profile):
+        state = "finished" if records.finished(cell) else "not run"
+        settings = " ".join(f"{name}={value}" for name, value in runner.parameters(cell).items())
+        print(f"{cell.run.run_id:<40} {state:<8} {settings}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

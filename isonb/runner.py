@@ -1,0 +1,175 @@
+"""One papermill execution of one experiment cell, told success from failure; and all cells of a study in turn.
+
+papermill calls a notebook complete although its kernel died or a cell left by `sys.exit(0)`, so success is judged by
+what must be there afterwards: every code cell has run without an error, and the record of this very cell exists.
+
+Book: chapter "Run it yourself".
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import nbformat
+import papermill
+import traitlets.config
+
+from isonb import config, records
+from isonb.config import Cell, ConfigError, Execution
+from isonb.records import RecordError
+
+TEMPLATE = records.PROJECT / "notebooks" / "cell.ipynb"
+
+
+class CellError(RuntimeError):
+    """A cell that did not finish; its message is one sentence with the last line of the traceback."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How one cell ended: `run`, `reused` (it had been run before) or `failed` (`message` says why); in seconds."""
+
+    run_id: str
+    status: Literal["run", "reused", "failed"]
+    seconds: float
+    message: str = ""
+
+
+def parameters(cell: Cell, execution: Execution | None = None) -> dict[str, Any]:
+    """The notebook parameters that give this cell: its profile, what names it, and what departs from the profile."""
+    default = config.profile(cell.profile, block=cell.run.block)
+    named = {"block", "encoding", "depth", "seed"}
+    run = _departures(cell.run, default.run, named)
+    probe = {config.PROBE_PREFIX + name: value for name, value in _departures(cell.probe, default.probe).items()}
+    return {"profile": cell.profile, **run, **probe, **_departures(execution or Execution(), Execution())}
+
+
+def _departures(chosen: config.Frozen, default: config.Frozen, named: set[str] = frozenset()) -> dict[str, Any]:
+    values = chosen.model_dump()
+    return {name: value for name, value in values.items() if name in named or value != getattr(default, name)}
+
+
+def notebook_path(cell: Cell) -> Path:
+    """Where the executed notebook of a finished cell lies: beside its record."""
+    return records.results_folder(cell.profile) / f"{cell.run.run_id}.ipynb"
+
+
+def run_cell(
+    settings: Mapping[str, Any], template: Path = TEMPLATE, timeout: float | None = None, progress: bool = False
+) -> Outcome:
+    """Execute one cell, unless its record and its executed notebook exist already.
+
+    `settings` are the notebook's parameters; `timeout` is in seconds for each notebook cell; `progress` draws a bar.
+    What the notebook prints goes to `_runs/<profile>/logs/<run_id>.log`; a notebook that fails is kept, traceback
+    included, as `_runs/<profile>/failed/<run_id>.ipynb`, and no part of it reaches the results.
+    Raises `ConfigError` for settings that cannot be run, `RecordError` for a damaged record in the cell's place and
+    `CellError` when the execution fails.
+    """
+    start = time.monotonic()
+    cell, execution = config.from_parameters(settings)
+    run_id, output = cell.run.run_id, notebook_path(cell)
+    if output.exists() and records.finished(cell):
+        return Outcome(run_id, "reused", time.monotonic() - start)
+    running, log, failed = (
+        records.runs_folder(cell.profile) / folder / f"{run_id}{suffix}"
+        for folder, suffix in (("running", ".ipynb"), ("logs", ".log"), ("failed", ".ipynb"))
+    )
+    for path in (running, log, failed):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.unlink(missing_ok=True)
+    fault = _execute(template, running, parameters(cell, execution), log, timeout, progress)
+    if not fault and not records.finished(cell):
+        fault = f"the notebook left no record of this cell in {output.parent}"
+    if fault:
+        if running.exists():
+            running.replace(failed)
+        raise CellError(f"{run_id} failed: {fault.rstrip('.')}. See {failed if failed.exists() else log}.")
+    notebook = nbformat.read(running, as_version=4)
+    _forget_the_moment(notebook)
+    records.write_atomically(output, nbformat.writes(notebook).encode())
+    running.unlink()
+    return Outcome(run_id, "run", time.monotonic() - start)
+
+
+def _execute(
+    template: Path, output: Path, values: Mapping[str, Any], log: Path, timeout: float | None, progress: bool
+) -> str:
+    """Execute a template into `output`; returns what went wrong in a few words, or nothing."""
+    with tempfile.TemporaryDirectory(prefix="isonb-") as sockets, log.open("w") as stream:
+        # Sockets in a short-lived folder: kernels that start at the same moment can collide on network ports.
+        transport = {"transport": "ipc", "connection_file": f"{sockets}/kernel.json"}
+        try:
+            papermill.execute_notebook(
+                template,
+                output,
+                dict(values),
+                kernel_name="python3",
+                cwd=template.parent,
+                progress_bar=progress,
+                stdout_file=stream,
+                stderr_file=stream,
+                execution_timeout=timeout,
+                config=traitlets.config.Config(KernelManager=transport),
+            )
+        except papermill.PapermillExecutionError as error:
+            return f"{error.ename}: {error.evalue}" if error.evalue else error.ename
+        except Exception as error:  # a dead kernel, a timeout, a template that cannot be read: each has its own class
+            return f"{type(error).__name__}: {(str(error) or 'no message').splitlines()[0]}"
+    return _unfinished(nbformat.read(output, as_version=4))
+
+
+def _unfinished(notebook: nbformat.NotebookNode) -> str:
+    """What shows that an execution did not reach its end, in a few words, or nothing."""
+    for number, cell in enumerate(notebook.cells, start=1):
+        if cell.cell_type != "code" or not cell.source.strip():
+            continue
+        errors = [output for output in cell.outputs if output.output_type == "error"]
+        if errors:
+            return f"cell {number} left by {errors[0].ename}: {errors[0].evalue}"
+        if cell.execution_count is None:
+            return f"cell {number} was not executed"
+    return ""
+
+
+def _forget_the_moment(notebook: nbformat.NotebookNode) -> None:
+    """Drop what differs from one execution to the next although nothing of interest does: times, paths, random ids."""
+    for name in ("papermill", "widgets"):
+        notebook.metadata.pop(name, None)
+    for cell in notebook.cells:
+        for name in ("papermill", "execution"):
+            cell.metadata.pop(name, None)
+        if "injected-parameters" in cell.metadata.get("tags", []):
+            cell.id = "injected-parameters"
+
+
+def run_study(profile: str, template: Path = TEMPLATE, say: Callable[[str], None] = print) -> list[Outcome]:
+    """Run every cell of a profile's study, one after another; a cell that fails leaves the others untouched.
+
+    `say` takes the lines of progress. Raises `ConfigError` for an unknown profile.
+    """
+    logging.getLogger("papermill").setLevel(logging.WARNING)
+    cells, outcomes = config.study(profile), []
+    start = time.monotonic()
+    for number, cell in enumerate(cells, start=1):
+        place = f"[{number}/{len(cells)}] {cell.run.run_id}"
+        if not notebook_path(cell).exists():
+            say(f"{place} ...")
+        began = time.monotonic()
+        try:
+            outcome = run_cell(parameters(cell), template, progress=sys.stderr.isatty())
+        except (CellError, ConfigError, RecordError) as error:
+            outcome = Outcome(cell.run.run_id, "failed", time.monotonic() - began, str(error))
+        outcomes.append(outcome)
+        say(f"{place} {outcome.status}, {outcome.seconds:.0f} s {outcome.message}".rstrip())
+    counts = ", ".join(
+        f"{sum(outcome.status == status for outcome in outcomes)} {status}" for status in ("run", "reused", "failed")
+    )
+    say(f"Study {profile}: {counts}, in {time.monotonic() - start:.0f} s.")
+    return outcomes

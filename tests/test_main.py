@@ -1,0 +1,58 @@
+"""The command line: what it lists, what it passes on, and how it says that a request cannot be met."""
+
+import pytest
+
+from isonb import config, runner
+from isonb.__main__ import main
+from isonb.runner import CellError, Outcome
+
+
+def test_cells_lists_every_cell_of_a_profile_with_its_settings(capsys, tmp_path, monkeypatch):
+    monkeypatch.setenv("ISONB_RESULTS", str(tmp_path))
+    assert main(["cells", "--profile", "smoke"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 9
+    settings = "profile=smoke block=conv depth=1 encoding=continuous seed=0"
+    assert lines[0].split() == [config.smoke().run.run_id, "not", "run", *settings.split()]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["cells", "--profile", "smok"], "profile='smok' is not allowed: choose smoke, cpu, paper.\n"),
+        (["study", "--profile", "smok"], "profile='smok' is not allowed: choose smoke, cpu, paper.\n"),
+        (["run-cell", "dept=3"], "There is no setting called 'dept': did you mean 'depth'?\n"),
+        (["run-cell", "depth=0"], "depth=0 is not allowed: it must be greater than or equal to 1.\n"),
+        (["run-cell", "depth"], "'depth' is no setting: write name=value, as in depth=3.\n"),
+    ],
+)
+def test_a_request_that_cannot_be_met_is_one_sentence_and_exit_2(arguments, message, capsys):
+    assert main(arguments) == 2
+    assert capsys.readouterr().err == message
+
+
+def test_settings_arrive_with_their_types(monkeypatch):
+    passed = {}
+    monkeypatch.setattr(runner, "run_cell", lambda settings, **_: passed.update(settings) or Outcome("id", "run", 0.0))
+    settings = ["block=mixer", "depth=3", "learning_rate=1e-3", "rff_trainable=true", "positions=none", "heads=null"]
+    assert main(["run-cell", "--profile", "cpu", *settings]) == 0
+    assert passed == {
+        "profile": "cpu", "block": "mixer", "depth": 3, "learning_rate": 0.001, "rff_trainable": True,
+        "positions": "none", "heads": None,
+    }  # fmt: skip
+
+
+def test_a_failed_cell_is_exit_1(monkeypatch, capsys):
+    def fail(settings, **_):
+        raise CellError("conv failed: RuntimeError: no memory.")
+
+    monkeypatch.setattr(runner, "run_cell", fail)
+    assert main(["run-cell"]) == 1
+    assert capsys.readouterr().err == "conv failed: RuntimeError: no memory.\n"
+
+
+@pytest.mark.parametrize(("status", "code"), [("run", 0), ("reused", 0), ("failed", 1)])
+def test_a_study_is_good_when_no_cell_failed(status, code, monkeypatch):
+    outcomes = [Outcome("one", "run", 1.0), Outcome("two", status, 1.0)]
+    monkeypatch.setattr(runner, "run_study", lambda profile: outcomes)
+    assert main(["study"]) == code

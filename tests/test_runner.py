@@ -1,0 +1,172 @@
+"""The runner, tried with templates of a few lines: what counts as finished, what is kept, what is left untouched."""
+
+import json
+
+import nbformat
+import pytest
+from nbformat.v4 import new_code_cell, new_notebook
+
+from isonb import config, records, runner
+
+PARAMETERS = "profile = 'smoke'\nblock = 'conv'\nencoding = None\ndepth = None\nseed = None"
+# Writes what the test wrote down for it as the record of the cell that its parameters describe.
+LEAVE_RECORD = """
+import json, os, pathlib
+from isonb import config
+cell, execution = config.from_parameters({name: globals()[name] for name in ("profile", "block", "encoding", "seed")})
+folder = pathlib.Path(os.environ["ISONB_RESULTS"]) / cell.profile
+folder.mkdir(parents=True, exist_ok=True)
+(folder / f"{cell.run.run_id}.json").write_text(os.environ[f"RECORD_{cell.run.block}"])
+"""
+
+
+def record_of(cell: config.Cell) -> str:
+    epoch = dict(epoch=0, learning_rate=0.0, train_loss=None, validation_loss=5.5, seconds=0.0, images=0)
+    layer = dict(layer=0, train_accuracy=0.2, validation_accuracy=0.2, test_accuracy=0.2)
+    record = records.Record(
+        run_id=cell.run.run_id,
+        cell=cell,
+        data=dict(name="photos", classes=["a", "b"], train=2, validation=2, test=2, sha256={}),
+        environment=dict(
+            isonb="0", python="3", torch="2", numpy="2", platform="any", device="cpu", processes=1, threads=1,
+            precision="float32", compiled=False, git_revision=None, git_dirty=None,
+        ),
+        counts=dict(parameters=1, parameters_per_block=1, multiply_accumulates=1, multiply_accumulates_per_block=1),
+        baselines=dict(uniform=5.545, channel_marginal=5.4, neighbour_mean=3.8),
+        training=dict(
+            curve=[epoch], validation_loss=5.5, test_loss=5.5, steps=0, seconds=0.0, peak_memory_bytes=None
+        ),
+        reconstruction=dict(mean_absolute_error=1.0, share_within_8=0.5, colour_error=1.0),
+        probe=dict(layers=[layer], best_layer=0, test_accuracy=0.2, chance=0.5, seconds=0.0, protocol="mean"),
+    )  # fmt: skip
+    return json.dumps(record.model_dump())
+
+
+@pytest.fixture(autouse=True)
+def folders(tmp_path, monkeypatch):
+    monkeypatch.setenv("ISONB_RESULTS", str(tmp_path / "results"))
+    monkeypatch.setenv("ISONB_RUNS", str(tmp_path / "runs"))
+    for block in config.BLOCKS:
+        monkeypatch.setenv(f"RECORD_{block}", record_of(config.smoke(block=block)))
+
+
+@pytest.fixture
+def template(tmp_path):
+    def write(*sources: str):
+        cells = [new_code_cell(PARAMETERS, metadata={"tags": ["parameters"]}), *map(new_code_cell, sources)]
+        kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
+        nbformat.write(new_notebook(cells=cells, metadata={"kernelspec": kernel}), tmp_path / "template.ipynb")
+        return tmp_path / "template.ipynb"
+
+    return write
+
+
+def files(folder):
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+
+
+def test_a_finished_cell_leaves_its_notebook_beside_its_record_and_is_not_run_again(template, tmp_path):
+    run_id = config.smoke().run.run_id
+    outcome = runner.run_cell({"block": "conv"}, template("print('trained', seed)", LEAVE_RECORD))
+    assert (outcome.run_id, outcome.status) == (run_id, "run")
+    assert files(tmp_path / "results") == [f"smoke/{run_id}.ipynb", f"smoke/{run_id}.json"]
+    assert files(tmp_path / "runs") == [f"smoke/logs/{run_id}.log"]
+    assert (tmp_path / "runs/smoke/logs" / f"{run_id}.log").read_text() == "trained 0\n"
+
+    notebook = nbformat.read(tmp_path / "results/smoke" / f"{run_id}.ipynb", as_version=4)
+    injected = notebook.cells[1]
+    assert "seed = 0" in injected.source and "block = 'conv'" in injected.source.replace('"', "'")
+    assert [cell.execution_count for cell in notebook.cells] == [1, 2, 3, 4]
+
+    assert runner.run_cell({"block": "conv"}, template("1 / 0")).status == "reused"
+
+
+def test_two_executions_give_the_same_bytes(template, tmp_path):
+    path = runner.notebook_path(config.smoke())
+    source = template("print('trained')", LEAVE_RECORD)
+    runner.run_cell({}, source)
+    first = path.read_bytes()
+    path.unlink()
+    assert runner.run_cell({}, source).status == "run"
+    assert path.read_bytes() == first
+
+
+@pytest.mark.parametrize(
+    ("sources", "reason"),
+    [
+        (["1 / 0", LEAVE_RECORD], "ZeroDivisionError: division by zero"),
+        ([LEAVE_RECORD, "import sys\nsys.exit(0)"], "SystemExit: 0"),
+        ([LEAVE_RECORD, "import os\nos._exit(0)"], "DeadKernelError: Kernel died"),
+        (["print('no record')"], "left no record of this cell"),
+        ([LEAVE_RECORD.replace("RECORD_{cell.run.block}", "RECORD_mixer")], "left no record of this cell"),
+        ([LEAVE_RECORD, "import time\ntime.sleep(60)"], "CellTimeoutError: A cell timed out"),
+    ],
+    ids=["exception", "sys.exit(0)", "dead kernel", "no record", "record of another cell", "timeout"],
+)
+def test_a_failed_cell_says_why_and_its_notebook_is_kept_away_from_the_results(sources, reason, template, tmp_path):
+    run_id = config.smoke().run.run_id
+    with pytest.raises(runner.CellError, match=reason) as error:
+        runner.run_cell({}, template(*sources), timeout=2 if "Timeout" in reason else None)
+    assert "\n" not in str(error.value)
+    assert not list((tmp_path / "results").rglob("*.ipynb"))
+    assert files(tmp_path / "runs") == [f"smoke/failed/{run_id}.ipynb", f"smoke/logs/{run_id}.log"]
+    assert str(tmp_path / "runs/smoke/failed" / f"{run_id}.ipynb") in str(error.value)
+
+
+def test_a_cell_that_failed_can_be_run_again(template, tmp_path):
+    with pytest.raises(runner.CellError):
+        runner.run_cell({}, template("1 / 0"))
+    assert runner.run_cell({}, template(LEAVE_RECORD)).status == "run"
+    assert not list((tmp_path / "runs").rglob("*.ipynb"))
+
+
+@pytest.mark.parametrize("settings", [{"dept": 3}, {"depth": 0}, {"profile": "smok"}])
+def test_settings_that_cannot_be_run_are_refused_before_anything_is_written(settings, template, tmp_path):
+    with pytest.raises(config.ConfigError, match=next(iter(settings))):
+        runner.run_cell(settings, template(LEAVE_RECORD))
+    assert not (tmp_path / "results").exists() and not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize("profile", config.PROFILES)
+def test_the_parameters_of_a_studys_cells_describe_them_completely(profile):
+    for cell in config.study(profile):
+        assert config.from_parameters(runner.parameters(cell)) == (cell, config.Execution())
+
+
+@pytest.mark.parametrize(
+    "cell",
+    [
+        config.smoke(block="transformer", positions="none", heads=4),
+        config.cpu(block="conv", positions="learned", encoding="rff", sigma=0.1, probe_pooling="flatten"),
+    ],
+    ids=["positions left out", "several departures"],
+)
+def test_the_parameters_of_an_ablation_describe_it_completely(cell):
+    assert config.from_parameters(runner.parameters(cell)) == (cell, config.Execution())
+
+
+def test_execution_settings_are_passed_on():
+    parameters = runner.parameters(config.smoke(), config.Execution(threads=2))
+    assert config.from_parameters(parameters) == (config.smoke(), config.Execution(threads=2))
+
+
+def test_a_study_goes_on_after_a_failure_and_repeats_only_what_is_missing(template, tmp_path, monkeypatch):
+    cells = [config.smoke(block=block) for block in ("mixer", "conv", "transformer")]
+    monkeypatch.setattr(config, "study", lambda profile: cells)
+    damaged = tmp_path / "results/smoke" / f"{cells[2].run.run_id}.json"
+    damaged.parent.mkdir(parents=True)
+    damaged.write_text("{")
+    runner.notebook_path(cells[2]).write_text("{}")
+    lines: list[str] = []
+
+    outcomes = runner.run_study(
+        "smoke", template("assert block != 'mixer', 'no mixer today'", LEAVE_RECORD), lines.append
+    )
+    assert [outcome.status for outcome in outcomes] == ["failed", "run", "failed"]
+    assert "no mixer today" in outcomes[0].message and str(damaged) in outcomes[2].message
+    assert damaged.read_text() == "{"
+    assert lines[-1].startswith("Study smoke: 1 run, 0 reused, 2 failed, in ")
+
+    damaged.unlink()
+    outcomes = runner.run_study("smoke", template(LEAVE_RECORD), lines.append)
+    assert [outcome.status for outcome in outcomes] == ["run", "reused", "run"]
