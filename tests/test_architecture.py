@@ -1,0 +1,111 @@
+"""The rules of the house that no import contract can say; `lint-imports` keeps the others."""
+
+import ast
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import nbformat
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+import isonb
+
+PROJECT = Path(isonb.__file__).parent.parent
+MODULES = sorted((PROJECT / "isonb").rglob("*.py"))
+NOTEBOOKS = sorted((PROJECT / "notebooks").glob("*.ipynb"))
+
+
+def name_of(path: Path) -> str:
+    return str(path.relative_to(PROJECT))
+
+
+def imported(tree: ast.AST) -> set[str]:
+    """Full names of the modules and names that a piece of code imports."""
+    names = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_a_module_can_be_held_in_the_head(path):
+    assert len(path.read_text().splitlines()) <= 300
+    assert path.stem not in {"utils", "helpers", "misc", "common"}
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_what_is_public_is_explained(path):
+    tree = ast.parse(path.read_text())
+    public = [node for node in tree.body if isinstance(node, ast.FunctionDef | ast.ClassDef)]
+    public = [tree, *(node for node in public if not node.name.startswith("_"))]
+    assert [getattr(node, "name", path.name) for node in public if not ast.get_docstring(node)] == []
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_nothing_is_unpickled_or_evaluated(path):
+    tree = ast.parse(path.read_text())
+    assert not {name for name in imported(tree) if name.split(".")[0] in {"pickle", "dill", "cloudpickle", "joblib"}}
+    called = {ast.unparse(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
+    assert not called & {"eval", "exec", "torch.load", "os.system"}
+
+
+def test_only_the_trainer_knows_other_processes():
+    users = {name_of(path) for path in MODULES if "torch.distributed" in path.read_text()}
+    assert users <= {"isonb/training/train.py"}
+
+
+def test_the_reading_half_and_the_command_line_open_without_torch():
+    paths = [path for path in MODULES if not {"models", "training"} & set(path.parts)]
+    modules = [re.sub(r"(/__init__)?\.py$", "", name_of(path)).replace("/", ".") for path in paths]
+    code = f"import sys, {', '.join(modules)}; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=name_of)
+def test_a_notebook_is_a_thin_template_without_outputs(path):
+    notebook = nbformat.read(path, as_version=4)
+    nbformat.validate(notebook)
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert len(notebook.cells) <= 15
+    assert notebook.metadata.kernelspec.name == "python3"
+    assert all(not cell.outputs and cell.execution_count is None for cell in code)
+    assert sum("parameters" in cell.metadata.get("tags", []) for cell in code) == 1
+
+    tree = ast.parse("\n".join(cell.source for cell in code))
+    assert not [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.ClassDef | ast.Lambda)]
+
+
+def locked() -> dict[str, str]:
+    lines = (PROJECT / "requirements.lock").read_text().splitlines()
+    pins = [line.split("==") for line in lines if line and not line.startswith("#")]
+    return {canonicalize_name(name): version for name, version in pins}
+
+
+def test_the_lock_meets_every_declared_requirement():
+    project = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]
+    declared = [Requirement(text) for text in (*project["dependencies"], *project["optional-dependencies"]["dev"])]
+    unmet = [str(one) for one in declared if not one.specifier.contains(locked().get(canonicalize_name(one.name), "0"))]
+    assert unmet == []
+
+
+def test_the_project_names_one_version_everywhere():
+    citation = yaml.safe_load((PROJECT / "CITATION.cff").read_text())
+    newest = re.search(r"^## \[(\d[^]]*)\]", (PROJECT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    assert {citation["version"], citation["preferred-citation"]["version"], newest.group(1)} == {isonb.__version__}
+
+
+def test_no_package_registry_is_named():
+    tracked = subprocess.run(["git", "ls-files"], cwd=PROJECT, capture_output=True, text=True, check=False).stdout
+    registry = re.compile(r"https?://[^\s\"'<>]*(pypi|pythonhosted|download\.pytorch|/simple)", re.IGNORECASE)
+    texts = [
+        PROJECT / name for name in tracked.splitlines() if Path(name).suffix in {".md", ".toml", ".lock", ".py", ""}
+    ]
+    assert [name_of(path) for path in texts if path.is_file() and registry.search(path.read_text())] == []
