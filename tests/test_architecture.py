@@ -100,12 +100,3 @@ def test_the_project_names_one_version_everywhere():
     citation = yaml.safe_load((PROJECT / "CITATION.cff").read_text())
     newest = re.search(r"^## \[(\d[^]]*)\]", (PROJECT / "CHANGELOG.md").read_text(), re.MULTILINE)
     assert {citation["version"], citation["preferred-citation"]["version"], newest.group(1)} == {isonb.__version__}
-
-
-def test_no_package_registry_is_named():
-    tracked = subprocess.run(["git", "ls-files"], cwd=PROJECT, capture_output=True, text=True, check=False).stdout
-    registry = re.compile(r"https?://[^\s\"'<>]*(pypi|pythonhosted|download\.pytorch|/simple)", re.IGNORECASE)
-    texts = [
-        PROJECT / name for name in tracked.splitlines() if Path(name).suffix in {".md", ".toml", ".lock", ".py", ""}
-    ]
-    assert [name_of(path) for path in texts if path.is_file() and registry.search(path.read_text())] == []
