@@ -173,9 +173,14 @@ def write_atomically(path: Path, content: bytes) -> None:
         temporary.unlink(missing_ok=True)
 
 
+def record_path(cell: Cell) -> Path:
+    """Where the record of a cell lies, whether or not it has been run."""
+    return results_folder(cell.profile) / f"{cell.run.run_id}.json"
+
+
 def write_record(record: Record, arrays: Mapping[str, np.ndarray]) -> Path:
     """Write a cell's record and its arrays; the record last, so that a record's arrays are always there."""
-    path = results_folder(record.cell.profile) / f"{record.run_id}.json"
+    path = record_path(record.cell)
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **arrays)
     write_atomically(path.with_suffix(".npz"), buffer.getvalue())
@@ -204,7 +209,7 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
 
 def finished(cell: Cell) -> Record | None:
     """The valid record of exactly this cell, run and probe alike, or None when it has yet to run."""
-    path = results_folder(cell.profile) / f"{cell.run.run_id}.json"
+    path = record_path(cell)
     if not path.exists():
         return None
     record = read_record(path)

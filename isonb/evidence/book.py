@@ -1,0 +1,98 @@
+"""Numbers in the book's prose: a Sphinx role that reads them from the result files.
+
+`` {num}`smoke:block=conv,depth=1:training.validation_loss:.2f` `` names a profile, the settings of a cell, a path
+into its record and a format. A cell without a record reads "not run"; a fault in the role itself is a warning, so a
+strict build fails.
+
+Book: every chapter.
+"""
+
+from __future__ import annotations
+
+import typing
+from collections.abc import Sequence
+from typing import Any
+
+import pydantic
+import yaml
+from docutils import nodes
+from sphinx.application import Sphinx
+from sphinx.util.docutils import SphinxRole
+
+from isonb import config, records
+
+NOT_RUN = "not run"
+
+
+class KeyFault(ValueError):
+    """A key that can never name a number; its message is one sentence that says why."""
+
+
+def parse(key: str) -> tuple[config.Cell, list[str], str]:
+    """The cell, the path into its record and the format of `profile:settings:path` or `profile:settings:path:format`.
+
+    Raises `KeyFault` for a cell, a path or a format that cannot exist, whether or not the cell has been run.
+    """
+    if key.count(":") < 2:
+        raise KeyFault(f"{key!r} names no number: write profile:settings:path or profile:settings:path:format.")
+    profile, settings, path, *spec = key.split(":", 3)
+    try:
+        pairs = dict(pair.split("=") for pair in settings.split(",") if pair)
+        cell = config.profile(profile, **{name.strip(): yaml.safe_load(value) for name, value in pairs.items()})
+        format(_leaf(path.split("."))(), spec[0] if spec else "")
+    except ValueError as fault:
+        raise KeyFault(f"{key!r} names no number: {fault}") from None
+    return cell, path.split("."), spec[0] if spec else ""
+
+
+def _leaf(path: Sequence[str]) -> type:
+    """The type of what a path into a record leads to. Raises `KeyFault` when it leads nowhere."""
+    kind: Any = records.Record
+    for name in path:
+        if typing.get_origin(kind) is list and name.isdigit():
+            kind = typing.get_args(kind)[0]
+        elif isinstance(kind, type) and issubclass(kind, pydantic.BaseModel) and name in kind.model_fields:
+            kind = kind.model_fields[name].annotation
+        else:
+            raise KeyFault(f"a record has no {'.'.join(path)!r}; {name!r} leads nowhere.")
+        if type(None) in typing.get_args(kind):
+            kind = next(part for part in typing.get_args(kind) if part is not type(None))
+    if kind not in (int, float, str):
+        raise KeyFault(f"{'.'.join(path)!r} is a part of a record, not a number.")
+    return kind
+
+
+def number(key: str) -> str:
+    """The number as it reads in the text, or "not run" where its cell has no record.
+
+    Raises `KeyFault` for a key that can never name a number and `RecordError` for a damaged record.
+    """
+    cell, path, spec = parse(key)
+    value: Any = records.finished(cell)
+    if value is None:
+        return NOT_RUN
+    for name in path:
+        if isinstance(value, list) and int(name) >= len(value):
+            raise KeyFault(f"{key!r} names no number: there are {len(value)} rows, counted from 0.")
+        value = value[int(name)] if isinstance(value, list) else getattr(value, name)
+    return "not recorded" if value is None else format(value, spec)
+
+
+class NumberRole(SphinxRole):
+    """The role `num`."""
+
+    def run(self) -> tuple[list[nodes.Node], list[nodes.system_message]]:
+        try:
+            cell, _, _ = parse(self.text)
+            self.env.note_dependency(str(records.record_path(cell)))
+            text = number(self.text)
+        except (KeyFault, records.RecordError) as fault:
+            message = self.inliner.reporter.warning(str(fault), line=self.lineno)
+            return [nodes.problematic(self.rawtext, self.rawtext)], [message]
+        return [nodes.inline(self.rawtext, text, classes=["isonb-not-run" if text == NOT_RUN else "isonb-number"])], []
+
+
+def setup(app: Sphinx) -> dict[str, bool]:
+    """Register the role with Sphinx."""
+    app.add_role("num", NumberRole())
+    return {"parallel_read_safe": True, "parallel_write_safe": True}

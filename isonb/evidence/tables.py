@@ -1,0 +1,114 @@
+"""The book's tables: what a study has and lacks, every departure from the paper, and the executed cells.
+
+Book: chapters "Smoke results", "Departures from the paper" and "Every cell".
+"""
+
+from __future__ import annotations
+
+import typing
+from collections.abc import Iterator
+
+import pandas as pd
+from pydantic.fields import FieldInfo
+
+from isonb import config, records
+
+NOT_RUN = "not run"
+
+
+def study(profile: str) -> pd.DataFrame:
+    """One row for each cell of a profile's study, in its order; cells that have yet to run say "not run".
+
+    Losses are in nats per masked sub-pixel, accuracies in per cent.
+    """
+    return pd.DataFrame([_study_row(cell) for cell in config.study(profile)])
+
+
+def _study_row(cell: config.Cell) -> dict[str, str]:
+    row = {"block": cell.run.block, "encoding": cell.run.encoding, "size": str(cell.run.depth)}
+    record = records.finished(cell)
+    if record is None:
+        return row | dict.fromkeys(("validation loss", "test loss", "within 8 levels", "best layer", "accuracy"), NOT_RUN)
+    return row | {
+        "validation loss": f"{record.training.validation_loss:.3f}",
+        "test loss": f"{record.training.test_loss:.3f}",
+        "within 8 levels": f"{record.reconstruction.share_within_8:.1%}",
+        "best layer": str(record.probe.best_layer),
+        "accuracy": f"{record.probe.test_accuracy:.1%}",
+    }
+
+
+def finished(profile: str) -> list[records.Record]:
+    """The records of a profile's study that are there, in the study's order."""
+    return [record for cell in config.study(profile) if (record := records.finished(cell))]
+
+
+def at_hand() -> pd.DataFrame:
+    """How many cells of each profile's study have a record."""
+    counts = {name: (len(config.study(name)), len(finished(name))) for name in config.PROFILES}
+    return pd.DataFrame(
+        [{"profile": name, "cells": cells, "run": run or NOT_RUN} for name, (cells, run) in counts.items()]
+    )
+
+
+def departures() -> pd.DataFrame:
+    """Every setting, the open point or section of the paper behind it, its default, the reason, and what is allowed."""
+    rows = [row for model, prefix in ((config.RunConfig, ""), (config.ProbeConfig, config.PROBE_PREFIX))
+            for row in _settings(model, prefix)]  # fmt: skip
+    rows.sort(key=lambda row: _reading_order(row["point"]))
+    return pd.DataFrame(rows)
+
+
+def _settings(model: type[config.Frozen], prefix: str) -> Iterator[dict[str, str]]:
+    for name, field in model.model_fields.items():
+        only = ", ".join(f"{other} = {value}" for other, value in field.json_schema_extra["only"].items())
+        yield {
+            "point": field.json_schema_extra["point"],
+            "setting": prefix + name,
+            "default": str(field.default),
+            "reason": field.description,
+            "allowed": _allowed(field) + (f"; for {only}" if only else ""),
+        }
+
+
+def _allowed(field: FieldInfo) -> str:
+    if typing.get_origin(field.annotation) is typing.Literal:
+        return ", ".join(str(value) for value in typing.get_args(field.annotation))
+    if field.annotation is bool:
+        return "True, False"
+    signs = {"gt": ">", "ge": "≥", "lt": "<", "le": "≤"}
+    bounds = [f"{signs[kind]} {getattr(bound, kind)}" for bound in field.metadata for kind in signs if hasattr(bound, kind)]
+    return " and ".join(bounds) or "any"
+
+
+def _reading_order(point: str) -> tuple[bool, str, float]:
+    """Open points A1, A2, ... by number, then the paper's sections, then claims."""
+    letter, digits = (point[0], point[1:]) if point[0].isalpha() else ("", point)
+    return letter != "A", letter, float(digits)
+
+
+def data_read() -> pd.DataFrame:
+    """The collections that finished cells have read, with the number of images in each split."""
+    read = [
+        {"profile": profile, **run.data.model_dump(include={"name", "train", "validation", "test"})}
+        for profile in config.PROFILES
+        for run in finished(profile)
+    ]
+    return pd.DataFrame(read or [{"profile": NOT_RUN}]).drop_duplicates().rename(columns={"name": "collection"})
+
+
+def executed_cells() -> pd.DataFrame:
+    """Every executed notebook beside the book's chapters, as a link, with what its record says."""
+    rows = []
+    for profile in config.PROFILES:
+        for path in sorted(records.results_folder(profile).glob("*.ipynb")):
+            record = records.read_record(path.with_suffix(".json"))
+            page = path.relative_to(records.PROJECT / "book") if path.is_relative_to(records.PROJECT / "book") else None
+            rows.append({
+                "profile": profile,
+                "executed notebook": f"[{record.run_id}]({page})" if page else record.run_id,
+                "validation loss": f"{record.training.validation_loss:.3f}",
+                "accuracy": f"{record.probe.test_accuracy:.1%}",
+                "seconds": f"{record.training.seconds + record.probe.seconds:.0f}",
+            })  # fmt: skip
+    return pd.DataFrame(rows)
