@@ -1,0 +1,165 @@
+"""The sigma explorer: what an encoding keeps of the distance between pixel values, under the reader's fingers.
+
+With a kernel it is an ipywidgets box that Python redraws. Without one, in the published page, it is HTML that carries
+its own script: `explorer_maths.js` computes what this module computes, and tests hold the two to the same numbers.
+
+Paper: section 3.2, equation 4, Figures 2 and 3. Book: chapter "Encodings".
+"""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import functools
+import io
+from importlib import resources
+from typing import Any
+
+import ipywidgets
+import matplotlib
+import numpy as np
+from matplotlib.figure import Figure
+
+from isonb import features
+
+ENCODINGS = {"one-hot": "one-hot", "random Fourier": "rff", "continuous (its cosine is a sign)": "continuous"}
+RANGES = {"[−1, 1]": "symmetric", "[0, 1]": "unit"}
+COLOURS = "RdBu_r"  # -1 blue, 0 white, 1 red
+ONE_HOT_SHOWN = range(48, 224, 32)
+FREQUENCIES_SHOWN = 3
+
+
+@dataclasses.dataclass(frozen=True)
+class Measurement:
+    """What the explorer shows of one encoding. `pictured` pairs captions with single features, shape V."""
+
+    similarity_VV: np.ndarray
+    profile_V: np.ndarray
+    expected_V: np.ndarray | None
+    rank: int
+    half_width: int | None
+    pictured: list[tuple[str, np.ndarray]]
+
+    def __str__(self) -> str:
+        width = {None: "nowhere below 1/2", 1: "1 level"}.get(self.half_width, f"{self.half_width} levels")
+        return f"Rank at 99 % energy: {self.rank} of {features.VALUES}. Half-width: {width}."
+
+
+def measure(encoding: str, sigma: float, k: int, seed: int, value_range: str) -> Measurement:
+    """Similarities, profile, rank and half-width of "one-hot", "rff" or "continuous" features of the 256 values.
+
+    sigma, k, seed and value_range matter for "rff" alone; its expected profile is None for the others.
+    """
+    expected_V = None
+    if encoding == "one-hot":
+        features_VF = features.one_hot()
+        pictured = [(f"value {value}", features_VF[:, value]) for value in ONE_HOT_SHOWN]
+    elif encoding == "continuous":
+        features_VF = features.continuous()
+        pictured = [("p", features_VF[:, 0])]
+    else:
+        beta_k = features.draw_frequencies(sigma, k, seed)
+        features_VF = features.random_fourier(beta_k, value_range)
+        expected_V = features.expected_profile(sigma, value_range)
+        pictured = [
+            (f"{wave}, β = {beta_k[i]:.3f}".replace("-", "−"), features_VF[:, i + start])
+            for i in range(FREQUENCIES_SHOWN)
+            for wave, start in (("sin", 0), ("cos", k))
+        ]
+    similarity_VV = features.cosine_similarity(features_VF)
+    profile_V = features.similarity_profile(similarity_VV)
+    rank, half_width = features.rank_at_energy(features_VF), features.half_width(profile_V)
+    return Measurement(similarity_VV, profile_V, expected_V, rank, half_width, pictured)
+
+
+@functools.cache
+def photograph() -> np.ndarray:
+    """A cat's face from scikit-image, 48 x 48 pixels, uint8, height x width x colour."""
+    from skimage.data import chelsea  # slow to import
+
+    face = chelsea()[10:298, 75:363]
+    return face.reshape(48, 6, 48, 6, 3).mean(axis=(1, 3)).round().astype(np.uint8)
+
+
+def draw(measurement: Measurement) -> Figure:
+    """The heat map, its profile against distance, and the photograph with single features of its pixels."""
+    figure = Figure(figsize=(8.4, 5.6))
+    upper = figure.add_gridspec(1, 2, left=0.07, right=0.99, bottom=0.36, top=0.95, wspace=0.18)
+    heat, profile = upper.subplots()
+    drawn = heat.imshow(measurement.similarity_VV, cmap=COLOURS, vmin=-1, vmax=1, interpolation="none")
+    heat.set(title="Cosine similarity", xlabel="value j", ylabel="value i")
+    figure.colorbar(drawn, ax=heat)
+    profile.plot(measurement.profile_V, color="black", label="drawn")
+    if measurement.expected_V is not None:
+        profile.plot(measurement.expected_V, "--", label="exp(−2π²σ²δ²)")
+    profile.axhline(0.5, color="grey", linewidth=0.8, linestyle=":")
+    profile.set(title="Mean similarity at a distance", xlabel="distance |i − j| in levels", ylim=(-1.05, 1.05))
+    profile.legend(frameon=False)
+    panels = figure.add_gridspec(1, 1 + 2 * FREQUENCIES_SHOWN, left=0.02, right=0.98, bottom=0.02, top=0.2).subplots()
+    for panel in panels:
+        panel.set_axis_off()
+    panels[0].imshow(photograph())
+    panels[0].set_title("photograph", fontsize="small")
+    for panel, (caption, feature_V) in zip(panels[1:], measurement.pictured, strict=False):
+        panel.imshow((feature_V[photograph()] + 1) / 2)
+        panel.set_title(caption, fontsize="small")
+    return figure
+
+
+class SigmaExplorer(ipywidgets.VBox):
+    """Sliders for sigma, k, seed, range and encoding above the pictures; `measurement` is what they show."""
+
+    def __init__(self) -> None:
+        style = {"style": {"description_width": "8em"}}
+        self.encoding = ipywidgets.Dropdown(options=ENCODINGS, value="rff", description="Encoding", **style)
+        self.sigma = ipywidgets.FloatLogSlider(
+            value=1, base=10, min=-2, max=2, step=0.05, readout_format=".3g", description="σ, spread", **style
+        )
+        self.k = ipywidgets.IntSlider(128, 8, 256, 8, description="k, frequencies", **style)
+        self.seed = ipywidgets.BoundedIntText(0, 0, 9999, description="Seed", **style)
+        self.value_range = ipywidgets.Dropdown(options=RANGES, description="Scaling of p", **style)
+        self.numbers, self.picture = ipywidgets.HTML(), ipywidgets.HTML()
+        self._settings = {name: getattr(self, name) for name in ("encoding", "sigma", "k", "seed", "value_range")}
+        super().__init__([*self._settings.values(), self.numbers, self.picture])
+        for control in self._settings.values():
+            control.observe(self._redraw, "value")
+        self._redraw()
+
+    def _redraw(self, _change: object = None) -> None:
+        self.measurement = measure(**{name: control.value for name, control in self._settings.items()})
+        for control in (self.sigma, self.k, self.seed, self.value_range):
+            control.disabled = self.encoding.value != "rff"
+        image = io.BytesIO()
+        draw(self.measurement).savefig(image, format="webp", pil_kwargs={"quality": 85})  # a fifth of a PNG's size
+        source = f"data:image/webp;base64,{_base64(image.getvalue())}"
+        self.numbers.value = f"<b>{self.measurement}</b>"
+        self.picture.value = f'<img alt="Similarity map and profile. {self.measurement}" src="{source}">'
+
+    def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, Any]:
+        return {**super()._repr_mimebundle_(**kwargs), "text/html": page()}
+
+
+@functools.cache
+def page() -> str:
+    """The explorer as HTML that needs nothing else: any number of copies may stand in one page."""
+    css, maths, view = (
+        resources.files("isonb").joinpath(name).read_text(encoding="utf-8")
+        for name in ("explorer.css", "explorer_maths.js", "explorer_page.js")
+    )
+    colours = matplotlib.colormaps[COLOURS](np.arange(256), bytes=True)[:, :3].tobytes()
+    photo = photograph()
+    return (
+        f'<style>{css}</style><div class="sigma-explorer" data-colours="{_base64(colours)}" data-side="{len(photo)}"'
+        f' data-photo="{_base64(photo.tobytes())}"><p>The sigma explorer is interactive: it needs JavaScript in a page,'
+        " or a kernel in JupyterLab. Figures 2 and 3 show what it draws for a few settings.</p></div>"
+        f'<script type="module">{maths}{view}</script>'
+    )
+
+
+def _base64(content: bytes) -> str:
+    return base64.b64encode(content).decode()
+
+
+def sigma_explorer() -> SigmaExplorer:
+    """The explorer: the last expression of a cell shows it, with or without a kernel behind it."""
+    return SigmaExplorer()
