@@ -106,9 +106,7 @@ class RunConfig(Frozen):
     mlp_ratio: float = choice(
         1.0, "A9", "hidden units per channel; isotropic like the other blocks", {"block": "transformer"}, gt=0, le=8
     )
-    attention_output: bool = choice(
-        True, "A9", "the usual output projection after the heads", {"block": "transformer"}
-    )
+    attention_output: bool = choice(True, "A9", "the usual output projection after the heads", {"block": "transformer"})
     layer_norm_eps: float = choice(1e-3, "A11", "Keras default; the paper used Keras", gt=0, le=0.1)
     initialisation: Literal["keras", "torch"] = choice(
         "keras", "A12", "Glorot uniform and embeddings U(-0.05, 0.05), the defaults of the paper's framework"
@@ -213,6 +211,7 @@ class Execution(Frozen):
         "auto", "-", "bfloat16 autocast where the hardware multiplies it faster, else float32"
     )
     compile: bool = choice(False, "-", "torch.compile: faster steps after a slow start, needs a C++ compiler on a CPU")
+    checkpoint_seconds: float = choice(60.0, "-", "how often the state of a run is saved", ge=0)
 
 
 class Cell(Frozen):
@@ -241,7 +240,11 @@ def _is_probe_setting(name: str) -> bool:
 
 def setting_names() -> list[str]:
     """Every name that a cell's parameters may set: run, probe (prefixed `probe_`) and execution settings."""
-    return [*RunConfig.model_fields, *(PROBE_PREFIX + name for name in ProbeConfig.model_fields), *Execution.model_fields]
+    return [
+        *RunConfig.model_fields,
+        *(PROBE_PREFIX + name for name in ProbeConfig.model_fields),
+        *Execution.model_fields,
+    ]
 
 
 def smoke(**changes: Any) -> Cell:

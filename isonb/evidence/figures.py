@@ -60,6 +60,7 @@ class Picture(Figure):
 
     caption = ""
     alt = ""
+    is_smooth = False  # True where an image has more pixels than a screen shows, so that a thin line is not lost
 
     def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:
         return {"text/plain": self.alt, "text/html": self.to_html()}
@@ -68,7 +69,10 @@ class Picture(Figure):
         """A self-contained `<figure>`: vector graphics on white, so that it reads the same on a dark page."""
         buffer = io.BytesIO()
         self.savefig(buffer, format="svg", metadata={"Date": None})
-        source = base64.b64encode(buffer.getvalue()).decode()
+        svg = buffer.getvalue()
+        if self.is_smooth:
+            svg = svg.replace(b"image-rendering:crisp-edges;image-rendering:pixelated", b"image-rendering:auto")
+        source = base64.b64encode(svg).decode()
         image = (
             f'<img src="data:image/svg+xml;base64,{source}" alt="{html.escape(self.alt)}" '
             'style="width:100%;max-width:42rem;background:#fff">'
@@ -89,9 +93,12 @@ def similarity(panels: Mapping[str, np.ndarray]) -> Picture:
         ax.grid(False)
     for ax in axes.flat[len(panels) :]:
         ax.set_visible(False)
-    figure.supxlabel("pixel value", fontsize=10)
-    axes[0, 0].set_ylabel("pixel value")
+    for ax in axes[-1]:
+        ax.set_xlabel("pixel value")
+    for ax in axes[:, 0]:
+        ax.set_ylabel("pixel value")
     figure.colorbar(drawn, ax=axes, location="bottom", shrink=0.5, aspect=30, label="similarity", ticks=[-1, 0, 1])
+    figure.is_smooth = True
     figure.caption = "Similarity of every pair of the 256 values of one colour channel; 0 is at the top left."
     figure.alt = f"{len(panels)} heat maps of 256 by 256 pixel values. " + " ".join(
         f"{title}: similarity {near:.2f} at distance 1, {middle:.2f} at 64, {far:.2f} at 255."
@@ -204,8 +211,8 @@ def loss_accuracy(table: pd.DataFrame, by: str) -> Picture:
     tests = " and ".join(str(n) for n in sorted(set(table["data_test"])))
     figure.caption = f"Loss against accuracy by {by}: {counts}; bars are 95 % intervals over {tests} test images."
     figure.alt = f"Scatter of loss and accuracy by {by}. " + " ".join(
-        f"{_name(row['block'])} with {_name(row['encoding'])}, depth {row['depth']}: {row['validation_loss']:.2f} nats, "
-        f"{100 * row['test_accuracy']:.1f} %."
+        f"{_name(row['block'])} with {_name(row['encoding'])}, depth {row['depth']}: "
+        f"{row['validation_loss']:.2f} nats, {100 * row['test_accuracy']:.1f} %."
         for row in table.to_dict("records")
     )
     return figure
@@ -214,7 +221,7 @@ def loss_accuracy(table: pd.DataFrame, by: str) -> Picture:
 def reconstructions(
     masked_BHWC: np.ndarray, reconstructed_BHWC: np.ndarray, original_BHWC: np.ndarray, titles: Sequence[str]
 ) -> Picture:
-    """What the network saw, what it filled in and the truth; a row and a title for each image, uint8. Paper: Figure 1."""
+    """What the network saw, what it filled in and the truth; a titled row for each image, uint8. Paper: Figure 1."""
     rows = [list(row) for row in zip(masked_BHWC, reconstructed_BHWC, original_BHWC, strict=True)]
     caption = "Masked input (masked pixels in mid-grey), reconstruction and original."
     return images(rows, caption, row_titles=titles, column_titles=["masked input", "reconstruction", "original"])

@@ -28,7 +28,9 @@ def _study_row(cell: config.Cell) -> dict[str, str]:
     row = {"block": cell.run.block, "encoding": cell.run.encoding, "size": str(cell.run.depth)}
     record = records.finished(cell)
     if record is None:
-        return row | dict.fromkeys(("validation loss", "test loss", "within 8 levels", "best layer", "accuracy"), NOT_RUN)
+        return row | dict.fromkeys(
+            ("validation loss", "test loss", "within 8 levels", "best layer", "accuracy"), NOT_RUN
+        )
     return row | {
         "validation loss": f"{record.training.validation_loss:.3f}",
         "test loss": f"{record.training.test_loss:.3f}",
@@ -77,7 +79,9 @@ def _allowed(field: FieldInfo) -> str:
     if field.annotation is bool:
         return "True, False"
     signs = {"gt": ">", "ge": "≥", "lt": "<", "le": "≤"}
-    bounds = [f"{signs[kind]} {getattr(bound, kind)}" for bound in field.metadata for kind in signs if hasattr(bound, kind)]
+    bounds = [
+        f"{signs[kind]} {getattr(bound, kind)}" for bound in field.metadata for kind in signs if hasattr(bound, kind)
+    ]
     return " and ".join(bounds) or "any"
 
 

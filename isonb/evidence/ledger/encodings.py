@@ -1,0 +1,255 @@
+"""Claims about what an encoding keeps of the distance of pixel values: fixed ones and learned ones."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from isonb.evidence import analytic, statistics
+from isonb.evidence.ledger.finding import (
+    CONTRADICTED,
+    PARTLY,
+    SUPPORTED,
+    UNDETERMINED,
+    Claim,
+    Finding,
+    NotRun,
+    by_sign,
+    combine,
+    parts_note,
+)
+from isonb.evidence.ledger.select import array, cell_means, complete_seeds, grid, needed
+from isonb.evidence.metrics import Tables
+
+KEPT, LOST = 0.9, 0.3  # a rank correlation at or above KEPT keeps distance, one at or below LOST in size does not
+SIMILARITY = "pix2vec_similarity_CVV"
+OFF_BAND = 9  # levels: beyond the paper's "very narrow local band just off the main diagonal"
+
+
+def _encodings(t: Tables) -> pd.DataFrame:
+    return needed(t.frame("encodings"), "the table of fixed encodings")
+
+
+def _one(rows: pd.DataFrame, encoding: str) -> pd.Series:
+    return rows[rows["encoding"] == encoding].iloc[0]
+
+
+def _fourier(rows: pd.DataFrame, sigma: float, column: str) -> tuple[float, tuple[float, float]]:
+    """Mean over the draws of random frequencies, and its t interval."""
+    values = rows.loc[(rows["encoding"] == "rff") & np.isclose(rows["sigma"], sigma), column].to_numpy(float)
+    return float(values.mean()), statistics.student_interval(values)
+
+
+def _keeps(interval: tuple[float, float]) -> str:
+    """Is a correlation at least KEPT? Partly when it is certainly between LOST and KEPT, contradicted when no more."""
+    if interval[0] >= KEPT:
+        return SUPPORTED
+    if interval[0] > LOST and interval[1] < KEPT:
+        return PARTLY
+    return CONTRADICTED if interval[1] <= LOST else UNDETERMINED
+
+
+def _loses(interval: tuple[float, float]) -> str:
+    """Is a correlation small or without a certain sign? Contradicted when it is certainly at least KEPT."""
+    if interval[0] <= 0 <= interval[1] or max(map(abs, interval)) <= LOST:
+        return SUPPORTED
+    return CONTRADICTED if interval[0] >= KEPT else UNDETERMINED
+
+
+def c2(t: Tables) -> Finding:
+    """Distance kept by one-hot, continuous (two readings) and random Fourier features of sigma 1."""
+    rows = _encodings(t)
+    one_hot, literal, distance = (_one(rows, name)["kept"] for name in ("one-hot", "continuous", "continuous, distance"))
+    near, near_interval = _fourier(rows, 1.0, "kept_near")
+    far, far_interval = _fourier(rows, 1.0, "kept_far")
+    verdicts = {
+        "one-hot destroys it": _loses((one_hot, one_hot)),
+        "continuous keeps it, read as distance": _keeps((distance, distance)),
+        "continuous keeps it, read as cosine": _keeps((literal, literal)),
+        "sigma 1 keeps it up to 25 levels": _keeps(near_interval),
+        "sigma 1 loses it from 100 levels": _loses(far_interval),
+    }
+    note = (
+        f"The caption says cosine similarity, but the cosine of two numbers p, q is sign(p q): +1 or -1, two flat "
+        f"halves with a rank correlation of {literal:.2f} with distance. A picture that keeps "
+        f"distance as the caption says is 1 - |p - q| / 2, with {distance:.2f}. One-hot {one_hot:.2f}; sigma 1 {near:.2f} near, {far:.2f} far. "
+    )
+    return Finding(combine(verdicts.values()), near, "rank correlation, sigma 1 near", near_interval,
+                   n=analytic.DRAWS, of="draws of frequencies", note=note + parts_note(verdicts))  # fmt: skip
+
+
+def c3(t: Tables) -> Finding:
+    """Sigma 0.1 keeps distance without rank, 1 keeps it locally with rank, 10 loses it; and both limits."""
+    rows = _encodings(t)
+    one_hot, continuous = _one(rows, "one-hot"), _one(rows, "continuous")
+    rank_1 = _fourier(rows, 1.0, "rank")
+    few = 0.02 * one_hot["rank"]
+    verdicts = {
+        "sigma 0.1 keeps distance": _keeps(_fourier(rows, 0.1, "kept")[1]),
+        "sigma 0.1 does not expand rank": by_sign(tuple(few - b for b in _fourier(rows, 0.1, "rank")[1][::-1])),
+        "sigma 1 keeps distance locally": _keeps(_fourier(rows, 1.0, "kept_near")[1]),
+        "sigma 1 expands rank": by_sign(rank_1[1], few),
+        "sigma 10 loses distance": _loses(_fourier(rows, 10.0, "kept")[1]),
+        "sigma 0.01 is continuous-like": combine([
+            _keeps(_fourier(rows, 0.01, "kept")[1]),
+            by_sign(tuple(continuous["rank"] + 1.5 - b for b in _fourier(rows, 0.01, "rank")[1][::-1])),
+        ]),
+        "sigma 100 is one-hot-like": combine([
+            _loses(_fourier(rows, 100.0, "kept")[1]),
+            by_sign(_fourier(rows, 100.0, "rank")[1], one_hot["rank"] / 2),
+        ]),
+    }
+    return Finding(combine(verdicts.values()), rank_1[0], "rank at 99 % energy, sigma 1", rank_1[1],
+                   n=analytic.DRAWS, of="draws of frequencies", note=parts_note(verdicts))  # fmt: skip
+
+
+def c4(t: Tables) -> Finding:
+    """Rank: one-hot above random Fourier (sigma 1) above continuous, and rising with sigma."""
+    rows = _encodings(t)
+    names = ("one-hot", "continuous", "continuous, distance")
+    one_hot, literal, distance = (_one(rows, name)["rank"] for name in names)
+    rank, interval = _fourier(rows, 1.0, "rank")
+    fourier = rows[rows["encoding"] == "rff"]
+    by_draw = fourier.pivot(index="draw", columns="sigma", values="rank").to_numpy(float)
+    steps = np.diff(by_draw, axis=1)
+    rises = statistics.student_interval(np.diff(by_draw[:, [0, -1]], axis=1)[:, 0])
+    monotone = np.diff(by_draw.mean(axis=0)).min() >= 0
+    verdicts = {
+        "one-hot above random Fourier": by_sign((one_hot - interval[1], one_hot - interval[0])),
+        "random Fourier above continuous, read literally": by_sign(interval, literal),
+        "random Fourier above continuous, read as distance": by_sign(interval, distance),
+        "monotone in sigma": by_sign(rises) if monotone or rises[1] < 0 else UNDETERMINED,
+    }
+    note = (
+        f"One-hot {one_hot:.0f}. One number spans {literal:.0f} direction, and so does its cosine similarity; features "
+        f"with the distance-keeping similarity 1 - |p - q| / 2 would span {distance:.0f}. Mean rank by sigma {', '.join(f'{value:.0f}' for value in by_draw.mean(axis=0))}; "
+        f"{np.mean(steps >= 0):.0%} of the single steps do not fall. "
+    )
+    return Finding(combine(verdicts.values()), rank, "rank at 99 % energy, sigma 1", interval,
+                   n=len(by_draw), of="draws of frequencies", note=note + parts_note(verdicts))  # fmt: skip
+
+
+def c19(t: Tables) -> Finding:
+    """The Welch bound for 256 vectors in 128 dimensions, and the largest |cosine| of random tables."""
+    rows = needed(t.frame("packing"), "the table of packed vectors")
+    bound, smallest = float(rows["bound"].iloc[0]), float(rows["largest"].min())
+    verdict = SUPPORTED if smallest >= bound > 0 else CONTRADICTED
+    low, high = float(rows["largest"].min()), float(rows["largest"].max())
+    note = f"Bound {bound:.4f}; random tables reach {low:.3f} to {high:.3f} (the interval shown is that range)."
+    return Finding(verdict, bound, "smallest possible largest |cosine|", (low, high), len(rows), "random tables", note=note)
+
+
+def kept_by(t: Tables, run_id: str, channel: int | None = None, nearest: int = 1) -> float:
+    """Distance kept by a run's learned pix2vec table: one channel (0 is red), or the mean of all three."""
+    similarity_CVV = np.asarray(array(t, run_id, SIMILARITY), float)
+    chosen = similarity_CVV if channel is None else similarity_CVV[[channel]]
+    return float(np.mean([analytic.distance_kept(similarity_VV, nearest) for similarity_VV in chosen]))
+
+
+def c17(t: Tables) -> Finding:
+    """Distance kept by learned tables at L = 3, red channel: conv > mixer > transformers, seed by seed."""
+    names = ("conv", "mixer", "transformer-1", "transformer-4")
+    runs = needed(grid(t, encoding="pix2vec", depth=3), "pix2vec runs of size 3")
+    missing = [name for name in names if name not in set(runs["network"])]
+    if missing:
+        raise NotRun(f"Needs pix2vec runs of size 3 of {', '.join(missing)}.")
+    kept = {(row.network, row.seed): kept_by(t, row.run_id, channel=0) for row in runs.itertuples()}
+    off_band = {
+        (row.network, row.seed): kept_by(t, row.run_id, channel=0, nearest=OFF_BAND)
+        for row in runs.itertuples() if row.network.startswith("transformer")
+    }  # fmt: skip
+    seeds = complete_seeds(runs)
+    gaps = {
+        f"{a} above {b}": np.array([kept[a, seed] - kept[b, seed] for seed in seeds])
+        for a, b in (("conv", "mixer"), ("mixer", "transformer-1"), ("mixer", "transformer-4"))
+    }
+    verdicts = {name: by_sign(statistics.student_interval(values)) for name, values in gaps.items()}
+    for name in names[2:]:
+        interval = statistics.student_interval(np.array([off_band[name, seed] for seed in seeds]))
+        verdicts[f"{name} keeps none off the band"] = _loses(interval)
+    smallest = min(gaps.values(), key=np.mean) if seeds else np.array([np.nan])
+    packing = t.frame("packing")
+    control = f"Untrained tables keep {packing['kept'].abs().max():.2f} at most. " if len(packing) else ""
+    means = ", ".join(f"{name} {np.mean([v for (n, _), v in kept.items() if n == name]):.2f}" for name in names)
+    return Finding(
+        combine(verdicts.values()), float(smallest.mean()), "smallest gap of rank correlation",
+        statistics.student_interval(smallest), len(runs), "runs", seeds=len(seeds), by_seed=tuple(smallest),
+        note=f"Kept: {means}. {control}{parts_note(verdicts)}",
+    )  # fmt: skip
+
+
+def c18(t: Tables) -> Finding:
+    """Spearman over networks and sizes of the distance that the learned table keeps and the accuracy."""
+    runs = needed(grid(t, encoding="pix2vec"), "pix2vec runs of several networks and sizes").copy()
+    runs["kept"] = [kept_by(t, run_id) for run_id in runs["run_id"]]
+    cells = cell_means(runs, "kept")
+    if len(cells) < 5:
+        raise NotRun(f"Needs at least 5 pix2vec cells of networks and sizes; there are {len(cells)}.")
+    kept, accuracy = cells["kept"].to_numpy(), cells["test_accuracy"].to_numpy()
+    value, interval = statistics.spearman(kept, accuracy), statistics.bootstrap(statistics.spearman, kept, accuracy)
+    verdict = by_sign(interval)
+    if verdict == SUPPORTED and value < 0.6:
+        verdict = UNDETERMINED
+    seeds = complete_seeds(runs)
+    by_seed = [
+        statistics.spearman(one["kept"].to_numpy(), one["test_accuracy"].to_numpy())
+        for seed in seeds for one in [runs[runs["seed"] == seed]]
+    ]  # fmt: skip
+    return Finding(verdict, value, "Spearman", interval, len(cells), "cells", seeds=len(seeds), by_seed=tuple(by_seed))
+
+
+CLAIMS = (
+    Claim(
+        "C2", "P, Figure 2 and section 3.2",
+        "A one-hot representation destroys all distance while a continuous representation perfectly preserves it.",
+        "One-hot features destroy the distance of pixel values, continuous ones keep it, random Fourier features of "
+        "sigma 1 keep it locally.",
+        "2", "Spearman of similarity and -|i - j| over all pairs, up to 25 levels, and from 100 levels",
+        f"kept: interval over draws at or above {KEPT}; lost: interval covers 0 or lies within {LOST} of it; all parts",
+        "nothing: computed", c2, seeds=0,
+    ),
+    Claim(
+        "C3", "P, Figure 3 and section 5.2",
+        "If σ is too large, we lose all notion of distance. If too small, we perfectly preserve distance but have no "
+        "rank expansion.",
+        "Sigma 0.1, 1 and 10 behave as the caption says; sigma towards 0 is continuous-like, towards infinity one-hot-like.",
+        "3", "distance kept, and rank at 99 % energy, over sigma 0.01 to 100",
+        "as C2 for distance; rank below 2 % of one-hot's at 0.1 and above it at 1; within 1 of continuous at 0.01, above "
+        "half of one-hot's at 100; all parts",
+        "nothing: computed", c3, seeds=0,
+    ),
+    Claim(
+        "C4", "P, Figure 2 and section 3.2",
+        "... σ directly acts as a slider between distance preservation and rank escalation",
+        "Rank rises from continuous over random Fourier to one-hot features, and with sigma.",
+        "2, 3", "singular directions that hold 99 % of the energy",
+        "both gaps clear of 0 over draws of frequencies, mean rank never falls with sigma",
+        "nothing: computed", c4, seeds=0,
+    ),
+    Claim(
+        "C17", "P, section 5.1 and Figure 5",
+        "... the level of distance preservation is highest in the convolutional models with that of the MLP-mixer models "
+        "being slightly worse.",
+        "Learned pix2vec tables keep distance best in conv networks, then mixers; transformers keep none beyond a narrow band.",
+        "5", "Spearman of cosine similarity and -|i - j|, red channel, L = 3; for transformers from 9 levels on",
+        "every gap's interval over seeds above 0, and the transformers' correlation off the band covers 0",
+        f"pix2vec runs of size 3 of conv, mixer and both transformers, with the array {SIMILARITY}", c17,
+    ),
+    Claim(
+        "C18", "P, section 5.1",
+        "... the level of distance preservation in the learned pix2vec embedding strongly correlates with the relative "
+        "performance of those model classes",
+        "The more distance a learned table keeps, the better the network's features.",
+        "5", "Spearman over networks and sizes of kept distance (mean of three channels) and accuracy",
+        "at least 0.6 and the bootstrap interval over cells above 0",
+        f"pix2vec runs of several networks and sizes, with the array {SIMILARITY}", c18,
+    ),
+    Claim(
+        "C19", "P, section 5.1",
+        "... it is not possible to have a set of 256 orthogonal vectors in a 128 dimensional space.",
+        "256 vectors in 128 dimensions cannot be orthogonal.",
+        "5", "Welch bound of the largest |cosine|; largest |cosine| of 20 random tables",
+        "bound above 0 and no table below it",
+        "nothing: computed", c19, seeds=0,
+    ),
+)  # fmt: skip

@@ -1,0 +1,95 @@
+"""What a claim is, what a finding is, and the few ways in which a number becomes a verdict.
+
+Book: chapter "Verdict".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from isonb.evidence.metrics import Tables
+from isonb.evidence.statistics import Interval
+
+SUPPORTED, PARTLY, UNDETERMINED, CONTRADICTED, NOT_RUN = (
+    "supported", "partly", "undetermined", "contradicted", "not run",
+)
+VERDICTS = (SUPPORTED, PARTLY, UNDETERMINED, CONTRADICTED, NOT_RUN)
+SEEDS = 3  # the fewest seeds on which a claim about trained networks is judged (A26)
+ALPHA = 0.05
+
+
+class NotRun(Exception):
+    """The data that a rule needs is not there; the message says what would have to be run."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What the rule of one claim found.
+
+    value and interval are in `unit`; n counts `of`; p is the raw p value that the verdict rests on, if any; seeds is
+    the number of seeds for which every compared cell is there; by_seed the statistic of each of them, and threshold
+    the value that it must leave behind.
+    """
+
+    verdict: str
+    value: float | None = None
+    unit: str = ""
+    interval: Interval | None = None
+    n: int = 0
+    of: str = ""
+    p: float | None = None
+    seeds: int | None = None
+    by_seed: tuple[float, ...] = ()
+    threshold: float = 0.0
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One claim, written before the runs. `judge` is the rule; without one the claim waits for data it names.
+
+    quotation holds the source's own words, shortened, or is empty where the statement paraphrases it. columns are
+    the `frame.column` names that the rule reads beyond those every record has. seeds is the fewest it may rest on; 0
+    for what is computed or counted without training.
+    """
+
+    id: str
+    source: str
+    quotation: str
+    statement: str
+    figure: str
+    statistic: str
+    rule: str
+    needs: str
+    judge: Callable[[Tables], Finding] | None = None
+    columns: tuple[str, ...] = ()
+    seeds: int = SEEDS
+
+
+def by_sign(interval: Interval, threshold: float = 0.0) -> str:
+    """Supported if the interval lies above the threshold, contradicted if below, else undetermined."""
+    if interval[0] > threshold:
+        return SUPPORTED
+    return CONTRADICTED if interval[1] < threshold else UNDETERMINED
+
+
+def combine(verdicts: Iterable[str]) -> str:
+    """The verdict of a claim in several parts.
+
+    All parts supported: supported. Some: partly. None, and at least one contradicted: contradicted. Nothing there at
+    all: not run. Else undetermined.
+    """
+    verdicts = list(verdicts)
+    if all(verdict == NOT_RUN for verdict in verdicts):
+        return NOT_RUN
+    if all(verdict == SUPPORTED for verdict in verdicts):
+        return SUPPORTED
+    if any(verdict in (SUPPORTED, PARTLY) for verdict in verdicts):
+        return PARTLY
+    return CONTRADICTED if CONTRADICTED in verdicts else UNDETERMINED
+
+
+def parts_note(verdicts: dict[str, str]) -> str:
+    """One sentence that names the verdict of every part."""
+    return "; ".join(f"{name}: {verdict}" for name, verdict in verdicts.items()) + "."

@@ -1,0 +1,105 @@
+"""Which runs a rule compares: the same cell, the same seed, the same test images, and nothing else."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from isonb.evidence import statistics
+from isonb.evidence.ledger.finding import NotRun
+from isonb.evidence.metrics import MAIN, Tables
+from isonb.evidence.statistics import Interval
+
+BLOCK_ORDER = ("conv", "mixer", "transformer-1")
+CELL = ["network", "encoding", "depth"]
+
+
+def grid(t: Tables, arms: tuple[str, ...] = (MAIN,), **only: object) -> pd.DataFrame:
+    """The runs of some arms whose columns have the given value, or one of a tuple of values."""
+    runs = t.runs[t.runs["arm"].isin(arms)]
+    for column, wanted in only.items():
+        runs = runs[runs[column].isin(wanted if isinstance(wanted, tuple) else (wanted,))]
+    return runs
+
+
+def needed(runs: pd.DataFrame, what: str) -> pd.DataFrame:
+    """The runs, or `NotRun` naming what to run when there are none."""
+    if runs.empty:
+        raise NotRun(f"Needs {what}.")
+    return runs
+
+
+def differences(runs: pd.DataFrame, column: str, factor: str, a: object, b: object) -> pd.Series:
+    """`column` of level a minus level b of a factor, for each cell and seed that has both. Raises `NotRun` if none has."""
+    index = [name for name in (*CELL, "seed") if name != factor]
+    wide = runs[runs[factor].isin((a, b))].pivot(index=index, columns=factor, values=column)
+    wide = wide.reindex(columns=[a, b]).dropna()
+    if wide.empty:
+        raise NotRun(f"Needs runs with {factor} {a} and {b} that share all else.")
+    return (wide[a] - wide[b]).astype(float)
+
+
+def complete_seeds(runs: pd.DataFrame | pd.Series) -> list[int]:
+    """The seeds for which every cell is there that is there for any seed."""
+    frame = runs.index.to_frame(index=False) if isinstance(runs, pd.Series) else runs
+    cells = frame.drop(columns="seed") if isinstance(runs, pd.Series) else frame[CELL]
+    per_seed = cells.apply(tuple, axis=1).groupby(frame["seed"].to_numpy()).nunique()
+    return [int(seed) for seed in per_seed.index[per_seed == cells.drop_duplicates().shape[0]]]
+
+
+class Gap(NamedTuple):
+    """A paired difference over cells: mean, interval over seeds and over cells, Wilcoxon p over cells."""
+
+    value: float
+    by_seed: tuple[float, ...]
+    over_seeds: Interval
+    over_cells: Interval
+    cells: pd.Series
+    p: float
+
+
+def gap(difference: pd.Series) -> Gap:
+    """Sum up paired differences. Seeds are first averaged within a cell, so that repeats are not taken for cells."""
+    levels = [name for name in difference.index.names if name != "seed"]
+    cells = difference.groupby(level=levels).mean()
+    whole = difference[difference.index.get_level_values("seed").isin(complete_seeds(difference))]
+    by_seed = whole.groupby(level="seed").mean().to_numpy()
+    return Gap(
+        float(cells.mean()),
+        tuple(float(value) for value in by_seed),
+        statistics.student_interval(by_seed),
+        statistics.bootstrap_mean(cells.to_numpy()),
+        cells,
+        statistics.wilcoxon(cells.to_numpy()),
+    )
+
+
+def cell_means(runs: pd.DataFrame, *columns: str) -> pd.DataFrame:
+    """One row per cell: means over its seeds of loss, accuracy and more, so that repeats are not taken for cells."""
+    return runs.groupby(CELL, as_index=False)[["validation_loss", "test_accuracy", *columns]].mean()
+
+
+def array(t: Tables, run_id: str, name: str) -> np.ndarray:
+    """An array kept beside a run; `NotRun` names the run that lacks it."""
+    arrays = t.arrays.get(run_id, {})
+    if name not in arrays:
+        raise NotRun(f"Needs the array {name} of run {run_id}: run its cell again.")
+    return arrays[name]
+
+
+def correct_SLB(t: Tables, runs: pd.DataFrame, seeds: list[int]) -> np.ndarray:
+    """Per-image correctness of every layer's probe, for one cell's runs of the given seeds."""
+    ids = runs.set_index("seed")["run_id"]
+    return np.stack([array(t, ids[seed], "test_correct_LB") for seed in seeds]).astype(float)
+
+
+def chosen_correct_B(t: Tables, run: pd.Series) -> np.ndarray:
+    """Per-image correctness of the probe of a run's chosen layer."""
+    return array(t, run["run_id"], "test_correct_LB")[int(run["best_layer"])].astype(float)
+
+
+def common_seeds(*runs: pd.DataFrame) -> list[int]:
+    """Seeds that each of several cells has."""
+    return sorted(set.intersection(*(set(map(int, frame["seed"])) for frame in runs)))

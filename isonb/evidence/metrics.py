@@ -1,0 +1,206 @@
+"""Records to tidy tables: one row per run, per layer, per epoch, and the arrays beside them.
+
+Every column is documented where it is named. A damaged or foreign result file is named, skipped and reported, so
+that one bad file neither hides nor stops the rest.
+
+Book: chapter "Results".
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from isonb import records
+from isonb.config import Cell, ProbeConfig, RunConfig, profile as profile_cell
+
+IDENTITY = ("block", "heads", "encoding", "depth", "seed")
+MAIN = "main"
+
+
+def _settings(model: type, prefix: str = "") -> dict[str, str]:
+    """A documentation line per setting, from the configuration's own description of it."""
+    return {
+        prefix + name: f"Setting ({setting.json_schema_extra['point']}). Default {setting.default}: {setting.description}."
+        for name, setting in model.model_fields.items()
+    }
+
+
+RUN_COLUMNS: dict[str, str] = {
+    "run_id": "Name of the run, unique to its configuration.",
+    "profile": "Profile the run belongs to.",
+    "network": "Block type, with the number of heads for a transformer: conv, mixer, transformer-1, transformer-4.",
+    "arm": "'main' for the study's own grid; else the settings in which the run departs from it.",
+    "data_id": "Digest of the images read (names, checksums, test count): only equal ones may be compared.",
+    **_settings(RunConfig),
+    **_settings(ProbeConfig, "probe_"),
+    "data_train": "Number of training images read.",
+    "data_test": "Number of test images read.",
+    "parameters": "Number of parameters of the whole network.",
+    "parameters_per_block": "Number of parameters of one block.",
+    "multiply_accumulates": "Multiply-accumulates of one forward pass, per image.",
+    "multiply_accumulates_per_block": "Multiply-accumulates of one block, per image.",
+    "baseline_uniform": "Nats per masked sub-pixel of a uniform guess over the 256 values.",
+    "baseline_channel_marginal": "Nats per masked sub-pixel of the channel's value frequencies.",
+    "baseline_neighbour_mean": "Nats per masked sub-pixel of a guess around the mean of the unmasked neighbours.",
+    "validation_loss": "Nats per masked sub-pixel on the validation images after training.",
+    "test_loss": "Nats per masked sub-pixel on the test images after training.",
+    "mean_absolute_error": "Most probable value against truth at masked test sub-pixels, in 8-bit levels.",
+    "share_within_8": "Share of masked test sub-pixels whose most probable value is within 8 levels of the truth.",
+    "colour_error": "Colour error of masked test pixels, in the record's unit.",
+    "best_layer": "Layer chosen by the probes on the configured split; 0 is the encoding.",
+    "test_accuracy": "Test accuracy of the probe of the chosen layer, a share.",
+    "chance": "Accuracy of always guessing the most frequent class, a share.",
+    "training_seconds": "Seconds of pre-training.",
+    "probe_seconds": "Seconds of feature extraction and of training all probes.",
+}
+KEYS: dict[str, str] = {
+    name: RUN_COLUMNS[name] for name in ("run_id", "network", "encoding", "depth", "seed", "arm", "data_id")
+}
+LAYER_COLUMNS: dict[str, str] = {
+    **KEYS,
+    "layer": "Layer that is probed; 0 is the encoding, `depth` the last block's output.",
+    "train_accuracy": "Share of training images that the layer's probe classifies correctly.",
+    "validation_accuracy": "The same on the validation images.",
+    "test_accuracy": "The same on the test images.",
+}
+CURVE_COLUMNS: dict[str, str] = {
+    **KEYS,
+    "epoch": "Epochs completed; 0 is before the first step.",
+    "learning_rate": "Learning rate at the end of the epoch.",
+    "train_loss": "Mean training loss over the epoch, nats per masked sub-pixel; missing at epoch 0.",
+    "validation_loss": "Nats per masked sub-pixel on the validation images.",
+    "seconds": "Seconds of the epoch's training.",
+    "images": "Images seen in the epoch.",
+}
+
+
+@dataclass(frozen=True)
+class Tables:
+    """What a claim or a figure may look at: tidy frames, the arrays of each run, and the files that were skipped.
+
+    `arrays[run_id]` holds at least `test_correct_LB` (bool) and `test_nats_B` (mean nats per masked sub-pixel), in the
+    same order of test images for every run that shares a `data_id`. `more` holds further named frames.
+    """
+
+    runs: pd.DataFrame
+    layers: pd.DataFrame
+    curves: pd.DataFrame
+    arrays: Mapping[str, Mapping[str, np.ndarray]] = field(default_factory=dict)
+    more: Mapping[str, pd.DataFrame] = field(default_factory=dict)
+    faults: tuple[str, ...] = ()
+
+    def frame(self, name: str) -> pd.DataFrame:
+        """The frame called `runs`, `layers`, `curves` or one of `more`; empty when there is none."""
+        named = {"runs": self.runs, "layers": self.layers, "curves": self.curves, **self.more}
+        return named.get(name, pd.DataFrame())
+
+
+def network(run: RunConfig) -> str:
+    """The block's name, with its number of heads for a transformer."""
+    return f"{run.block}-{run.heads}" if run.block == "transformer" else run.block
+
+
+def arm(cell: Cell) -> str:
+    """`main`, or the settings that differ from the profile's own cell of this block, encoding, size and seed."""
+    grid = profile_cell(cell.profile, **{name: getattr(cell.run, name) for name in IDENTITY})
+    departures = {
+        prefix + name: value
+        for prefix, ours, theirs in (("", cell.run, grid.run), ("probe_", cell.probe, grid.probe))
+        for name, value in ours.model_dump().items()
+        if value != getattr(theirs, name)
+    }
+    return " ".join(f"{name}={value}" for name, value in departures.items()) or MAIN
+
+
+def data_id(data: records.Data) -> str:
+    """Eight hexadecimal digits that are equal when the same files and the same number of test images were read."""
+    content = json.dumps([data.name, data.classes, data.test, sorted(data.sha256.items())])
+    return hashlib.sha256(content.encode()).hexdigest()[:8]
+
+
+def run_row(record: records.Record) -> dict[str, Any]:
+    """One record as a row of the table of runs."""
+    return {
+        **records.as_row(record),
+        **{f"probe_{name}": value for name, value in record.cell.probe.model_dump().items()},
+        **record.reconstruction.model_dump(),
+        "network": network(record.cell.run),
+        "arm": arm(record.cell),
+        "data_id": data_id(record.data),
+    }
+
+
+def tables(found: Mapping[str, records.Record], **rest: Any) -> Tables:
+    """The three frames of some records, by run_id."""
+    rows = {run_id: run_row(record) for run_id, record in found.items()}
+    keys = {run_id: {name: row[name] for name in KEYS} for run_id, row in rows.items()}
+    layers = [keys[i] | layer.model_dump() for i, record in found.items() for layer in record.probe.layers]
+    curves = [keys[i] | epoch.model_dump() for i, record in found.items() for epoch in record.training.curve]
+    return Tables(
+        pd.DataFrame(list(rows.values()), columns=list(RUN_COLUMNS)),
+        pd.DataFrame(layers, columns=list(LAYER_COLUMNS)),
+        pd.DataFrame(curves, columns=list(CURVE_COLUMNS)),
+        **rest,
+    )
+
+
+def read(profile: str, with_arrays: bool = True) -> Tables:
+    """Every readable record of a profile; what could not be read is named in `faults`, one sentence each."""
+    found, arrays, faults = {}, {}, []
+    for path in sorted(records.results_folder(profile).glob("*.json")):
+        try:
+            record = _read_own(path, profile)
+            if with_arrays:
+                arrays[path.stem] = records.read_arrays(path)
+            found[path.stem] = record
+        except records.RecordError as error:
+            faults.append(str(error))
+    return tables(found, arrays=arrays, faults=tuple(faults))
+
+
+def _read_own(path: Path, profile: str) -> records.Record:
+    record = records.read_record(path)
+    if record.cell.profile != profile or record.run_id != path.stem or record.cell.run.run_id != path.stem:
+        raise records.RecordError(
+            f"{path} holds the run {record.run_id} of profile {record.cell.profile}: move it where it belongs."
+        )
+    return record
+
+
+def _frame(profile: str, name: str) -> pd.DataFrame:
+    found = read(profile, with_arrays=False)
+    for fault in found.faults:
+        warnings.warn(fault, stacklevel=3)
+    return found.frame(name)
+
+
+def runs(profile: str) -> pd.DataFrame:
+    """One row per run, columns as in `RUN_COLUMNS`. Warns of every file that was skipped."""
+    return _frame(profile, "runs")
+
+
+def layers(profile: str) -> pd.DataFrame:
+    """One row per run and layer, columns as in `LAYER_COLUMNS`. Warns of every file that was skipped."""
+    return _frame(profile, "layers")
+
+
+def curves(profile: str) -> pd.DataFrame:
+    """One row per run and epoch, columns as in `CURVE_COLUMNS`. Warns of every file that was skipped."""
+    return _frame(profile, "curves")
+
+
+def write_table(profile: str) -> tuple[Path, tuple[str, ...]]:
+    """Write the table of runs to `<results>/<profile>/table.csv`; returns its path and the faults."""
+    found = read(profile, with_arrays=False)
+    path = records.results_folder(profile) / "table.csv"
+    records.write_atomically(path, found.runs.to_csv(index=False).encode())
+    return path, found.faults

@@ -1,0 +1,195 @@
+"""Tests and intervals on plain arrays: what the claims ledger rests its verdicts on.
+
+Every random choice comes from a generator seeded by the caller, so a page shows the same interval at every build.
+`Interval` is always (low, high) at the 95 % level.
+
+Book: chapter "Verdict".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Sequence
+
+import numpy as np
+import scipy
+
+LEVEL = 0.95
+RESAMPLES = 2000
+Interval = tuple[float, float]
+
+
+def percentiles(draws: np.ndarray, level: float = LEVEL) -> Interval:
+    """The central share `level` of bootstrap draws."""
+    low, high = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
+def bootstrap_mean(values_B: np.ndarray, seed: int = 0, resamples: int = RESAMPLES) -> Interval:
+    """Percentile bootstrap interval of a mean. For many values; see `student_interval` for a handful of seeds."""
+    values_B = np.asarray(values_B, float)
+    generator = np.random.default_rng(seed)
+    picked = generator.integers(len(values_B), size=(resamples, len(values_B)))
+    return percentiles(values_B[picked].mean(axis=1))
+
+
+def bootstrap(
+    statistic: Callable[..., float],
+    *columns: np.ndarray,
+    strata: Sequence[Hashable] | None = None,
+    seed: int = 0,
+    resamples: int = RESAMPLES,
+) -> Interval:
+    """Percentile bootstrap interval of `statistic(*columns)`: rows are drawn jointly, inside their stratum if given.
+
+    Draws without a value (a constant column has no correlation) are left out.
+    """
+    columns = tuple(np.asarray(column) for column in columns)
+    n = len(columns[0])
+    label_n = np.zeros(n, int) if strata is None else _codes(strata)
+    members = [np.flatnonzero(label_n == label) for label in np.unique(label_n)]
+    generator = np.random.default_rng(seed)
+    values = []
+    for _ in range(resamples):
+        rows = np.concatenate([generator.choice(member, len(member)) for member in members])
+        values.append(statistic(*(column[rows] for column in columns)))
+    values = np.asarray(values, float)
+    return percentiles(values[np.isfinite(values)]) if np.isfinite(values).any() else (np.nan, np.nan)
+
+
+def student_interval(values: np.ndarray) -> Interval:
+    """Student's t interval of a mean: `mean +- t(0.975, n - 1) s / sqrt(n)`; unbounded for one value.
+
+    Used over seeds: a percentile bootstrap of three values cannot reach beyond the smallest and the largest of them,
+    so it would call three seeds of equal sign a certainty (true under no effect one time in four).
+    """
+    values = np.asarray(values, float)
+    if len(values) < 2:
+        return -np.inf, np.inf
+    half = scipy.stats.t.ppf((1 + LEVEL) / 2, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values))
+    return float(values.mean() - half), float(values.mean() + half)
+
+
+def crossed_interval(difference_SB: np.ndarray) -> Interval:
+    """Interval of a mean difference measured for S seeds on the same B test images.
+
+    Both the seeds and the images are samples, so their variances add: the half-width is
+    `sqrt((t(0.975, S - 1) s_S / sqrt(S))^2 + (1.96 s_B / sqrt(B))^2)`, with s_S the spread of the seeds' means and
+    s_B the spread of the images' means. Slightly wide: the residual is counted in both. Unbounded for one seed.
+    """
+    difference_SB = np.asarray(difference_SB, float)
+    mean = float(difference_SB.mean())
+    low, high = student_interval(difference_SB.mean(axis=1))
+    per_image_B = difference_SB.mean(axis=0)
+    images = scipy.special.ndtri((1 + LEVEL) / 2) * per_image_B.std(ddof=1) / np.sqrt(len(per_image_B))
+    half = float(np.hypot((high - low) / 2, images))
+    return mean - half, mean + half
+
+
+def mcnemar(correct_a_B: np.ndarray, correct_b_B: np.ndarray) -> float:
+    """Exact two-sided McNemar p: of the images that exactly one of two networks gets right, is it a fair coin?"""
+    only_a = int(np.sum(correct_a_B & ~correct_b_B))
+    only_b = int(np.sum(correct_b_B & ~correct_a_B))
+    return float(scipy.stats.binomtest(only_a, only_a + only_b).pvalue) if only_a + only_b else 1.0
+
+
+def paired_difference(a_B: np.ndarray, b_B: np.ndarray, seed: int = 0) -> tuple[float, Interval]:
+    """Mean of a - b over the same images, and its bootstrap interval over images."""
+    difference_B = np.asarray(a_B, float) - np.asarray(b_B, float)
+    return float(difference_B.mean()), bootstrap_mean(difference_B, seed)
+
+
+def sign_test(differences: np.ndarray) -> float:
+    """Exact two-sided sign test p: are positive and negative differences equally likely? Zeros are left out."""
+    differences = np.asarray(differences, float)
+    positive, negative = int((differences > 0).sum()), int((differences < 0).sum())
+    return float(scipy.stats.binomtest(positive, positive + negative).pvalue) if positive + negative else 1.0
+
+
+def wilcoxon(differences: np.ndarray) -> float:
+    """Two-sided Wilcoxon signed-rank p, exact up to 50 differences without ties. Zeros are left out."""
+    differences = np.asarray(differences, float)
+    differences = differences[differences != 0]
+    return float(scipy.stats.wilcoxon(differences).pvalue) if len(differences) else 1.0
+
+
+def spearman(x: np.ndarray, y: np.ndarray) -> float:
+    """Spearman's rank correlation, without regard to groups; nan where a column is constant."""
+    rank_x, rank_y = (scipy.stats.rankdata(values) - (len(values) + 1) / 2 for values in (x, y))
+    return _cosine(rank_x, rank_y)
+
+
+def stratified_spearman(x: np.ndarray, y: np.ndarray, strata: Sequence[Hashable]) -> float:
+    """Spearman's correlation inside strata: three separated groups with no relation inside them give about 0.
+
+    In each stratum of n rows the ranks are centred and divided by n + 1 (van Elteren's weights); the result is
+    `sum r_x r_y / sqrt(sum r_x^2 sum r_y^2)` over all strata together.
+    """
+    label = _codes(strata)
+    return _cosine(_ranks_within(x, label), _ranks_within(y, label))
+
+
+def stratified_spearman_p(
+    x: np.ndarray, y: np.ndarray, strata: Sequence[Hashable], seed: int = 0, permutations: int = 10_000
+) -> float:
+    """Two-sided permutation p of `stratified_spearman`: y is shuffled inside each stratum.
+
+    `p = (1 + #{|rho*| >= |rho|}) / (1 + permutations)`, so never zero.
+    """
+    label = _codes(strata)
+    rank_x, rank_y = _ranks_within(x, label), _ranks_within(y, label)
+    generator = np.random.default_rng(seed)
+    total = np.zeros(permutations)
+    for stratum in np.unique(label):
+        member = label == stratum
+        total += generator.permuted(np.tile(rank_y[member], (permutations, 1)), axis=1) @ rank_x[member]
+    observed = abs(rank_x @ rank_y)
+    return float((1 + (np.abs(total) >= observed * (1 - 1e-12)).sum()) / (1 + permutations))
+
+
+def _codes(labels: Sequence[Hashable]) -> np.ndarray:
+    order = {label: code for code, label in enumerate(dict.fromkeys(labels))}
+    return np.array([order[label] for label in labels], int)
+
+
+def _ranks_within(values: np.ndarray, label: np.ndarray) -> np.ndarray:
+    values, ranks = np.asarray(values, float), np.zeros(len(label))
+    for stratum in np.unique(label):
+        member = label == stratum
+        n = int(member.sum())
+        ranks[member] = (scipy.stats.rankdata(values[member]) - (n + 1) / 2) / (n + 1)
+    return ranks
+
+
+def _cosine(a: np.ndarray, b: np.ndarray) -> float:
+    length = np.sqrt((a @ a) * (b @ b))
+    return float(a @ b / length) if length else float("nan")
+
+
+def page_trend(values_RT: np.ndarray) -> float:
+    """One-sided p of Page's test that the columns of every row tend to rise from left to right."""
+    return float(scipy.stats.page_trend_test(values_RT).pvalue)
+
+
+def holm(p_values: Sequence[float]) -> np.ndarray:
+    """Holm's adjusted p values: `max over j <= i of min(1, (m - j + 1) p_(j))` in ascending order."""
+    p_values = np.asarray(p_values, float)
+    order = np.argsort(p_values)
+    adjusted = np.empty(len(p_values))
+    factors = len(p_values) - np.arange(len(p_values))
+    adjusted[order] = np.minimum(1.0, np.maximum.accumulate(factors * p_values[order]))
+    return adjusted
+
+
+def seeds_needed(by_seed: Sequence[float], threshold: float = 0.0, power: float = 0.8, most: int = 1000) -> int | None:
+    """How many seeds would put the t interval of the mean clear of `threshold` with the given power.
+
+    The smallest n >= 2 with `(t(0.975, n - 1) + t(power, n - 1)) s / sqrt(n) <= |mean - threshold|`, taking the
+    present mean and spread s as true. None with fewer than two seeds, or beyond `most`.
+    """
+    by_seed = np.asarray(by_seed, float)
+    if len(by_seed) < 2:
+        return None
+    n = np.arange(2, most + 1)
+    reach = (scipy.stats.t.ppf((1 + LEVEL) / 2, n - 1) + scipy.stats.t.ppf(power, n - 1)) * by_seed.std(ddof=1) / np.sqrt(n)
+    enough = reach <= abs(by_seed.mean() - threshold)
+    return int(n[np.argmax(enough)]) if enough.any() and by_seed.mean() != threshold else None

@@ -1,0 +1,117 @@
+"""The three isotropic blocks, each x_BND -> x_BND with the same width, positions and number of non-linearities.
+
+Each forward is the paper's equation in the paper's letters. The paper writes tokens as columns; here they are rows,
+so its `X^T` is our `x`.
+
+Paper: section 3.1, equations 1 to 3. Book: chapter "Blocks".
+"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from isonb.config import RunConfig
+
+Tokens = Float[Tensor, "B N D"]
+
+
+class ConvBlock(nn.Module):
+    """Two residual convolutions over the image grid: the locality and translation bias. Paper: eq. (1)."""
+
+    def __init__(self, config: RunConfig) -> None:
+        super().__init__()
+        self.size = config.image_size
+        self.norm1 = nn.LayerNorm(config.width, config.layer_norm_eps)
+        self.conv1 = _same_convolution(config)
+        self.norm2 = nn.LayerNorm(config.width, config.layer_norm_eps)
+        self.conv2 = _same_convolution(config)
+
+    def forward(self, x: Tokens) -> Tokens:
+        u = x + F.gelu(self._on_grid(self.conv1, self.norm1(x)))
+        return u + F.gelu(self._on_grid(self.conv2, self.norm2(u)))
+
+    def _on_grid(self, conv: nn.Conv2d, x: Tokens) -> Tokens:
+        """Tokens in raster order are a channels-last image already: both views move no memory."""
+        grid_BDHW = x.unflatten(1, (self.size, self.size)).permute(0, 3, 1, 2)
+        return conv(grid_BDHW).permute(0, 2, 3, 1).flatten(1, 2)
+
+
+class MixerBlock(nn.Module):
+    """An MLP over positions, then one over channels: the positional bias. Paper: eq. (2)."""
+
+    def __init__(self, config: RunConfig) -> None:
+        super().__init__()
+        positions = config.image_size**2
+        token_hidden = max(1, round(config.token_ratio * positions))
+        channel_hidden = max(1, round(config.channel_ratio * config.width))
+        self.norm1 = nn.LayerNorm(config.width, config.layer_norm_eps)
+        self.token1 = nn.Linear(positions, token_hidden)
+        self.token2 = nn.Linear(token_hidden, positions)
+        self.norm2 = nn.LayerNorm(config.width, config.layer_norm_eps)
+        self.channel1 = nn.Linear(config.width, channel_hidden)
+        self.channel2 = nn.Linear(channel_hidden, config.width)
+
+    def forward(self, x: Tokens) -> Tokens:
+        u = x + _over_positions(self.token2, F.gelu(_over_positions(self.token1, self.norm1(x))))
+        return u + self.channel2(F.gelu(self.channel1(self.norm2(u))))
+
+
+class TransformerBlock(nn.Module):
+    """Self-attention, then an MLP over channels: no bias for position at all. Paper: eq. (3)."""
+
+    def __init__(self, config: RunConfig) -> None:
+        super().__init__()
+        hidden = max(1, round(config.mlp_ratio * config.width))
+        self.heads = config.heads
+        self.norm1 = nn.LayerNorm(config.width, config.layer_norm_eps)
+        self.query = nn.Linear(config.width, config.width)
+        self.key = nn.Linear(config.width, config.width)
+        self.value = nn.Linear(config.width, config.width)
+        self.output = nn.Linear(config.width, config.width) if config.attention_output else nn.Identity()
+        self.norm2 = nn.LayerNorm(config.width, config.layer_norm_eps)
+        self.hidden = nn.Linear(config.width, hidden)
+        self.project = nn.Linear(hidden, config.width)
+
+    def forward(self, x: Tokens) -> Tokens:
+        u = x + self.attention(self.norm1(x))
+        return u + self.project(F.gelu(self.hidden(self.norm2(u))))
+
+    def attention(self, x: Tokens) -> Tokens:
+        """softmax(Q K^T / sqrt(d_head)) V by head, in memory linear in N."""
+        q, k, v = (
+            linear(x).unflatten(2, (self.heads, -1)).transpose(1, 2) for linear in (self.query, self.key, self.value)
+        )
+        return self.output(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
+
+
+def _same_convolution(config: RunConfig) -> nn.Conv2d:
+    return nn.Conv2d(
+        config.width, config.width, config.kernel_size, padding=config.kernel_size // 2, padding_mode=config.padding
+    )
+
+
+def _over_positions(linear: nn.Linear, x: Float[Tensor, "B M D"]) -> Float[Tensor, "B N D"]:
+    """`W x + b` with W acting on the rows of each x, as in equation 2."""
+    return torch.matmul(linear.weight, x) + linear.bias[:, None]
+
+
+BLOCKS = {"conv": ConvBlock, "mixer": MixerBlock, "transformer": TransformerBlock}
+
+
+def build_block(config: RunConfig) -> nn.Module:
+    """One block of the configured type, with torch's initialisation; `network` then applies the configured one."""
+    return BLOCKS[config.block](config)
+
+
+def multiply_accumulates(config: RunConfig) -> int:
+    """Multiply-accumulates of one block and one image, from the equations: matrix products only, no biases."""
+    n, d = config.image_size**2, config.width
+    if config.block == "conv":
+        return 2 * config.kernel_size**2 * n * d * d
+    if config.block == "mixer":
+        return 2 * n * max(1, round(config.token_ratio * n)) * d + 2 * n * d * max(1, round(config.channel_ratio * d))
+    projections = 3 + config.attention_output
+    return projections * n * d * d + 2 * n * n * d + 2 * n * d * max(1, round(config.mlp_ratio * d))

@@ -1,0 +1,80 @@
+"""From 8-bit pixels to the network's width: continuous, random Fourier and learned pix2vec.
+
+A colour channel has 256 values, so every encoding is a table with one row per channel and value; the encodings
+differ only in how the table is made. A pixel is the sum of its three rows.
+
+Paper: section 3.2, equation 4. Book: chapter "Encodings".
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from jaxtyping import Bool, Float, UInt8
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from isonb import features
+from isonb.config import RunConfig
+from isonb.features import CHANNELS
+
+
+class Encoding(nn.Module):
+    """pixels_BNC -> x_BND. A masked sub-pixel contributes nothing, so a masked pixel has zero content.
+
+    `table()` is the encoding itself: row [c, v] is what value v of channel c adds to its token.
+    """
+
+    def __init__(self, config: RunConfig) -> None:
+        super().__init__()
+        self.kind, self.value_range = config.encoding, config.rff_range
+        width_F = config.width
+        if config.encoding == "pix2vec":
+            self.embedding_CVF = nn.Parameter(torch.empty(CHANNELS, features.VALUES, config.width))
+        elif config.encoding == "continuous":
+            self.register_buffer("features_VF", torch.from_numpy(features.continuous()).float())
+            width_F = 1
+        else:
+            beta_k = features.draw_frequencies(config.sigma, config.frequencies, config.seed)
+            self.beta_k = nn.Parameter(torch.from_numpy(beta_k).float(), requires_grad=config.rff_trainable)
+            width_F = 2 * config.frequencies
+        self.projects = config.encoding != "pix2vec" or config.channel_merge == "concat"
+        if self.projects:
+            self.weight_CFD = nn.Parameter(torch.empty(CHANNELS, width_F, config.width))
+            self.bias_CD = nn.Parameter(torch.zeros(CHANNELS, config.width))
+        # Glorot's fan-in: one map per channel sees F features, one map of the concatenated channels sees 3 F.
+        self.fan_in = width_F * (CHANNELS if config.channel_merge == "concat" else 1)
+
+    def reset_parameters(self) -> None:
+        """Keras defaults: embeddings U(-0.05, 0.05), maps Glorot uniform, biases zero."""
+        if self.kind == "pix2vec":
+            nn.init.uniform_(self.embedding_CVF, -0.05, 0.05)
+        if self.projects:
+            bound = math.sqrt(6.0 / (self.fan_in + self.weight_CFD.shape[2]))
+            nn.init.uniform_(self.weight_CFD, -bound, bound)
+
+    def table(self) -> Float[Tensor, "C V D"]:
+        """What each value of each channel adds to its token."""
+        features_VF = self.embedding_CVF if self.kind == "pix2vec" else self._fixed_features()
+        if not self.projects:
+            return features_VF
+        return torch.matmul(features_VF, self.weight_CFD) + self.bias_CD[:, None]
+
+    def _fixed_features(self) -> Float[Tensor, "V F"]:
+        if self.kind == "continuous":
+            return self.features_VF
+        p_V = torch.from_numpy(features.scaled_values(self.value_range)).to(self.beta_k)
+        phase_Vk = 2.0 * math.pi * p_V[:, None] * self.beta_k
+        return torch.cat([phase_Vk.sin(), phase_Vk.cos()], dim=1)
+
+    def forward(
+        self, pixels_BNC: UInt8[Tensor, "B N C"], is_masked_BNC: Bool[Tensor, "B N C"] | None
+    ) -> Float[Tensor, "B N D"]:
+        first_row_C = torch.arange(CHANNELS, device=pixels_BNC.device, dtype=torch.int32) * features.VALUES
+        row_BNC = pixels_BNC + first_row_C
+        nothing = CHANNELS * features.VALUES
+        if is_masked_BNC is not None:
+            row_BNC = row_BNC.masked_fill(is_masked_BNC, nothing)
+        table_RD = F.pad(self.table().flatten(0, 1), (0, 0, 0, 1))  # one more row, of zeros, for what is masked
+        return F.embedding_bag(row_BNC.flatten(0, 1), table_RD, mode="sum").unflatten(0, pixels_BNC.shape[:2])

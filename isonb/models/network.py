@@ -1,0 +1,121 @@
+"""The isotropic network: encode, mask, position, L blocks, and a head over the 256 values of each channel.
+
+Paper: sections 3.1 to 3.3. Book: chapter "Network".
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from jaxtyping import Bool, Float, UInt8
+from torch import Tensor, nn
+
+from isonb.config import RunConfig
+from isonb.features import CHANNELS, VALUES
+from isonb.models import blocks
+from isonb.models.encodings import Encoding
+
+Pixels = UInt8[Tensor, "B N C"]
+Masks = Bool[Tensor, "B N C"]
+Tokens = Float[Tensor, "B N D"]
+
+
+class IsotropicNetwork(nn.Module):
+    """Predicts the values of masked sub-pixels; built by `build_network`, which also initialises it."""
+
+    def __init__(self, config: RunConfig) -> None:
+        super().__init__()
+        self.config = config
+        n, d = config.image_size**2, config.width
+        self.encoding = Encoding(config)
+        self.mask_token_D = nn.Parameter(torch.zeros(d)) if config.mask_fill == "learned" else None
+        if config.positions == "learned":
+            self.position_ND = nn.Parameter(torch.empty(n, d))
+        else:
+            fixed = sincos_positions(config.image_size, d) if config.positions == "sincos" else None
+            self.register_buffer("position_ND", fixed, persistent=False)
+        self.blocks = nn.ModuleList(blocks.build_block(config) for _ in range(config.depth))
+        self.head_norm = nn.LayerNorm(d, config.layer_norm_eps) if config.head_norm else nn.Identity()
+        self.head = nn.Linear(d, CHANNELS * VALUES)
+
+    def embed(self, pixels_BNC: Pixels, is_masked_BNC: Masks | None = None) -> Tokens:
+        """Layer 0: the encoded pixels, with masked content filled, then positions added."""
+        x_BND = self.encoding(pixels_BNC, is_masked_BNC)
+        if is_masked_BNC is not None and self.mask_token_D is not None:
+            share_masked_BN1 = is_masked_BNC.to(x_BND).mean(2, keepdim=True)
+            x_BND = x_BND + share_masked_BN1 * self.mask_token_D
+        if self.position_ND is not None:
+            x_BND = x_BND + self.position_ND
+        if torch.is_autocast_enabled(x_BND.device.type):
+            x_BND = x_BND.to(torch.get_autocast_dtype(x_BND.device.type))  # the residual stream, in half the memory
+        return x_BND
+
+    def forward_layers(self, pixels_BNC: Pixels, is_masked_BNC: Masks | None = None) -> list[Tokens]:
+        """Layers 0 (the encoding) to L (the last block's output), L + 1 in all, for probing."""
+        layers = [self.embed(pixels_BNC, is_masked_BNC)]
+        for block in self.blocks:
+            layers.append(block(layers[-1]))
+        return layers
+
+    def forward(self, pixels_BNC: Pixels, is_masked_BNC: Masks) -> Float[Tensor, "M C V"]:
+        """Logits of the M positions that hold a masked sub-pixel, in raster order of (image, position).
+
+        Only these positions reach the head: the loss needs no others, and the full logits are the largest
+        tensor by far. A value under a masked sub-pixel cannot reach any logit.
+        """
+        x_BND = self.embed(pixels_BNC, is_masked_BNC)
+        for block in self.blocks:
+            x_BND = block(x_BND)
+        x_MD = x_BND[is_masked_BNC.any(2)]
+        return self.head(self.head_norm(x_MD)).unflatten(1, (CHANNELS, VALUES))
+
+
+def build_network(config: RunConfig) -> IsotropicNetwork:
+    """A network whose initial weights are a function of the configuration alone, whatever the device or rank."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        network = IsotropicNetwork(config)
+        _initialise(network)
+    return network
+
+
+def _initialise(network: IsotropicNetwork) -> None:
+    """Table A12: Keras' Glorot uniform and zero biases, or torch's own; the head always starts at zero (A17)."""
+    network.encoding.reset_parameters()
+    if isinstance(network.position_ND, nn.Parameter):
+        nn.init.uniform_(network.position_ND, -0.05, 0.05)
+    if network.config.initialisation == "keras":
+        for module in network.blocks.modules():
+            if isinstance(module, nn.Linear | nn.Conv2d):
+                nn.init.xavier_uniform_(module.weight)
+                nn.init.zeros_(module.bias)
+    nn.init.zeros_(network.head.weight)
+    nn.init.zeros_(network.head.bias)
+
+
+def sincos_positions(size: int, width: int) -> Float[Tensor, "N D"]:
+    """Fixed 2-d positions: a quarter of the channels each for sin and cos of the row and of the column.
+
+    Frequencies fall geometrically from 1 to 1/10000, as in Vaswani et al. (2017), one axis in each half.
+    """
+    frequency = torch.exp(-math.log(10_000.0) * torch.arange(width // 4) / (width // 4))
+    angle = torch.arange(size)[:, None] * frequency
+    axis = torch.cat([angle.sin(), angle.cos()], dim=1)
+    rows, columns = axis.repeat_interleave(size, 0), axis.repeat(size, 1)
+    return torch.cat([rows, columns], dim=1)
+
+
+def parameters(module: nn.Module) -> int:
+    """How many trained numbers a module has."""
+    return sum(p.numel() for p in module.parameters() if p.requires_grad)
+
+
+def multiply_accumulates(config: RunConfig) -> int:
+    """Multiply-accumulates of one image's forward pass: blocks, and the head at its expected share of positions.
+
+    The encoding is a table look-up and counts as none.
+    """
+    n, d = config.image_size**2, config.width
+    head = round(config.mask_rate * n) * d * CHANNELS * VALUES
+    return config.depth * blocks.multiply_accumulates(config) + head

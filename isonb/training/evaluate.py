@@ -1,0 +1,138 @@
+"""What a network, or no network at all, scores on held-out images under the fixed evaluation masks.
+
+Book: chapters "Objective" and "Results".
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+
+import numpy as np
+import torch
+from torch import nn
+
+from isonb import features, records
+from isonb.config import RunConfig
+from isonb.models import objectives
+from isonb.training import data
+
+CHUNK = 64  # images per forward pass; larger ones are no faster on any device and need more memory
+
+
+def autocast(device: torch.device, precision: str) -> contextlib.AbstractContextManager:
+    """bfloat16 products inside, where the run's precision asks for them."""
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bfloat16")
+
+
+@torch.inference_mode()
+def nats_per_image(
+    network: nn.Module, config: RunConfig, split: data.Split, precision: str, image_B: torch.Tensor | None = None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Summed nats (float64) and masked sub-pixels (int64) of each image over its evaluation masks; both of shape B.
+
+    `image_B` says which images of the split to score; the others are left at zero, so that ranks' parts add up.
+    """
+    device = next(network.parameters()).device
+    nats_B, count_B = torch.zeros(len(split), dtype=torch.float64), torch.zeros(len(split), dtype=torch.int64)
+    image_B = torch.arange(len(split)) if image_B is None else image_B
+    for repeat in range(config.evaluation_masks):
+        for chunk_B in image_B.split(CHUNK):
+            pixels_BNC = split.pixels_BNC[chunk_B].to(device)
+            is_masked_BNC = objectives.sample_masks(config, split.index_B[chunk_B], "evaluation", repeat).to(device)
+            with autocast(device, precision):
+                logits_MCV = network(pixels_BNC, is_masked_BNC)
+            nats_S = objectives.masked_nats(logits_MCV, pixels_BNC, is_masked_BNC)
+            masked_B = is_masked_BNC.sum((1, 2)).cpu()
+            parts = nats_S.double().cpu().split(masked_B.tolist())
+            nats_B[chunk_B] += torch.stack([part.sum() for part in parts])
+            count_B[chunk_B] += masked_B
+    return nats_B, count_B
+
+
+@torch.inference_mode()
+def reconstruct(
+    network: nn.Module, config: RunConfig, split: data.Split, precision: str, image_B: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The images with every masked sub-pixel set to its most probable value, and the masks; both of shape B, N, C."""
+    device = next(network.parameters()).device
+    filled, masks = [], []
+    for chunk_B in image_B.split(CHUNK):
+        pixels_BNC = split.pixels_BNC[chunk_B].to(device)
+        is_masked_BNC = objectives.sample_masks(config, split.index_B[chunk_B], "evaluation").to(device)
+        with autocast(device, precision):
+            value_MC = network(pixels_BNC, is_masked_BNC).argmax(2).to(torch.uint8)
+        guess_BNC = pixels_BNC.clone()
+        guess_BNC[is_masked_BNC.any(2)] = value_MC
+        filled.append(torch.where(is_masked_BNC, guess_BNC, pixels_BNC).cpu())
+        masks.append(is_masked_BNC.cpu())
+    return torch.cat(filled), torch.cat(masks)
+
+
+def reconstruction_scores(
+    filled_BNC: torch.Tensor, is_masked_BNC: torch.Tensor, original_BNC: torch.Tensor
+) -> records.Reconstruction:
+    """Errors on masked sub-pixels, in grey levels (0 to 255).
+
+    `colour_error` is the mean over masked pixels of the Euclidean distance in RGB.
+    """
+    error_BNC = filled_BNC.double() - original_BNC.double()
+    error_S = error_BNC[is_masked_BNC].abs()
+    return records.Reconstruction(
+        mean_absolute_error=error_S.mean().item(),
+        share_within_8=(error_S <= 8).double().mean().item(),
+        colour_error=error_BNC[is_masked_BNC.any(2)].norm(dim=1).mean().item(),
+    )
+
+
+def baselines(config: RunConfig, images: data.Images) -> records.Baselines:
+    """Nats per masked validation sub-pixel of three predictors without a network, fitted on the training images.
+
+    Uniform over 256 values; each channel's histogram; and a histogram of the difference to the mean of the visible
+    ones among the eight neighbours, of the same channel, renormalised to the values that are possible. Counts start at one, so that no
+    value is impossible.
+    """
+    train, validation = images.train, images.validation
+    channel_CV = np.ones((features.CHANNELS, features.VALUES))
+    offset_CR = np.ones((features.CHANNELS, 2 * features.VALUES - 1))
+    for channel, value, mean in _masked_values(config, train, "training"):
+        channel_CV[channel] += np.bincount(value, minlength=features.VALUES)
+        offset_CR[channel] += np.bincount(value - mean + features.VALUES - 1, minlength=2 * features.VALUES - 1)
+    channel_CV /= channel_CV.sum(1, keepdims=True)
+    nats = np.zeros(2)
+    count = 0
+    for channel, value, mean in _masked_values(config, validation, "evaluation"):
+        # Given the neighbours' mean, values 0..255 are offsets -mean..255-mean: a window of the histogram.
+        cumulative_R = np.concatenate([[0.0], np.cumsum(offset_CR[channel])])
+        first = features.VALUES - 1 - mean
+        window = cumulative_R[first + features.VALUES] - cumulative_R[first]
+        nats[0] -= np.log(channel_CV[channel, value]).sum()
+        nats[1] -= np.log(offset_CR[channel, first + value] / window).sum()
+        count += len(value)
+    return records.Baselines(
+        uniform=math.log(features.VALUES), channel_marginal=nats[0] / count, neighbour_mean=nats[1] / count
+    )
+
+
+def _masked_values(config: RunConfig, split: data.Split, purpose: str):
+    """For each chunk of images and channel: masked values and the rounded mean of their visible neighbours."""
+    size = config.image_size
+    for repeat in range(config.evaluation_masks if purpose == "evaluation" else 1):
+        for chunk_B in torch.arange(len(split)).split(CHUNK):
+            is_masked = objectives.sample_masks(config, split.index_B[chunk_B], purpose, repeat)
+            masked_BHWC = is_masked.numpy().reshape(-1, size, size, features.CHANNELS)
+            value_BHWC = split.pixels_BNC[chunk_B].numpy().reshape(masked_BHWC.shape).astype(np.int64)
+            visible_BHWC = (~masked_BHWC).astype(np.int64)
+            total, seen = _sum_of_neighbours(value_BHWC * visible_BHWC), _sum_of_neighbours(visible_BHWC)
+            mean_BHWC = np.where(seen > 0, np.rint(total / np.maximum(seen, 1)), 127).astype(np.int64)
+            for channel in range(features.CHANNELS):
+                masked = masked_BHWC[..., channel]
+                yield channel, value_BHWC[..., channel][masked], mean_BHWC[..., channel][masked]
+
+
+def _sum_of_neighbours(x_BHWC: np.ndarray) -> np.ndarray:
+    """The sum over the 3x3 window around each position, zero outside the image, without the position itself."""
+    height, width = x_BHWC.shape[1:3]
+    padded = np.pad(x_BHWC, ((0, 0), (1, 1), (1, 1), (0, 0)))
+    window = sum(padded[:, i : i + height, j : j + width] for i in range(3) for j in range(3))
+    return window - x_BHWC
