@@ -59,7 +59,8 @@ class Chromium:
 
     def open(self, url: str, width: int = 1440, height: int = 900, dark: bool = False) -> None:
         """Load a page at a width in CSS pixels and wait until it, and its mathematics if any, have been laid out."""
-        self.send("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False)
+        phone = width < 700
+        self.send("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=phone)
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self.send("Emulation.setEmulatedMedia", features=[scheme])
         self.events.clear()
