@@ -109,13 +109,15 @@ def blocks(positions: int = 1024, width: int = 128, heads: int = 1, kernel: int 
     """
     n, d = positions, width
     projections = 4 * n * d**2 + 2 * n * d**2  # queries, keys, values, output; then two channel maps
-    return pd.DataFrame([
-        {"block": "conv", "nonlinearities": 2, "largest_activation": n * d, "macs": 2 * n * kernel**2 * d**2},
-        {"block": "mixer", "nonlinearities": 2, "largest_activation": n * d, "macs": 2 * d * n**2 + 2 * n * d**2},
-        {
-            "block": "transformer",
-            "nonlinearities": 2,
-            "largest_activation": max(n * d, heads * n**2),
-            "macs": projections + 2 * n**2 * d,
-        },
-    ])
+    return pd.DataFrame(
+        [
+            {"block": "conv", "nonlinearities": 2, "largest_activation": n * d, "macs": 2 * n * kernel**2 * d**2},
+            {"block": "mixer", "nonlinearities": 2, "largest_activation": n * d, "macs": 2 * d * n**2 + 2 * n * d**2},
+            {
+                "block": "transformer",
+                "nonlinearities": 2,
+                "largest_activation": max(n * d, heads * n**2),
+                "macs": projections + 2 * n**2 * d,
+            },
+        ]
+    )

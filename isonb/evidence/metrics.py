@@ -8,11 +8,11 @@ Book: chapter "Results".
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,8 @@ import numpy as np
 import pandas as pd
 
 from isonb import records
-from isonb.config import Cell, ProbeConfig, RunConfig, profile as profile_cell
+from isonb.config import Cell, ProbeConfig, RunConfig
+from isonb.config import profile as profile_cell
 
 IDENTITY = ("block", "heads", "encoding", "depth", "seed")
 MAIN = "main"
@@ -29,8 +30,8 @@ MAIN = "main"
 def _settings(model: type, prefix: str = "") -> dict[str, str]:
     """A documentation line per setting, from the configuration's own description of it."""
     return {
-        prefix + name: f"Setting ({setting.json_schema_extra['point']}). Default {setting.default}: {setting.description}."
-        for name, setting in model.model_fields.items()
+        prefix + name: f"Setting ({field.json_schema_extra['point']}). Default {field.default}: {field.description}."
+        for name, field in model.model_fields.items()
     }
 
 
@@ -83,7 +84,7 @@ CURVE_COLUMNS: dict[str, str] = {
 }
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class Tables:
     """What a claim or a figure may look at: tidy frames, the arrays of each run, and the files that were skipped.
 
@@ -94,8 +95,8 @@ class Tables:
     runs: pd.DataFrame
     layers: pd.DataFrame
     curves: pd.DataFrame
-    arrays: Mapping[str, Mapping[str, np.ndarray]] = field(default_factory=dict)
-    more: Mapping[str, pd.DataFrame] = field(default_factory=dict)
+    arrays: Mapping[str, Mapping[str, np.ndarray]] = dataclasses.field(default_factory=dict)
+    more: Mapping[str, pd.DataFrame] = dataclasses.field(default_factory=dict)
     faults: tuple[str, ...] = ()
 
     def frame(self, name: str) -> pd.DataFrame:

@@ -22,9 +22,7 @@ class Contrast(NamedTuple):
     p: float
 
 
-def ancova(
-    y: np.ndarray, covariate: np.ndarray, groups: Sequence[Hashable], a: Hashable, b: Hashable
-) -> Contrast:
+def ancova(y: np.ndarray, covariate: np.ndarray, groups: Sequence[Hashable], a: Hashable, b: Hashable) -> Contrast:
     """Level of group a minus level of group b in `y = level[group] + slope * covariate + error`, one common slope.
 
     Ordinary least squares; the interval and p are Student's with n - (number of groups) - 1 degrees of freedom.
@@ -102,9 +100,7 @@ def interaction(
     observed = _interaction_F(y_RCn)
     residual = (y_RCn - additive_RC[:, :, None]).ravel()
     generator = np.random.default_rng(seed)
-    shuffled = np.array([
-        _interaction_F(generator.permutation(residual).reshape(R, C, n)) for _ in range(permutations)
-    ])
+    shuffled = np.array([_interaction_F(generator.permutation(residual).reshape(R, C, n)) for _ in range(permutations)])
     p = float((1 + (shuffled >= observed * (1 - 1e-12)).sum()) / (1 + permutations))
     return Interaction(largest, largest + float(half), float(observed), p)
 

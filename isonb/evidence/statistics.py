@@ -190,6 +190,6 @@ def seeds_needed(by_seed: Sequence[float], threshold: float = 0.0, power: float 
     if len(by_seed) < 2:
         return None
     n = np.arange(2, most + 1)
-    reach = (scipy.stats.t.ppf((1 + LEVEL) / 2, n - 1) + scipy.stats.t.ppf(power, n - 1)) * by_seed.std(ddof=1) / np.sqrt(n)
-    enough = reach <= abs(by_seed.mean() - threshold)
+    quantiles = scipy.stats.t.ppf((1 + LEVEL) / 2, n - 1) + scipy.stats.t.ppf(power, n - 1)
+    enough = quantiles * by_seed.std(ddof=1) / np.sqrt(n) <= abs(by_seed.mean() - threshold)
     return int(n[np.argmax(enough)]) if enough.any() and by_seed.mean() != threshold else None

@@ -1,1 +1,1 @@
-"""The claims as data, each beside the rule that judges it; `isonb.evidence.claims` gathers and judges them."""
+"""The claims as data (`claims.toml`) and the rules that judge them; `isonb.evidence.claims` brings both together."""

@@ -5,16 +5,14 @@ Book: chapter "Verdict".
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from isonb.evidence.metrics import Tables
 from isonb.evidence.statistics import Interval
 
-SUPPORTED, PARTLY, UNDETERMINED, CONTRADICTED, NOT_RUN = (
-    "supported", "partly", "undetermined", "contradicted", "not run",
-)
-VERDICTS = (SUPPORTED, PARTLY, UNDETERMINED, CONTRADICTED, NOT_RUN)
+VERDICTS = ("supported", "partly", "undetermined", "contradicted", "not run")
+SUPPORTED, PARTLY, UNDETERMINED, CONTRADICTED, NOT_RUN = VERDICTS
 SEEDS = 3  # the fewest seeds on which a claim about trained networks is judged (A26)
 ALPHA = 0.05
 
@@ -56,15 +54,15 @@ class Claim:
 
     id: str
     source: str
-    quotation: str
     statement: str
-    figure: str
     statistic: str
     rule: str
     needs: str
-    judge: Callable[[Tables], Finding] | None = None
-    columns: tuple[str, ...] = ()
+    quotation: str = ""
+    figure: str = "-"
+    columns: Sequence[str] = ()
     seeds: int = SEEDS
+    judge: Callable[[Tables], Finding] | None = None
 
 
 def by_sign(interval: Interval, threshold: float = 0.0) -> str:

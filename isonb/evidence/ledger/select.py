@@ -32,7 +32,7 @@ def needed(runs: pd.DataFrame, what: str) -> pd.DataFrame:
 
 
 def differences(runs: pd.DataFrame, column: str, factor: str, a: object, b: object) -> pd.Series:
-    """`column` of level a minus level b of a factor, for each cell and seed that has both. Raises `NotRun` if none has."""
+    """`column` of level a minus level b of a factor, per cell and seed with both. Raises `NotRun` if none has."""
     index = [name for name in (*CELL, "seed") if name != factor]
     wide = runs[runs[factor].isin((a, b))].pivot(index=index, columns=factor, values=column)
     wide = wide.reindex(columns=[a, b]).dropna()

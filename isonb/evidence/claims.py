@@ -1,0 +1,202 @@
+"""The claims ledger: every claim of the paper and of image-GPT, judged by its own rule, printed with its evidence.
+
+Book: chapter "Verdict".
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import tomllib
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from isonb.evidence import analytic, metrics, statistics
+from isonb.evidence.ledger import blocks, encodings, image_gpt, layers, loss, scale
+from isonb.evidence.ledger.finding import ALPHA, NOT_RUN, UNDETERMINED, VERDICTS, Claim, Finding, NotRun
+from isonb.evidence.metrics import Tables
+
+RULES = {
+    **encodings.RULES,
+    **blocks.RULES,
+    **scale.RULES,
+    **loss.RULES,
+    **layers.RULES,
+    **image_gpt.RULES,
+}
+
+
+def _read_ledger() -> tuple[Claim, ...]:
+    text = (Path(__file__).parent / "ledger" / "claims.toml").read_text(encoding="utf-8")
+    return tuple(Claim(id=name, judge=RULES.get(name), **entry) for name, entry in tomllib.loads(text).items())
+
+
+LEDGER = _read_ledger()
+
+
+@dataclasses.dataclass(frozen=True)
+class Judged:
+    """A claim with its finding, Holm's p over the whole ledger, and the seeds that the present spread would need."""
+
+    claim: Claim
+    finding: Finding
+    p_holm: float | None
+    seeds_needed: int | None
+
+
+def read(profile: str) -> Tables:
+    """The tables of a profile, and those that need no run.
+
+    Runs that read other images than most of the main runs did are set aside, and named in `faults`.
+    """
+    found = metrics.read(profile)
+    more = {"encodings": analytic.encodings(), "packing": analytic.packing(), "blocks": analytic.blocks()}
+    return dataclasses.replace(_same_images(found), more=more)
+
+
+def _same_images(t: Tables) -> Tables:
+    main = t.runs.loc[t.runs["arm"] == metrics.MAIN, "data_id"]
+    if t.runs["data_id"].nunique() < 2:
+        return t
+    kept = (main if len(main) else t.runs["data_id"]).mode()[0]
+    foreign = t.runs.loc[t.runs["data_id"] != kept, "run_id"]
+    fault = f"Set aside, because they read other images than most runs of this profile: {', '.join(foreign)}."
+    frames = {name: t.frame(name)[t.frame(name)["data_id"] == kept] for name in ("runs", "layers", "curves")}
+    return dataclasses.replace(t, **frames, faults=(*t.faults, fault))
+
+
+def judge(t: Tables) -> list[Judged]:
+    """Every claim's verdict, in the ledger's order.
+
+    A verdict that rests on fewer seeds than its claim asks for, or on a p value that does not survive Holm's
+    correction over the ledger, becomes "undetermined", and the note says so.
+    """
+    findings = [apply(claim, t) for claim in LEDGER]
+    with_p = [i for i, finding in enumerate(findings) if finding.p is not None]
+    adjusted = dict(zip(with_p, statistics.holm([findings[i].p for i in with_p]), strict=True))
+    return [
+        Judged(claim, _temper(claim, finding, adjusted.get(i)), adjusted.get(i), _power(claim, finding))
+        for i, (claim, finding) in enumerate(zip(LEDGER, findings, strict=True))
+    ]
+
+
+def apply(claim: Claim, t: Tables) -> Finding:
+    """The bare outcome of one claim's rule, before Holm and the count of seeds; "not run" where its data is missing."""
+    missing = [name for name in claim.columns if name.split(".")[1] not in t.frame(name.split(".")[0])]
+    if claim.judge is None or missing:
+        return Finding(NOT_RUN, note=f"Needs {claim.needs}; no record has {', '.join(missing) or 'it'} yet.")
+    if claim.seeds and t.runs.empty:
+        return Finding(NOT_RUN, note=f"Needs {claim.needs}.")
+    try:
+        return claim.judge(t)
+    except NotRun as reason:
+        return Finding(NOT_RUN, note=str(reason))
+
+
+def _temper(claim: Claim, finding: Finding, p_holm: float | None) -> Finding:
+    if finding.verdict in (NOT_RUN, UNDETERMINED):
+        return finding
+    reasons = []
+    if claim.seeds and (finding.seeds or 0) < claim.seeds:
+        reasons.append(f"{finding.seeds or 0} complete seeds; the rule asks for {claim.seeds}.")
+    if p_holm is not None and p_holm >= ALPHA:
+        reasons.append(f"p after Holm is {p_holm:.3f}.")
+    if not reasons:
+        return finding
+    note = f"Would be {finding.verdict}, but {' '.join(reasons)} {finding.note}".strip()
+    return dataclasses.replace(finding, verdict=UNDETERMINED, note=note)
+
+
+def _power(claim: Claim, finding: Finding) -> int | None:
+    if not claim.seeds or not all(map(math.isfinite, finding.by_seed)):
+        return None
+    return statistics.seeds_needed(finding.by_seed, finding.threshold)
+
+
+def as_rows(findings: Sequence[Judged]) -> list[dict[str, Any]]:
+    """One flat row per claim, ready for a table, JSON or the book. None where there is no such number."""
+    return [
+        {
+            "id": judged.claim.id,
+            "source": judged.claim.source,
+            "quotation": judged.claim.quotation,
+            "statement": judged.claim.statement,
+            "figure": judged.claim.figure,
+            "statistic": judged.claim.statistic,
+            "rule": judged.claim.rule,
+            "needs": judged.claim.needs,
+            "verdict": judged.finding.verdict,
+            "value": _finite(judged.finding.value),
+            "unit": judged.finding.unit,
+            "low": _finite(judged.finding.interval[0]) if judged.finding.interval else None,
+            "high": _finite(judged.finding.interval[1]) if judged.finding.interval else None,
+            "n": judged.finding.n,
+            "of": judged.finding.of,
+            "p": _finite(judged.finding.p),
+            "p_holm": _finite(judged.p_holm),
+            "seeds": judged.finding.seeds,
+            "seeds_asked": judged.claim.seeds,
+            "seeds_needed": judged.seeds_needed,
+            "note": judged.finding.note,
+        }
+        for judged in findings
+    ]
+
+
+def _finite(value: float | None) -> float | None:
+    return None if value is None or not math.isfinite(value) else float(value)
+
+
+def main_table(profile: str) -> pd.DataFrame:
+    """The judged ledger of a profile, one row per claim, columns as in `as_rows`."""
+    return pd.DataFrame(as_rows(judge(read(profile))))
+
+
+def as_json(findings: Sequence[Judged], faults: Sequence[str] = ()) -> str:
+    """The judged ledger as JSON: `{"claims": [...], "faults": [...]}`."""
+    return json.dumps({"claims": as_rows(findings), "faults": list(faults)}, indent=1, ensure_ascii=False)
+
+
+def as_text(findings: Sequence[Judged], faults: Sequence[str] = ()) -> str:
+    """The judged ledger as a plain table, the count of each verdict, and what could not be read."""
+    header = ("id", "verdict", "value", "95 % interval", "n", "Holm p", "seeds", "need", "claim")
+    lines = [header] + [
+        (
+            row["id"],
+            row["verdict"],
+            _number(row["value"]),
+            _interval(row["low"], row["high"]),
+            f"{row['n']} {row['of']}" if row["n"] else "",
+            _number(row["p_holm"]),
+            "" if row["seeds"] is None else str(row["seeds"]),
+            "" if row["seeds_needed"] is None else str(row["seeds_needed"]),
+            row["statement"],
+        )
+        for row in as_rows(findings)
+    ]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(header) - 1)]
+    table = ["  ".join([*map(str.ljust, line, widths), line[-1]]) for line in lines]
+    counts = Counter(judged.finding.verdict for judged in findings)
+    total = ", ".join(f"{counts[verdict]} {verdict}" for verdict in VERDICTS)
+    return "\n".join([
+        *table,
+        "",
+        *(f"{judged.claim.id}: {judged.finding.note}" for judged in findings if judged.finding.note),
+        "",
+        f"{total}.",
+        "Holm p is corrected over the ledger; 'need' is the number of seeds that the present spread would need.",
+        *(f"Skipped: {fault}" for fault in faults),
+    ])  # fmt: skip
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.3g}"
+
+
+def _interval(low: float | None, high: float | None) -> str:
+    return "" if low is None or high is None else f"{low:.3g} to {high:.3g}"

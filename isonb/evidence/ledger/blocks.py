@@ -1,0 +1,196 @@
+"""Claims about the blocks: who reconstructs best, whose features are best, how far apart they are."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from isonb.evidence import statistics
+from isonb.evidence.ledger.finding import (
+    ALPHA,
+    CONTRADICTED,
+    PARTLY,
+    SUPPORTED,
+    UNDETERMINED,
+    Finding,
+    NotRun,
+    by_sign,
+    combine,
+    parts_note,
+)
+from isonb.evidence.ledger.select import (
+    BLOCK_ORDER,
+    Gap,
+    array,
+    chosen_correct_B,
+    common_seeds,
+    complete_seeds,
+    differences,
+    gap,
+    grid,
+    needed,
+)
+from isonb.evidence.metrics import Tables
+
+CONV, MIXER, TRANSFORMER = BLOCK_ORDER
+NEIGHBOURS = ((MIXER, CONV), (TRANSFORMER, MIXER))  # each pair: the one expected to be worse, then the better
+CELLS_AGREE = 8 / 9
+
+
+def c1(t: Tables) -> Finding:
+    """Four measures of reconstruction at the same masked pixels of the same test images, two gaps each."""
+    runs = grid(t, network=BLOCK_ORDER)
+    verdicts, nats = {}, []
+    for worse, better in NEIGHBOURS:
+        difference_SB = _nats_difference(t, runs, worse, better)
+        nats.append((difference_SB, statistics.crossed_interval(difference_SB)))
+        verdicts[f"{better} before {worse} in nats"] = by_sign(nats[-1][1])
+        for column, sign in (("mean_absolute_error", 1), ("share_within_8", -1), ("colour_error", 1)):
+            found = gap(sign * differences(runs, column, "network", worse, better))
+            verdicts[f"{better} before {worse} in {column}"] = by_sign(found.over_seeds)
+    smallest, interval = min(nats, key=lambda found: found[0].mean())
+    by_seed = tuple(float(value) for value in smallest.mean(axis=1))
+    return Finding(
+        combine(verdicts.values()),
+        float(smallest.mean()),
+        "nats per masked sub-pixel, smaller gap",
+        interval,
+        smallest.shape[1],
+        "test images",
+        seeds=len(by_seed),
+        by_seed=by_seed,
+        note=parts_note(verdicts),
+    )
+
+
+def _nats_difference(t: Tables, runs: pd.DataFrame, a: str, b: str) -> np.ndarray:
+    """Nats of network a minus network b, per seed and test image, averaged over the cells that both have."""
+    pairs = differences(runs, "test_loss", "network", a, b)
+    seeds = complete_seeds(pairs)
+    if not seeds:
+        raise NotRun(f"Needs one seed with every cell of {a} and {b}.")
+    ids = runs.set_index(["network", "encoding", "depth", "seed"])["run_id"]
+    cells = pairs.index.droplevel("seed").unique()
+    return np.stack(
+        [
+            np.mean(
+                [
+                    array(t, ids[a, *cell, seed], "test_nats_B").astype(float)
+                    - array(t, ids[b, *cell, seed], "test_nats_B")
+                    for cell in cells
+                ],
+                axis=0,
+            )
+            for seed in seeds
+        ]
+    )
+
+
+def _order(runs: pd.DataFrame, column: str, sign: int, unit: str) -> Finding:
+    """Are both gaps, conv to mixer and mixer to 1-head transformer, of one sign in nearly all cells?"""
+    gaps = [gap(sign * differences(runs, column, "network", worse, better)) for worse, better in NEIGHBOURS]
+    both = pd.concat([found.cells for found in gaps], axis=1, join="inner")
+    joint = float((both > 0).all(axis=1).mean()) if len(both) else 0.0
+    verdicts = {
+        f"{better} before {worse}": _gap_verdict(found) for (worse, better), found in zip(NEIGHBOURS, gaps, strict=True)
+    }
+    verdict = combine(verdicts.values())
+    if verdict == SUPPORTED and joint < CELLS_AGREE:
+        verdict = PARTLY
+    smaller = min(gaps, key=lambda found: found.value)
+    decided = [found.p for found, part in zip(gaps, verdicts.values(), strict=True) if part != UNDETERMINED]
+    p = max(found.p for found in gaps) if verdict in (SUPPORTED, UNDETERMINED) else min(decided)
+    note = f"Both gaps have the claimed sign in {joint:.0%} of {len(both)} cells; {parts_note(verdicts)}"
+    return Finding(
+        verdict,
+        smaller.value,
+        f"{unit}, smaller gap",
+        smaller.over_cells,
+        len(both),
+        "cells",
+        p,
+        min(len(found.by_seed) for found in gaps),
+        smaller.by_seed,
+        note=note,
+    )
+
+
+def _gap_verdict(found: Gap) -> str:
+    """Supported: positive in 8 of 9 cells with p < .05. Contradicted: its intervals lie below 0 with p < .05."""
+    if found.p >= ALPHA:
+        return UNDETERMINED
+    if (found.cells > 0).mean() >= CELLS_AGREE:
+        return SUPPORTED
+    return CONTRADICTED if found.over_cells[1] < 0 else UNDETERMINED
+
+
+def c5(t: Tables) -> Finding:
+    """Validation loss: conv below mixer below the 1-head transformer."""
+    return _order(grid(t, network=BLOCK_ORDER), "validation_loss", 1, "nats per masked sub-pixel")
+
+
+def c6(t: Tables) -> Finding:
+    """Accuracy at the chosen layer: conv above mixer above the 1-head transformer."""
+    return _order(grid(t, network=BLOCK_ORDER), "test_accuracy", -1, "accuracy")
+
+
+def c25(t: Tables) -> Finding:
+    """conv with continuous input minus 1-head transformer with pix2vec, on the same test images, at each size."""
+    return _paired_accuracy(t, dict(network=CONV, encoding="continuous"), dict(network=TRANSFORMER, encoding="pix2vec"))
+
+
+def _paired_accuracy(t: Tables, a: dict[str, str], b: dict[str, str]) -> Finding:
+    """Accuracy of one kind of network minus another, at every size, over seeds and test images."""
+    verdicts, found = {}, []
+    ours, theirs = grid(t, **a), grid(t, **b)
+    for depth in sorted(set(ours["depth"]) & set(theirs["depth"])):
+        pair = [runs[runs["depth"] == depth] for runs in (ours, theirs)]
+        seeds = common_seeds(*pair)
+        if seeds:
+            by_id = [runs.set_index("seed").loc[seeds].reset_index() for runs in pair]
+            correct_a, correct_b = (
+                np.stack([chosen_correct_B(t, run) for _, run in runs.iterrows()]) for runs in by_id
+            )
+            interval = statistics.crossed_interval(correct_a - correct_b)
+            found.append((correct_a - correct_b, interval))
+            verdicts[f"size {depth}"] = by_sign(interval)
+    if not found:
+        raise NotRun(f"Needs runs of {' '.join(a.values())} and of {' '.join(b.values())} at one size and seed.")
+    smallest, interval = min(found, key=lambda pair: pair[0].mean())
+    by_seed = tuple(float(value) for value in smallest.mean(axis=1))
+    return Finding(
+        combine(verdicts.values()),
+        float(smallest.mean()),
+        "accuracy, smallest gap over sizes",
+        interval,
+        smallest.shape[1],
+        "test images",
+        seeds=min(len(pair[0]) for pair in found),
+        by_seed=by_seed,
+        note=parts_note(verdicts),
+    )
+
+
+def c27(t: Tables) -> Finding:
+    """The order of accuracy at size 12, averaged over the encodings."""
+    runs = needed(grid(t, network=BLOCK_ORDER, depth=12), "runs of size 12")
+    gaps = [gap(-differences(runs, "test_accuracy", "network", worse, better)) for worse, better in NEIGHBOURS]
+    verdicts = {
+        f"{better} before {worse}": by_sign(found.over_seeds)
+        for (worse, better), found in zip(NEIGHBOURS, gaps, strict=True)
+    }
+    smaller = min(gaps, key=lambda found: found.value)
+    return Finding(
+        combine(verdicts.values()),
+        smaller.value,
+        "accuracy, smaller gap",
+        smaller.over_seeds,
+        len(smaller.cells),
+        "cells",
+        seeds=min(len(found.by_seed) for found in gaps),
+        by_seed=smaller.by_seed,
+        note=parts_note(verdicts),
+    )
+
+
+RULES = {"C1": c1, "C5": c5, "C6": c6, "C25": c25, "C27": c27}

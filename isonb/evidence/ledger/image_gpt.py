@@ -1,0 +1,151 @@
+"""Claims of image-GPT, as summarised: probes along training, autoregression against BERT, fine-tuning, the palette."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pandas as pd
+
+from isonb.evidence import statistics
+from isonb.evidence.ledger.finding import (
+    ALPHA,
+    CONTRADICTED,
+    PARTLY,
+    SUPPORTED,
+    UNDETERMINED,
+    Finding,
+    NotRun,
+    by_sign,
+)
+from isonb.evidence.ledger.loss import matched_loss
+from isonb.evidence.ledger.select import complete_seeds, differences, gap, grid, needed
+from isonb.evidence.metrics import MAIN, Tables
+
+TRANSFORMERS = ("transformer-1", "transformer-4")
+CHECKPOINTS = 6
+AUTOREGRESSIVE = "objective=autoregressive"
+
+
+def c29(t: Tables) -> Finding:
+    """Median over runs of the Spearman of loss and probe accuracy along training."""
+    runs = grid(t, network=TRANSFORMERS)
+    curves = t.curves[t.curves["run_id"].isin(runs["run_id"])].dropna(subset=["probe_accuracy", "validation_loss"])
+    within = {
+        run_id: statistics.spearman(path["validation_loss"].to_numpy(), path["probe_accuracy"].to_numpy())
+        for run_id, path in curves.groupby("run_id")
+        if len(path) >= CHECKPOINTS
+    }
+    runs = runs.assign(within=runs["run_id"].map(within)).dropna(subset=["within"])
+    needed(runs, f"transformer runs whose probes were trained at {CHECKPOINTS} checkpoints or more")
+    value = float(runs["within"].median())
+    interval = statistics.bootstrap(lambda values: float(np.median(values)), runs["within"].to_numpy())
+    verdict = UNDETERMINED
+    if interval[1] < 0:
+        verdict = SUPPORTED if value <= -0.8 else PARTLY
+    elif interval[0] > 0:
+        verdict = CONTRADICTED
+    seeds = complete_seeds(runs)
+    by_seed = tuple(float(runs.loc[runs["seed"] == seed, "within"].median()) for seed in seeds)
+    return Finding(
+        verdict, value, "Spearman, median over runs", interval, len(runs), "runs", seeds=len(seeds), by_seed=by_seed
+    )
+
+
+def c30(t: Tables) -> Finding:
+    """Sign test over cells: at equal loss along training, is the next larger size better?"""
+    runs = grid(t, network=TRANSFORMERS)
+    depths = sorted(runs["depth"].unique())
+    steps = [matched_loss(t, runs, "depth", large, small) for small, large in itertools.pairwise(depths)]
+    steps = [step for step in steps if len(step)]
+    if not steps:
+        raise NotRun("Needs two sizes of one transformer that passed through a common loss, probed along training.")
+    found = [gap(step) for step in steps]
+    cells = np.concatenate([one.cells.to_numpy() for one in found])
+    p = statistics.sign_test(cells)
+    interval = statistics.bootstrap_mean(cells)
+    verdict = by_sign(interval) if p < ALPHA else UNDETERMINED
+    seeds = min(len(one.by_seed) for one in found)
+    by_seed = tuple(float(np.mean([one.by_seed[i] for one in found])) for i in range(seeds))
+    return Finding(
+        verdict,
+        float(cells.mean()),
+        "accuracy at equal loss, larger minus smaller",
+        interval,
+        len(cells),
+        "cells",
+        p,
+        seeds,
+        by_seed,
+        note=f"{np.mean(cells > 0):.0%} of the cells favour the larger size.",
+    )
+
+
+def _over_seeds(difference: pd.Series, unit: str) -> Finding:
+    found = gap(difference)
+    return Finding(
+        by_sign(found.over_seeds),
+        found.value,
+        unit,
+        found.over_seeds,
+        len(found.cells),
+        "cells",
+        seeds=len(found.by_seed),
+        by_seed=found.by_seed,
+    )
+
+
+def _by_objective(t: Tables, column: str) -> pd.Series:
+    runs = grid(t, (MAIN, AUTOREGRESSIVE), network=TRANSFORMERS)
+    return differences(runs, column, "objective", "autoregressive", "bert")
+
+
+def c31(t: Tables) -> Finding:
+    """Probe accuracy of autoregressive minus BERT, same cell and seed."""
+    return _over_seeds(_by_objective(t, "test_accuracy"), "accuracy")
+
+
+def c32(t: Tables) -> Finding:
+    """Half the probe gap minus the gap after fine-tuning, same cell and seed."""
+    before = _by_objective(t, "test_accuracy")
+    if by_sign(gap(before).over_seeds) != SUPPORTED:
+        raise NotRun("There is no certain probe gap between autoregression and BERT that could be caught up (C31).")
+    after = _by_objective(t, "finetune_accuracy")
+    return _over_seeds((before / 2 - after).dropna(), "accuracy, half the gap before minus the gap after")
+
+
+def _finetune_gain(t: Tables, against: str) -> tuple[pd.Series, pd.DataFrame]:
+    runs = grid(t).dropna(subset=["finetune_accuracy", against])
+    needed(runs, f"runs with finetune_accuracy and {against}")
+    index = pd.MultiIndex.from_frame(runs[["network", "encoding", "depth", "seed"]])
+    return pd.Series((runs["finetune_accuracy"] - runs[against]).to_numpy(float), index), runs
+
+
+def c33(t: Tables) -> Finding:
+    """Fine-tuned accuracy minus probe accuracy of the same network: positive every time?"""
+    difference, _ = _finetune_gain(t, "test_accuracy")
+    found = gap(difference)
+    always = bool((difference > 0).all())
+    verdict = by_sign(found.over_seeds)
+    if verdict == SUPPORTED and not always:
+        verdict = PARTLY
+    return Finding(
+        verdict,
+        found.value,
+        "accuracy",
+        found.over_seeds,
+        len(difference),
+        "runs",
+        seeds=len(found.by_seed),
+        by_seed=found.by_seed,
+        note=f"Positive in {(difference > 0).mean():.0%} of the runs.",
+    )
+
+
+def c34(t: Tables) -> Finding:
+    """Fine-tuned accuracy of the pre-trained network minus that of one trained from scratch."""
+    difference, _ = _finetune_gain(t, "scratch_accuracy")
+    return _over_seeds(difference, "accuracy")
+
+
+RULES = {"C29": c29, "C30": c30, "C31": c31, "C32": c32, "C33": c33, "C34": c34}

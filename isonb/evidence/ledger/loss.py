@@ -1,0 +1,233 @@
+"""Claims about the relation of loss, accuracy and encoding."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from isonb.evidence import regression, statistics
+from isonb.evidence.ledger.finding import (
+    ALPHA,
+    CONTRADICTED,
+    PARTLY,
+    SUPPORTED,
+    UNDETERMINED,
+    Finding,
+    NotRun,
+    by_sign,
+    combine,
+    parts_note,
+)
+from isonb.evidence.ledger.select import (
+    BLOCK_ORDER,
+    CELL,
+    cell_means,
+    chosen_correct_B,
+    complete_seeds,
+    differences,
+    gap,
+    grid,
+    needed,
+)
+from isonb.evidence.metrics import MAIN, Tables
+
+ENOUGH_CELLS = 6
+POINT = 0.01
+
+
+def _scatter(t: Tables) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The runs, and one row per cell with its block: the points of Figure 4."""
+    runs = grid(t)
+    cells = cell_means(runs)
+    cells["block"] = cells["network"].str.split("-").str[0]
+    if len(cells) < ENOUGH_CELLS:
+        raise NotRun(f"Needs at least {ENOUGH_CELLS} cells with loss and accuracy; there are {len(cells)}.")
+    return runs, cells
+
+
+def _by_seed(runs: pd.DataFrame) -> tuple[float, ...]:
+    whole = [runs[runs["seed"] == seed] for seed in complete_seeds(runs)]
+    return tuple(statistics.spearman(one["validation_loss"], one["test_accuracy"]) for one in whole)
+
+
+def c7(t: Tables) -> Finding:
+    """Pooled Spearman of loss and accuracy over cells."""
+    runs, cells = _scatter(t)
+    loss, accuracy = cells["validation_loss"].to_numpy(), cells["test_accuracy"].to_numpy()
+    value, interval = statistics.spearman(loss, accuracy), statistics.bootstrap(statistics.spearman, loss, accuracy)
+    verdict = UNDETERMINED
+    if value <= -0.8 and interval[1] < -0.5:
+        verdict = SUPPORTED
+    elif interval[1] < 0:
+        verdict = PARTLY
+    elif interval[0] > 0:
+        verdict = CONTRADICTED
+    by_seed = _by_seed(runs)
+    return Finding(
+        verdict,
+        value,
+        "Spearman",
+        interval,
+        len(cells),
+        "cells",
+        seeds=len(by_seed),
+        by_seed=by_seed,
+        threshold=-0.5,
+        note="Separated blocks alone can give such a value: see C8.",
+    )
+
+
+def c8(t: Tables) -> Finding:
+    """The same inside blocks, and inside blocks and encodings."""
+    runs, cells = _scatter(t)
+    loss, accuracy, block = (cells[name].to_numpy() for name in ("validation_loss", "test_accuracy", "block"))
+    value = statistics.stratified_spearman(loss, accuracy, block)
+    interval = statistics.bootstrap(_stratified, loss, accuracy, block, strata=block)
+    p = statistics.stratified_spearman_p(loss, accuracy, block)
+    inside = {name: statistics.spearman(loss[block == name], accuracy[block == name]) for name in dict.fromkeys(block)}
+    if len(inside) < 2:
+        raise NotRun("Needs runs of at least two blocks.")
+    fine = statistics.stratified_spearman(loss, accuracy, cells["block"] + cells["encoding"])
+    verdict = UNDETERMINED
+    if p < ALPHA and value > 0 and interval[0] > 0:
+        verdict = CONTRADICTED
+    elif p < ALPHA and value < 0:
+        verdict = SUPPORTED if value <= -0.5 and all(rho < 0 for rho in inside.values()) else PARTLY
+    whole = [cell_means(runs[runs["seed"] == seed]) for seed in complete_seeds(runs)]
+    by_seed = tuple(
+        _stratified(one["validation_loss"], one["test_accuracy"], one["network"].str.split("-").str[0]) for one in whole
+    )
+    note = (
+        f"Inside blocks: {', '.join(f'{name} {rho:.2f}' for name, rho in inside.items())}; inside blocks and "
+        f"encodings together {fine:.2f}."
+    )
+    return Finding(
+        verdict, value, "stratified Spearman", interval, len(cells), "cells", p, len(by_seed), by_seed, note=note
+    )
+
+
+def _stratified(loss: np.ndarray, accuracy: np.ndarray, strata: np.ndarray) -> float:
+    return statistics.stratified_spearman(loss, accuracy, list(strata))
+
+
+def c9(t: Tables) -> Finding:
+    """At equal loss: continuous minus random Fourier, and random Fourier minus pix2vec."""
+    runs, cells = _scatter(t)
+    steps = (("continuous", "rff"), ("rff", "pix2vec"))
+    try:
+        contrasts = [_contrast(cells, a, b) for a, b in steps]
+    except ValueError as missing:
+        raise NotRun(f"Needs runs of all three encodings: {missing}") from None
+    names = [f"{a} above {b}" for a, b in steps]
+    verdicts = {name: by_sign(found.interval) for name, found in zip(names, contrasts, strict=True)}
+    if "probe_accuracy" in t.curves:
+        for (a, b), name in zip(steps, names, strict=True):
+            matched = matched_loss(t, runs, "encoding", a, b)
+            if len(matched):
+                verdicts[f"{name} along training"] = by_sign(gap(matched).over_cells)
+    smallest = int(np.argmin([found.value for found in contrasts]))
+    by_seed = tuple(_contrast(runs[runs["seed"] == seed], *steps[smallest]).value for seed in complete_seeds(runs))
+    return Finding(
+        combine(verdicts.values()),
+        contrasts[smallest].value,
+        f"accuracy at equal loss, {names[smallest]}",
+        contrasts[smallest].interval,
+        len(cells),
+        "cells",
+        seeds=len(by_seed),
+        by_seed=by_seed,
+        note=parts_note(verdicts),
+    )
+
+
+def _contrast(rows: pd.DataFrame, a: str, b: str) -> regression.Contrast:
+    return regression.ancova(rows["test_accuracy"], rows["validation_loss"], list(rows["encoding"]), a, b)
+
+
+def matched_loss(t: Tables, runs: pd.DataFrame, factor: str, a: object, b: object) -> pd.Series:
+    """Accuracy of level a minus level b of a factor at equal loss along training, per cell and seed that has both."""
+    probed = t.curves.dropna(subset=["probe_accuracy"])
+    paths = {
+        run_id: (path["validation_loss"].to_numpy(float), path["probe_accuracy"].to_numpy(float))
+        for run_id, path in probed.groupby("run_id")
+    }
+    index = [name for name in (*CELL, "seed") if name != factor]
+    wide = runs[runs["run_id"].isin(paths)].pivot(index=index, columns=factor, values="run_id")
+    wide = wide.reindex(columns=[a, b]).dropna()
+    values = [regression.matched_loss_difference(paths[x], paths[y]) for x, y in zip(wide[a], wide[b], strict=True)]
+    return pd.Series(values, wide.index, dtype=float).dropna()
+
+
+def c10(t: Tables) -> Finding:
+    """In which share of resamples of seeds and test images does a pix2vec network come first?"""
+    runs = grid(t)
+    seeds = complete_seeds(runs)
+    if not seeds or runs["encoding"].nunique() < 3:
+        raise NotRun("Needs runs of all three encodings with every cell of one seed.")
+    runs = runs[runs["seed"].isin(seeds)].sort_values(["seed", *CELL])
+    correct_SKB = np.stack([chosen_correct_B(t, run) for _, run in runs.iterrows()])
+    correct_SKB = correct_SKB.reshape(len(seeds), -1, correct_SKB.shape[1])
+    encoding_K = runs["encoding"].to_numpy()[: correct_SKB.shape[1]]
+    generator = np.random.default_rng(0)
+    images, resamples = correct_SKB.shape[2], statistics.RESAMPLES
+    weight_BR = generator.multinomial(images, np.full(images, 1 / images), size=resamples).T.astype(np.float32) / images
+    accuracy_SKR = correct_SKB @ weight_BR
+    picked_SR = generator.integers(len(seeds), size=(len(seeds), resamples))
+    accuracy_KR = np.mean([accuracy_SKR[picked, :, np.arange(resamples)].T for picked in picked_SR], axis=0)
+    first_R = encoding_K[accuracy_KR.argmax(axis=0)]
+    share = float((first_R == "pix2vec").mean())
+    verdict = SUPPORTED if share > 0.8 else CONTRADICTED if share < 0.2 else UNDETERMINED
+    best = runs.groupby(CELL)["test_accuracy"].mean().idxmax()
+    return Finding(
+        verdict,
+        share,
+        "share of resamples",
+        None,
+        correct_SKB.shape[1],
+        "cells",
+        seeds=len(seeds),
+        note=f"First in the table: {' '.join(map(str, best))}. The paper contradicts itself: section 5.2 names "
+        "pix2vec, section 5.3 says continuous did best (at equal loss).",
+    )
+
+
+def c16(t: Tables) -> Finding:
+    """Permutation test of the interaction of block and encoding in accuracy, sizes taken out."""
+    runs = grid(t, network=BLOCK_ORDER)
+    runs = runs[runs["seed"].isin(complete_seeds(runs))]
+    accuracy = runs["test_accuracy"] - runs.groupby("depth")["test_accuracy"].transform("mean")
+    try:
+        found = regression.interaction(accuracy, runs["network"], runs["encoding"])
+    except ValueError as unbalanced:
+        raise NotRun(f"Needs three blocks and encodings over sizes or seeds. {unbalanced}") from None
+    verdict = SUPPORTED if found.p < ALPHA else CONTRADICTED if found.upper < POINT else UNDETERMINED
+    return Finding(
+        verdict,
+        found.largest,
+        "accuracy, largest |interaction effect|",
+        (max(0.0, 2 * found.largest - found.upper), found.upper),
+        len(runs),
+        "runs",
+        None if verdict == CONTRADICTED else found.p,
+        runs["seed"].nunique(),
+        note=f"F = {found.F:.2f}, permutation p = {found.p:.3g}.",
+    )
+
+
+def c20(t: Tables) -> Finding:
+    """Accuracy of networks trained on discrete values minus their twins trained by squared error."""
+    runs = needed(grid(t, (MAIN, "objective=mse")), "runs with objective=mse beside the main ones")
+    found = gap(differences(runs, "test_accuracy", "objective", "bert", "mse"))
+    return Finding(
+        by_sign(found.over_seeds),
+        found.value,
+        "accuracy",
+        found.over_seeds,
+        len(found.cells),
+        "cells",
+        seeds=len(found.by_seed),
+        by_seed=found.by_seed,
+    )
+
+
+RULES = {"C7": c7, "C8": c8, "C9": c9, "C10": c10, "C16": c16, "C20": c20}

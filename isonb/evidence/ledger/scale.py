@@ -1,0 +1,113 @@
+"""Claims about scale: what size, data and settings add, and what the blocks cost."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from isonb.evidence import statistics
+from isonb.evidence.ledger.finding import (
+    ALPHA,
+    CONTRADICTED,
+    PARTLY,
+    SUPPORTED,
+    UNDETERMINED,
+    Finding,
+    NotRun,
+)
+from isonb.evidence.ledger.select import cell_means, complete_seeds, differences, gap, grid, needed
+from isonb.evidence.metrics import MAIN, Tables
+
+SIZES = (1, 3, 6)
+MONOTONE = 0.8
+SMALL_SHARE = 0.05
+
+
+def c11(t: Tables) -> Finding:
+    """Page's trend of accuracy over the paper's sizes, each network and encoding a row."""
+    runs = grid(t, depth=SIZES)
+    by_size = cell_means(runs).pivot(index=["network", "encoding"], columns="depth", values="test_accuracy")
+    by_size = by_size.reindex(columns=SIZES).dropna()
+    if len(by_size) < 2:
+        raise NotRun("Needs runs of sizes 1, 3 and 6 of at least two networks or encodings.")
+    values = by_size.to_numpy()
+    rises, falls = statistics.page_trend(values), statistics.page_trend(values[:, ::-1])
+    p = min(1.0, 2 * min(rises, falls))
+    share = float((np.diff(values, axis=1) > 0).all(axis=1).mean())
+    verdict = UNDETERMINED
+    if p < ALPHA:
+        verdict = CONTRADICTED if falls < rises else SUPPORTED if share >= MONOTONE else PARTLY
+    used = runs.set_index(["network", "encoding"]).loc[by_size.index].reset_index()
+    gain = gap(differences(used, "test_accuracy", "depth", SIZES[-1], SIZES[0]))
+    return Finding(
+        verdict,
+        gain.value,
+        "accuracy, largest minus smallest size",
+        gain.over_cells,
+        len(values),
+        "rows",
+        p,
+        len(complete_seeds(used)),
+        gain.by_seed,
+        note=f"{share:.0%} of the rows rise at every step.",
+    )
+
+
+def c23(t: Tables) -> Finding:
+    """Counts of one block at n = 1024, d = 128."""
+    rows = needed(t.frame("blocks"), "the table of block counts")
+    equal = {name: rows[name].nunique() == 1 for name in ("nonlinearities", "largest_activation")}
+    verdict = SUPPORTED if all(equal.values()) else PARTLY if any(equal.values()) else CONTRADICTED
+    note = "; ".join(
+        f"{row.block}: {row.nonlinearities} non-linearities, largest activation {row.largest_activation}, {row.macs} "
+        "multiply-accumulates"
+        for row in rows.itertuples()
+    )
+    ratio = rows["largest_activation"].max() / rows["largest_activation"].min()
+    return Finding(
+        verdict,
+        float(ratio),
+        "largest activation, most over least",
+        None,
+        len(rows),
+        "blocks",
+        note=note + ". The softmax counts as a non-linearity, its weights as an activation.",
+    )
+
+
+def c24(t: Tables) -> Finding:
+    """How much of the loss gap of 1-head transformer and conv depends on one setting: positions, rate, batch, data."""
+    cell = ["encoding", "depth", "seed"]
+    losses = t.runs.pivot(index=[*cell, "arm"], columns="network", values="test_loss")
+    losses = losses.reindex(columns=["conv", "transformer-1"]).reset_index("arm")
+    main = losses[losses["arm"] == MAIN].dropna()
+    shares = {}
+    for name, arm in losses[losses["arm"] != MAIN].groupby("arm"):
+        both = main.join(arm.drop(columns="arm"), rsuffix=" of arm", how="inner")
+        if not name.startswith("data_fraction"):
+            both["conv of arm"] = both["conv of arm"].fillna(both["conv"])
+        by_seed = both.drop(columns="arm").dropna().groupby(level="seed").mean()
+        gaps = [by_seed["transformer-1"] - by_seed["conv"], by_seed["transformer-1 of arm"] - by_seed["conv of arm"]]
+        smaller, larger = sorted(gaps, key=lambda values: values.mean())
+        if " " not in name and len(by_seed) and larger.min() > 0:
+            shares[name] = (1 - smaller / larger).to_numpy(float)
+    if not shares:
+        raise NotRun("Needs conv and transformer runs, and the same transformers with one setting changed.")
+    intervals = {name: statistics.student_interval(values) for name, values in shares.items()}
+    largest = max(shares, key=lambda name: shares[name].mean())
+    low, high = intervals[largest]
+    verdict = SUPPORTED if low > 0 and high < 1 else CONTRADICTED if low >= 1 or high <= SMALL_SHARE else UNDETERMINED
+    note = ", ".join(f"{name} {values.mean():.0%}" for name, values in shares.items())
+    return Finding(
+        verdict,
+        float(shares[largest].mean()),
+        f"share of the gap, {largest}",
+        (low, high),
+        len(shares),
+        "settings",
+        seeds=len(shares[largest]),
+        by_seed=tuple(shares[largest]),
+        note=f"Removed by the better setting: {note}.",
+    )
+
+
+RULES = {"C11": c11, "C23": c23, "C24": c24}
