@@ -68,14 +68,15 @@ class Picture(Figure):
     def to_html(self) -> str:
         """A self-contained `<figure>`: vector graphics on white, so that it reads the same on a dark page."""
         buffer = io.BytesIO()
-        self.savefig(buffer, format="svg", metadata={"Date": None})
+        with matplotlib.rc_context(STYLE):
+            self.savefig(buffer, format="svg", metadata={"Date": None})
         svg = buffer.getvalue()
         if self.is_smooth:
             svg = svg.replace(b"image-rendering:crisp-edges;image-rendering:pixelated", b"image-rendering:auto")
         source = base64.b64encode(svg).decode()
         image = (
             f'<img src="data:image/svg+xml;base64,{source}" alt="{html.escape(self.alt)}" '
-            'style="width:100%;max-width:42rem;background:#fff">'
+            'style="width:100%;max-width:36rem;background:#fff">'
         )
         return f'<figure class="isonb-figure">{image}<figcaption>{html.escape(self.caption)}</figcaption></figure>'
 
@@ -246,7 +247,7 @@ def reconstruction_grid(cells: Sequence[config.Cell]) -> Picture:
         rows,
         f"One test image: what the networks saw, what each filled in, and the original ({described}).",
         row_titles=[_name(block) for block in config.BLOCKS],
-        column_titles=["masked", *(_name(encoding) for encoding in config.ENCODINGS), "original"],
+        column_titles=["masked", *(_name(encoding).replace(" ", "\n") for encoding in config.ENCODINGS), "original"],
     )
 
 
@@ -259,7 +260,7 @@ def images(
 ) -> Picture:
     """A grid of uint8 images of shape H, W, C; None is drawn as an empty frame that says "not run"."""
     columns = len(rows[0])
-    margin = 0.1 + 0.08 * max(map(len, row_titles), default=0)  # a letter is about 0.08 inches wide
+    margin = 0.1 + 0.075 * max(map(len, row_titles), default=0)  # a letter is about 0.075 inches wide
     figure = Picture(figsize=(WIDTH, (WIDTH - margin) / columns * len(rows) + 0.3), layout="constrained")
     figure.get_layout_engine().set(w_pad=0.02, h_pad=0.02, wspace=0.02, hspace=0.02)
     axes = figure.subplots(len(rows), columns, squeeze=False)
@@ -277,7 +278,7 @@ def images(
     for ax, title in zip(axes[:, 0], row_titles, strict=False):
         ax.set_ylabel(title, fontsize=9, rotation=0, ha="right", va="center")
     figure.caption = caption
-    figure.alt = f"{caption} Rows: {', '.join(row_titles)}. Columns: {', '.join(column_titles)}."
+    figure.alt = f"{caption} Rows: {', '.join(row_titles)}. Columns: {', '.join(column_titles)}.".replace("\n", " ")
     return figure
 
 

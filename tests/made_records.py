@@ -1,0 +1,49 @@
+"""Records that a test makes up to see how results are read and shown. They exist in temporary folders only."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from isonb import config, records
+
+IMAGES = 3
+
+
+def made_record(cell: config.Cell, validation_loss: float = 4.0, test_accuracy: float = 0.25) -> records.Record:
+    """A complete record with the given results; everything else is arbitrary."""
+    layers = [
+        records.Layer(layer=layer, train_accuracy=0.3, validation_accuracy=0.2, test_accuracy=accuracy)
+        for layer, accuracy in ((0, 0.125), (1, test_accuracy))
+    ]
+    curve = [
+        records.Epoch(epoch=0, learning_rate=0, train_loss=None, validation_loss=5.5, seconds=1, images=0),
+        records.Epoch(
+            epoch=1, learning_rate=0.01, train_loss=4.5, validation_loss=validation_loss, seconds=1, images=8
+        ),
+    ]
+    return records.Record(
+        run_id=cell.run.run_id,
+        cell=cell,
+        data=records.Data(name="photos", classes=["a", "b"], train=80, validation=20, test=40, sha256={}),
+        environment=records.Environment(
+            isonb="0", python="3", torch="2", numpy="2", platform="test", device="cpu", processes=1, threads=1,
+            precision="float32", compiled=False, git_revision=None, git_dirty=None,
+        ),
+        counts=records.Counts(
+            parameters=1, parameters_per_block=1, multiply_accumulates=1, multiply_accumulates_per_block=1
+        ),
+        baselines=records.Baselines(uniform=5.545, channel_marginal=5.25, neighbour_mean=3.875),
+        training=records.Training(
+            curve=curve, validation_loss=validation_loss, test_loss=4.1, steps=5, seconds=1, peak_memory_bytes=None
+        ),
+        reconstruction=records.Reconstruction(mean_absolute_error=9, share_within_8=0.5, colour_error=9),
+        probe=records.Probe(
+            layers=layers, best_layer=1, test_accuracy=test_accuracy, chance=0.1, seconds=1, protocol="made by a test"
+        ),
+    )  # fmt: skip
+
+
+def made_arrays(seed: int = 0) -> dict[str, np.ndarray]:
+    """Reconstructions of random pixels."""
+    pixels_BHWC = np.random.default_rng(seed).integers(0, 256, (IMAGES, 32, 32, 3), np.uint8)
+    return {f"reconstruction_{name}": pixels_BHWC for name in ("original", "masked", "filled")}

@@ -1,0 +1,205 @@
+"""Figures show the numbers they are given, keep one language, and can be read on a phone and without eyes."""
+
+import functools
+import itertools
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+from made_records import made_arrays, made_record
+from matplotlib.colors import to_rgb
+
+from isonb import config, features, records
+from isonb.evidence import figures
+
+PHONE_COLUMN = 358  # CSS pixels of a text column on a phone that is 390 wide
+
+
+@pytest.fixture
+def results(tmp_path, monkeypatch):
+    monkeypatch.setenv("ISONB_RESULTS", str(tmp_path))
+    return tmp_path
+
+
+@pytest.fixture
+def table():
+    losses = {"conv": 3.0, "mixer": 4.0, "transformer": 5.0}
+    runs = [made_record(cell, losses[cell.run.block], test_accuracy=0.25) for cell in config.study("smoke")]
+    return pd.DataFrame([records.as_row(run) for run in runs])
+
+
+@functools.cache
+def every_figure():
+    run = made_record(config.smoke())
+    runs = [made_record(cell) for cell in config.study("smoke")]
+    rows = pd.DataFrame([records.as_row(run) for run in runs])
+    panels = {"one-hot": features.one_hot(), "same": np.ones((256, 256))}
+    image = made_arrays()["reconstruction_original"]
+    return {
+        "similarity": figures.similarity(panels),
+        "similarity_by_distance": figures.similarity_by_distance(panels),
+        "learning_curve": figures.learning_curve(run.training.curve, run.baselines),
+        "learning_curves": figures.learning_curves(runs),
+        "probe_curve": figures.probe_curve(run.probe),
+        "by block": figures.loss_accuracy(rows, "block"),
+        "by encoding": figures.loss_accuracy(rows, "encoding"),
+        "reconstructions": figures.reconstructions(image, image, image, ["a", "b", "c"]),
+        "reconstruction_grid": figures.reconstruction_grid(config.study("smoke")),
+    }
+
+
+def luminance(colour):
+    """Relative luminance as WCAG 2 defines it."""
+    linear = [c / 12.92 if c <= 0.03928 else ((c + 0.055) / 1.055) ** 2.4 for c in to_rgb(colour)]
+    return np.dot([0.2126, 0.7152, 0.0722], linear)
+
+
+@pytest.mark.parametrize("key", [*config.BLOCKS, *config.ENCODINGS])
+def test_colours_stand_out_from_white(key):
+    assert 1.05 / (luminance(figures.COLOURS[key]) + 0.05) >= 4.5
+
+
+@pytest.mark.parametrize("keys", [config.BLOCKS, config.ENCODINGS])
+def test_no_two_of_a_kind_share_a_marker_or_a_colour(keys):
+    for one, other in itertools.combinations(keys, 2):
+        assert figures.MARKERS[one] != figures.MARKERS[other]
+        assert np.abs(np.subtract(to_rgb(figures.COLOURS[one]), to_rgb(figures.COLOURS[other]))).max() > 0.25
+
+
+@pytest.mark.parametrize("name", every_figure())
+def test_letters_are_legible_on_a_phone(name):
+    figure = every_figure()[name]
+    figure.draw_without_rendering()
+    points_to_pixels = PHONE_COLUMN / figure.get_figwidth() / 72
+    sizes = [text.get_fontsize() for text in figure.findobj(lambda artist: hasattr(artist, "get_fontsize"))
+             if text.get_visible() and text.get_text()]  # fmt: skip
+    assert sizes
+    assert min(sizes) * points_to_pixels >= 8
+
+
+@pytest.mark.parametrize("name", every_figure())
+def test_letters_stay_inside_the_figure(name):
+    figure = every_figure()[name]
+    figure.draw_without_rendering()
+    width, height = figure.get_size_inches() * figure.dpi
+    drawn = figure.get_tightbbox().transformed(figure.dpi_scale_trans)
+    assert drawn.x0 >= -1
+    assert drawn.y0 >= -1
+    assert drawn.x1 <= width + 1
+    assert drawn.y1 <= height + 1
+
+
+@pytest.mark.parametrize("name", every_figure())
+def test_every_figure_has_a_caption_and_a_description_in_words(name):
+    figure = every_figure()[name]
+    shown = figure._repr_mimebundle_()
+    assert figure.caption
+    assert len(figure.alt) > 40
+    assert shown["text/plain"] == figure.alt
+    assert 'alt="' in shown["text/html"]
+    assert "<figcaption>" in shown["text/html"]
+    assert "http" not in shown["text/html"]
+
+
+def test_a_figure_is_the_same_text_twice():
+    one, other = (figures.similarity({"one-hot": features.one_hot()}).to_html() for _ in range(2))
+    assert one == other
+
+
+def test_words_that_are_markup_are_shown_as_words():
+    image = made_arrays()["reconstruction_original"][:1]
+    shown = figures.reconstructions(image, image, image, ['<b>"x"</b>']).to_html()
+    assert "&lt;b&gt;&quot;x&quot;&lt;/b&gt;" in shown
+    assert "<b>" not in shown
+
+
+def test_similarity_draws_each_matrix_on_one_scale():
+    panels = {"one-hot": features.one_hot(), "half": np.full((256, 256), 0.5)}
+    axes = figures.similarity(panels).axes[:2]
+    for ax, (title, expected) in zip(axes, panels.items(), strict=True):
+        drawn = ax.images[0]
+        assert ax.get_title() == title
+        np.testing.assert_array_equal(drawn.get_array(), expected)
+        assert drawn.get_clim() == (-1, 1)
+        assert ax.yaxis_inverted()  # value 0 at the top left, as in the paper
+    assert "half: similarity 0.50 at distance 1, 0.50 at 64, 0.50 at 255." in figures.similarity(panels).alt
+
+
+def test_learning_curve_shows_losses_and_baselines():
+    run = made_record(config.smoke(), validation_loss=4.25)
+    ax = figures.learning_curve(run.training.curve, run.baselines).axes[0]
+    drawn = {line.get_label(): line.get_xydata().tolist() for line in ax.lines}
+    assert drawn["training"] == [[1, 4.5]]
+    assert drawn["validation"] == [[0, 5.5], [1, 4.25]]
+    flat = [line.get_ydata()[0] for line in ax.lines if line.get_linestyle() == ":"]
+    assert flat == [5.545, 5.25, 3.875]
+    assert "nats" in ax.get_ylabel()
+
+
+def test_learning_curves_put_each_network_in_its_encodings_panel():
+    runs = [made_record(config.smoke(block="mixer", encoding="pix2vec"), validation_loss=4.5)]
+    panels = {ax.get_title(): ax.lines for ax in figures.learning_curves(runs).axes}
+    assert {title: len(lines) for title, lines in panels.items()} == {
+        "continuous": 0,
+        "random Fourier": 0,
+        "pix2vec": 1,
+    }
+    (line,) = panels["pix2vec"]
+    assert line.get_ydata().tolist() == [5.5, 4.5]
+    assert line.get_color() == figures.COLOURS["mixer"]
+    assert (
+        "1 networks, profile smoke, seed 0, on 20 validation images of photos" in figures.learning_curves(runs).caption
+    )
+
+
+def test_probe_curve_is_in_per_cent_and_names_the_chosen_layer():
+    figure = figures.probe_curve(made_record(config.smoke(), test_accuracy=0.375).probe)
+    drawn = {line.get_label(): line.get_xydata().tolist() for line in figure.axes[0].lines}
+    assert drawn["test"] == [[0, 12.5], [1, 37.5]]
+    assert drawn["chosen"] == [[1, 37.5]]
+    assert "layer 1 is chosen, with 37.5 %" in figure.caption
+    assert "made by a test" in figure.caption
+
+
+@pytest.mark.parametrize(("by", "groups"), [("block", config.BLOCKS), ("encoding", config.ENCODINGS)])
+def test_scatter_colours_by_the_factor_asked_for(table, by, groups):
+    figure = figures.loss_accuracy(table, by)
+    points = [container.lines[0] for container in figure.axes[0].containers]
+    assert [point.get_xydata().tolist() for point in points] == [[[row, 25.0]] for row in table["validation_loss"]]
+    assert [point.get_color() for point in points] == [figures.COLOURS[key] for key in table[by]]
+    assert len(figure.legends[0].legend_handles) == len(groups)
+    assert "9 networks, profile smoke, seed 0; bars are 95 % intervals over 40 test images" in figure.caption
+
+
+def test_scatter_bars_are_wilson_intervals(table):
+    figure = figures.loss_accuracy(table.head(1), "block")
+    (bar,) = figure.axes[0].containers[0].lines[2]
+    low, high = bar.get_segments()[0][:, 1]
+    # Wilson's formula by hand for 10 of 40: centre (p + z²/2n) / (1 + z²/n), half-width z/(1 + z²/n) √(pq/n + z²/4n²)
+    assert low == pytest.approx(14.187, abs=2e-3)
+    assert high == pytest.approx(40.194, abs=2e-3)
+
+
+def test_reconstructions_come_in_the_order_masked_filled_original():
+    masked, filled, original = (np.full((1, 4, 4, 3), value, np.uint8) for value in (1, 2, 3))
+    axes = figures.reconstructions(masked, filled, original, ["cat"]).axes
+    assert [ax.images[0].get_array().max() for ax in axes] == [1, 2, 3]
+    assert [ax.get_title() for ax in axes] == ["masked input", "reconstruction", "original"]
+
+
+def test_grid_says_not_run_where_a_network_is_missing(results):
+    cell = config.smoke(block="mixer", encoding="rff")
+    records.write_record(made_record(cell), made_arrays())
+    figure = figures.reconstruction_grid(config.study("smoke"))
+    words = [[text.get_text() for text in ax.texts] for ax in figure.axes]
+    shown = {divmod(place, 5) for place, ax in enumerate(figure.axes) if ax.images}
+    assert shown == {(row, column) for row in range(3) for column in (0, 4)} | {(1, 2)}
+    assert words.count(["not run"]) == 8
+
+
+def test_drawing_leaves_pyplot_and_torch_alone():
+    check = "import sys, isonb.evidence.figures; print({'torch', 'matplotlib.pyplot'} & set(sys.modules))"
+    printed = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True).stdout
+    assert printed.strip() == "set()"
