@@ -4,9 +4,10 @@ import json
 
 import nbformat
 import pytest
+from made_records import made_record
 from nbformat.v4 import new_code_cell, new_notebook
 
-from isonb import config, records, runner
+from isonb import config, runner
 
 PARAMETERS = "profile = 'smoke'\nblock = 'conv'\nencoding = None\ndepth = None\nseed = None"
 # Writes what the test wrote down for it as the record of the cell that its parameters describe.
@@ -20,34 +21,12 @@ folder.mkdir(parents=True, exist_ok=True)
 """
 
 
-def record_of(cell: config.Cell) -> str:
-    epoch = dict(epoch=0, learning_rate=0.0, train_loss=None, validation_loss=5.5, seconds=0.0, images=0)
-    layer = dict(layer=0, train_accuracy=0.2, validation_accuracy=0.2, test_accuracy=0.2)
-    record = records.Record(
-        run_id=cell.run.run_id,
-        cell=cell,
-        data=dict(name="photos", classes=["a", "b"], train=2, validation=2, test=2, sha256={}),
-        environment=dict(
-            isonb="0", python="3", torch="2", numpy="2", platform="any", device="cpu", processes=1, threads=1,
-            precision="float32", compiled=False, git_revision=None, git_dirty=None,
-        ),
-        counts=dict(parameters=1, parameters_per_block=1, multiply_accumulates=1, multiply_accumulates_per_block=1),
-        baselines=dict(uniform=5.545, channel_marginal=5.4, neighbour_mean=3.8),
-        training=dict(
-            curve=[epoch], validation_loss=5.5, test_loss=5.5, steps=0, seconds=0.0, peak_memory_bytes=None
-        ),
-        reconstruction=dict(mean_absolute_error=1.0, share_within_8=0.5, colour_error=1.0),
-        probe=dict(layers=[layer], best_layer=0, test_accuracy=0.2, chance=0.5, seconds=0.0, protocol="mean"),
-    )  # fmt: skip
-    return json.dumps(record.model_dump())
-
-
 @pytest.fixture(autouse=True)
 def folders(tmp_path, monkeypatch):
     monkeypatch.setenv("ISONB_RESULTS", str(tmp_path / "results"))
     monkeypatch.setenv("ISONB_RUNS", str(tmp_path / "runs"))
     for block in config.BLOCKS:
-        monkeypatch.setenv(f"RECORD_{block}", record_of(config.smoke(block=block)))
+        monkeypatch.setenv(f"RECORD_{block}", json.dumps(made_record(config.smoke(block=block)).model_dump()))
 
 
 @pytest.fixture
