@@ -1,4 +1,4 @@
-"""The command line: `python -m isonb study | run-cell | cells`."""
+"""The command line: `python -m isonb study | run-cell | cells | claims`."""
 
 from __future__ import annotations
 
@@ -31,19 +31,28 @@ def _parser() -> argparse.ArgumentParser:
         ("study", _study, "run the cells of a profile that have yet to run"),
         ("run-cell", _run_cell, "run one cell with some settings changed"),
         ("cells", _cells, "list the cells of a profile's study"),
+        ("claims", _claims, "judge the paper's claims from a profile's results"),
     ):
         sub = commands.add_parser(name, help=text, description=text.capitalize() + ".")
         sub.add_argument("--profile", default="smoke", help="smoke, cpu or paper; smoke unless told")
         sub.set_defaults(command=command)
         if command is _run_cell:
             sub.add_argument("settings", nargs="*", metavar="name=value", help="as in block=mixer depth=3")
+        if command is _claims:
+            sub.add_argument("--json", action="store_true", help="print JSON instead of a table")
     return parser
 
 
 def _study(chosen: argparse.Namespace) -> int:
-    from isonb import runner  # papermill takes a second to import
+    from isonb import runner  # here, as papermill and pandas each take a second to import
+    from isonb.evidence import metrics
 
-    return int(any(outcome.status == "failed" for outcome in runner.run_study(chosen.profile)))
+    outcomes = runner.run_study(chosen.profile)
+    table, faults = metrics.write_table(chosen.profile)
+    print(f"One row for each finished cell: {table}")
+    for fault in faults:
+        print(fault, file=sys.stderr)
+    return int(bool(faults) or any(outcome.status == "failed" for outcome in outcomes))
 
 
 def _run_cell(chosen: argparse.Namespace) -> int:
@@ -78,6 +87,16 @@ def _cells(chosen: argparse.Namespace) -> int:
         settings = " ".join(f"{name}={value}" for name, value in runner.parameters(cell).items())
         print(f"{cell.run.run_id:<40} {state:<8} {settings}")
     return 0
+
+
+def _claims(chosen: argparse.Namespace) -> int:
+    config.profile(chosen.profile)  # refuses an unknown one
+    from isonb.evidence import claims
+
+    tables = claims.read(chosen.profile)
+    show = claims.as_json if chosen.json else claims.as_text
+    print(show(claims.judge(tables), tables.faults))
+    return int(bool(tables.faults))
 
 
 if __name__ == "__main__":

@@ -1,8 +1,11 @@
 """The command line: what it lists, what it passes on, and how it says that a request cannot be met."""
 
-import pytest
+import json
 
-from isonb import config, runner
+import pytest
+from made_records import made_record
+
+from isonb import config, records, runner
 from isonb.__main__ import main
 from isonb.runner import CellError, Outcome
 
@@ -20,6 +23,7 @@ def test_cells_lists_every_cell_of_a_profile_with_its_settings(capsys, tmp_path,
     ("arguments", "message"),
     [
         (["cells", "--profile", "smok"], "profile='smok' is not allowed: choose smoke, cpu, paper.\n"),
+        (["claims", "--profile", "smok"], "profile='smok' is not allowed: choose smoke, cpu, paper.\n"),
         (["study", "--profile", "smok"], "profile='smok' is not allowed: choose smoke, cpu, paper.\n"),
         (["run-cell", "dept=3"], "There is no setting called 'dept': did you mean 'depth'?\n"),
         (["run-cell", "depth=0"], "depth=0 is not allowed: it must be greater than or equal to 1.\n"),
@@ -52,7 +56,30 @@ def test_a_failed_cell_is_exit_1(monkeypatch, capsys):
 
 
 @pytest.mark.parametrize(("status", "code"), [("run", 0), ("reused", 0), ("failed", 1)])
-def test_a_study_is_good_when_no_cell_failed(status, code, monkeypatch):
+def test_a_study_is_good_when_no_cell_failed(status, code, monkeypatch, tmp_path):
+    monkeypatch.setenv("ISONB_RESULTS", str(tmp_path))
     outcomes = [Outcome("one", "run", 1.0), Outcome("two", status, 1.0)]
     monkeypatch.setattr(runner, "run_study", lambda profile: outcomes)
     assert main(["study"]) == code
+
+
+def test_a_study_leaves_its_table_and_names_a_damaged_record(monkeypatch, capsys, tmp_path):
+    monkeypatch.setenv("ISONB_RESULTS", str(tmp_path))
+    monkeypatch.setattr(runner, "run_study", lambda profile: [Outcome("one", "run", 1.0)])
+    made = made_record(config.smoke(), validation_loss=3.5)
+    records.write_record(made, {})
+    assert main(["study"]) == 0
+    assert "3.5" in (tmp_path / "smoke" / "table.csv").read_text()
+
+    (tmp_path / "smoke" / "damaged.json").write_text("{")
+    assert main(["study"]) == 1
+    assert "damaged.json is not a result file" in capsys.readouterr().err
+
+
+def test_claims_are_printed_as_a_table_or_as_json(capsys, tmp_path, monkeypatch):
+    monkeypatch.setenv("ISONB_RESULTS", str(tmp_path))
+    assert main(["claims"]) == 0
+    assert capsys.readouterr().out.startswith("id ")
+    assert main(["claims", "--json"]) == 0
+    verdicts = {claim["id"]: claim["verdict"] for claim in json.loads(capsys.readouterr().out)["claims"]}
+    assert verdicts["C5"] == "not run"
