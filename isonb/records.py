@@ -11,6 +11,8 @@ from __future__ import annotations
 import io
 import json
 import os
+import zipfile
+import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -201,9 +203,9 @@ def read_record(path: Path) -> Record:
 def read_arrays(path: Path) -> dict[str, np.ndarray]:
     """The arrays beside a record. Raises `RecordError` naming the file when they cannot be read."""
     try:
-        with np.load(path.with_suffix(".npz"), allow_pickle=False) as file:
-            return {name: file[name] for name in file.files}
-    except (OSError, ValueError) as error:
+        with open(path.with_suffix(".npz"), "rb") as file, np.load(file, allow_pickle=False) as arrays:
+            return {name: arrays[name] for name in arrays.files}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise RecordError(f"{path.with_suffix('.npz')} cannot be read ({error}): run its cell again.") from None
 
 

@@ -1,0 +1,155 @@
+"""Records become tidy, documented tables; what cannot be read is named and skipped."""
+
+import io
+
+import numpy as np
+import pandas as pd
+import pytest
+from made_records import made_record
+
+from isonb import config, records
+from isonb.evidence import metrics
+
+CORRECT = np.array([[True, False, True, False], [True, True, True, False]])
+
+
+@pytest.fixture
+def results(tmp_path, monkeypatch):
+    monkeypatch.setenv("ISONB_RESULTS", str(tmp_path))
+    return tmp_path / "smoke"
+
+
+def write(**changes):
+    record = made_record(config.smoke(**changes), validation_loss=3.5)
+    nats_B = np.full(4, 4.1, np.float32)
+    return records.write_record(record, {"test_correct_LB": CORRECT, "test_nats_B": nats_B})
+
+
+def test_one_row_per_run_layer_and_epoch(results):
+    path = write(block="transformer", heads=4, encoding="rff", sigma=0.1)
+    found = metrics.read("smoke")
+    assert found.faults == ()
+    (run,) = found.runs.to_dict("records")
+    assert run["run_id"] == path.stem
+    assert (run["network"], run["encoding"], run["sigma"], run["probe_pooling"]) == (
+        "transformer-4",
+        "rff",
+        0.1,
+        "mean",
+    )
+    assert (run["validation_loss"], run["test_loss"], run["mean_absolute_error"]) == (3.5, 4.1, 9)
+    assert list(found.layers["layer"]) == [0, 1]
+    assert list(found.layers["test_accuracy"]) == [0.125, 0.25]
+    assert list(found.curves["validation_loss"]) == [5.5, 3.5]
+    assert np.isnan(found.curves["train_loss"][0])
+    assert set(found.layers["run_id"]) == set(found.curves["run_id"]) == {path.stem}
+    assert (found.arrays[path.stem]["test_correct_LB"] == CORRECT).all()
+
+
+def test_every_column_is_documented_and_none_is_dropped(results):
+    write()
+    found = metrics.read("smoke")
+    described = {"runs": metrics.RUN_COLUMNS, "layers": metrics.LAYER_COLUMNS, "curves": metrics.CURVE_COLUMNS}
+    for name, columns in described.items():
+        assert list(found.frame(name)) == list(columns)
+        assert all(len(text) > 10 and text.rstrip().endswith(".") for text in columns.values())
+    assert set(metrics.run_row(made_record(config.smoke()))) == set(metrics.RUN_COLUMNS)
+    assert set(records.Layer.model_fields) <= set(metrics.LAYER_COLUMNS)
+    assert set(records.Epoch.model_fields) <= set(metrics.CURVE_COLUMNS)
+
+
+def test_no_results_give_empty_tables_with_all_columns(results):
+    found = metrics.read("smoke")
+    assert found.runs.empty
+    assert list(found.runs) == list(metrics.RUN_COLUMNS)
+    assert found.faults == ()
+    assert found.frame("memory").empty
+
+
+@pytest.mark.parametrize(
+    ("changes", "arm"),
+    [
+        ({}, "main"),
+        ({"depth": 3, "seed": 2, "encoding": "pix2vec"}, "main"),
+        ({"block": "transformer", "heads": 4}, "main"),
+        ({"block": "transformer", "positions": "none"}, "positions=none"),
+        ({"learning_rate": 0.001, "probe_pooling": "flatten"}, "learning_rate=0.001 probe_pooling=flatten"),
+        ({"encoding": "rff", "sigma": 10}, "sigma=10.0"),
+    ],
+)
+def test_an_arm_names_what_departs_from_the_grid(changes, arm):
+    assert metrics.arm(config.smoke(**changes)) == arm
+
+
+def test_only_equal_images_have_an_equal_data_id():
+    data = made_record(config.smoke()).data
+    assert metrics.data_id(data) == metrics.data_id(data.model_copy())
+    assert metrics.data_id(data) == metrics.data_id(
+        data.model_copy(update={"train": 8})
+    )  # a fraction, same test images
+    for change in ({"test": 41}, {"sha256": {"test_batch.bin": "0"}}, {"name": "cifar10"}):
+        assert metrics.data_id(data) != metrics.data_id(data.model_copy(update=change))
+
+
+DAMAGES = {
+    "half a record": lambda path: path.write_text(path.read_text()[:100]),
+    "a list": lambda path: path.write_text("[1, 2]"),
+    "no text": lambda path: path.write_bytes(b"\xff\xfe\x00"),
+    "another version": lambda path: path.write_text(
+        path.read_text().replace('"schema_version": 1', '"schema_version": 9')
+    ),
+    "a field too many": lambda path: path.write_text(path.read_text().replace('"run_id"', '"colour": 1, "run_id"', 1)),
+    "no arrays": lambda path: path.with_suffix(".npz").unlink(),
+    "half the arrays": lambda path: path.with_suffix(".npz").write_bytes(path.with_suffix(".npz").read_bytes()[:80]),
+    "arrays that are none": lambda path: path.with_suffix(".npz").write_bytes(b"text"),
+    "a bit turned over in the arrays": lambda path: _turn_over(path.with_suffix(".npz")),
+}
+
+
+def _turn_over(path):
+    content = bytearray(path.read_bytes())
+    content[content.index(b".npy") + 40] ^= 0xFF
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
+def test_a_damaged_file_is_named_and_skipped(results, damage):
+    good, bad = write(seed=1), write(seed=2)
+    damage(bad)
+    found = metrics.read("smoke")
+    assert list(found.runs["run_id"]) == [good.stem]
+    assert set(found.arrays) == {good.stem}
+    (fault,) = found.faults
+    assert bad.stem in fault
+
+
+def test_a_record_in_the_wrong_place_is_foreign(results):
+    good = write(seed=1)
+    renamed = good.with_name("other.json")
+    renamed.write_text(good.read_text())
+    renamed.with_suffix(".npz").write_bytes(good.with_suffix(".npz").read_bytes())
+    elsewhere = results.parent / "cpu" / good.name
+    elsewhere.parent.mkdir()
+    elsewhere.write_text(good.read_text())
+    assert [("other.json" in fault) for fault in metrics.read("smoke").faults] == [True]
+    assert [("cpu" in fault) for fault in metrics.read("cpu").faults] == [True]
+
+
+def test_single_frames_warn_of_what_they_skip(results):
+    write(seed=1)
+    bad = write(seed=2)
+    bad.write_text("{")
+    for frame in (metrics.runs, metrics.layers, metrics.curves):
+        with pytest.warns(UserWarning, match=bad.stem):
+            assert set(frame("smoke")["seed"]) == {1}
+
+
+def test_the_written_table_reads_back(results):
+    write(seed=1)
+    write(seed=2).write_text("{")
+    path, faults = metrics.write_table("smoke")
+    assert path == results / "table.csv"
+    assert len(faults) == 1
+    table = pd.read_csv(io.BytesIO(path.read_bytes()))
+    assert list(table) == list(metrics.RUN_COLUMNS)
+    assert table["validation_loss"].tolist() == [3.5]
