@@ -1,0 +1,78 @@
+"""A copy of the book's sources with results of a test's making, built as strictly as the real one."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+from filelock import FileLock
+from made_records import made_arrays, made_record
+
+from isonb import config, records
+
+LOSSES = {"conv": 3.25, "mixer": 3.75, "transformer": 4.5}
+
+
+def copy_sources(folder: Path) -> Path:
+    """The book's pages and the package, without any result."""
+    folder.mkdir(parents=True)
+    for name in ("_config.yml", "_toc.yml"):
+        shutil.copy(records.PROJECT / name, folder)
+    leave_out = shutil.ignore_patterns("results", "__pycache__", ".ipynb_checkpoints")
+    for name in ("book", "isonb"):
+        shutil.copytree(records.PROJECT / name, folder / name, ignore=leave_out)
+    return folder
+
+
+def build(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    """Build strictly, with the folder's own package and results."""
+    environment = {name: value for name, value in os.environ.items() if name not in ("ISONB_RESULTS", "ISONB_RUNS")}
+    command = [Path(sys.executable).with_name("jupyter-book"), "build", ".", "-W", "-n", "--keep-going", *options]
+    return subprocess.run(
+        command, cwd=folder, env=environment | {"PYTHONPATH": str(folder)}, capture_output=True, text=True, check=False
+    )
+
+
+def page(folder: Path, name: str) -> str:
+    """The HTML of a built page."""
+    return (folder / "_build" / "html" / f"{name}.html").read_text(encoding="utf-8")
+
+
+def write_results(folder: Path) -> None:
+    """A made record for every smoke cell, and an executed notebook beside one of them."""
+    smoke = folder / "book" / "results" / "smoke"
+    previous = os.environ.get("ISONB_RESULTS")
+    os.environ["ISONB_RESULTS"] = str(smoke.parent)
+    try:
+        for cell in config.study("smoke"):
+            records.write_record(made_record(cell, LOSSES[cell.run.block]), made_arrays())
+    finally:
+        os.environ.pop("ISONB_RESULTS") if previous is None else os.environ.update(ISONB_RESULTS=previous)
+    heading = nbformat.v4.new_markdown_cell("# A cell that ran")
+    output = nbformat.v4.new_output("stream", name="stdout", text="said by the executed cell")
+    code = nbformat.v4.new_code_cell("print('never executed again')", execution_count=7, outputs=[output])
+    notebook = nbformat.v4.new_notebook(cells=[heading, code])
+    notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    nbformat.write(notebook, smoke / f"{config.study('smoke')[0].run.run_id}.ipynb")
+
+
+def book_with_results(shared: Path) -> Path:
+    """The book built once from made results, however many test processes ask for it."""
+    folder = shared / "book-with-results"
+    with FileLock(f"{folder}.lock"):
+        if not folder.exists():
+            copy_sources(folder)
+            write_results(folder)
+            built = build(folder, "--all")
+            (folder / "build.log").write_text(f"exit {built.returncode}\n{built.stdout}\n{built.stderr}")
+    return folder
+
+
+def shared_folder(tmp_path_factory) -> Path:
+    """A folder that all processes of one pytest-xdist run see."""
+    base = tmp_path_factory.getbasetemp()
+    return base.parent if os.environ.get("PYTEST_XDIST_WORKER") else base

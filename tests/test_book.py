@@ -1,0 +1,205 @@
+"""The book builds without a warning from any results or none, and shows the very numbers of its result files."""
+
+import itertools
+import re
+from html.parser import HTMLParser
+
+import nbformat
+import pytest
+from built_book import LOSSES, book_with_results, build, copy_sources, page, shared_folder, write_results
+from made_records import made_arrays, made_record
+
+from isonb import config, records
+from isonb.evidence import book, tables
+
+CONV = "smoke:block=conv,encoding=continuous"
+
+
+@pytest.fixture
+def results(tmp_path, monkeypatch):
+    monkeypatch.setenv("ISONB_RESULTS", str(tmp_path))
+    return tmp_path
+
+
+@pytest.fixture(scope="session")
+def with_results(tmp_path_factory):
+    return book_with_results(shared_folder(tmp_path_factory))
+
+
+@pytest.fixture(scope="session")
+def without_results(tmp_path_factory):
+    folder = copy_sources(tmp_path_factory.mktemp("book") / "sources")
+    built = build(folder, "--all")
+    assert built.returncode == 0, built.stdout + built.stderr
+    return folder
+
+
+class Tags(HTMLParser):
+    """Every tag of a page with its attributes."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.tags = []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append((tag, dict(attributes)))
+
+
+def pages(folder):
+    html = folder / "_build" / "html" / "book"
+    return {
+        path.relative_to(html).as_posix(): path.read_text(encoding="utf-8") for path in sorted(html.rglob("*.html"))
+    }
+
+
+# The role
+
+
+@pytest.mark.parametrize(
+    ("key", "text"),
+    [
+        (f"{CONV}:training.validation_loss:.2f", "3.12"),
+        (f"{CONV}:training.validation_loss", "3.125"),
+        (f"{CONV},depth=1,seed=0:probe.test_accuracy:.1%", "37.5%"),
+        (f"{CONV}:training.curve.0.validation_loss:.1f", "5.5"),
+        (f"{CONV}:probe.protocol", "made by a test"),
+        (f"{CONV}:training.peak_memory_bytes:,", "not recorded"),
+        ("smoke:block=conv,encoding=rff,sigma=0.5:training.validation_loss:.2f", "not run"),
+        ("cpu:block=conv:training.validation_loss:.2f", "not run"),
+    ],
+)
+def test_a_key_reads_as_the_records_number(results, key, text):
+    records.write_record(made_record(config.smoke(), 3.125, test_accuracy=0.375), made_arrays())
+    assert book.number(key) == text
+
+
+@pytest.mark.parametrize("is_run", [True, False])
+@pytest.mark.parametrize(
+    ("key", "fault"),
+    [
+        ("smoke:training.validation_loss", "write profile:settings:path"),
+        ("large::training.validation_loss", "choose smoke, cpu, paper"),
+        ("smoke:blocks=conv:training.validation_loss", "did you mean 'block'"),
+        ("smoke:block=cnn:training.validation_loss", "choose conv, mixer or transformer"),
+        ("smoke:block:training.validation_loss", "names no number"),
+        ("smoke::training.loss", "'loss' leads nowhere"),
+        ("smoke::training.curve.first.validation_loss", "'first' leads nowhere"),
+        ("smoke::training", "a part of a record"),
+        ("smoke::training.validation_loss:.2q", "names no number"),
+        ("smoke::probe.protocol:.2f", "names no number"),
+    ],
+)
+def test_a_key_that_can_never_name_a_number_is_a_fault(results, key, fault, is_run):
+    if is_run:
+        records.write_record(made_record(config.smoke()), made_arrays())
+    with pytest.raises(book.KeyFault, match=re.escape(fault)):
+        book.number(key)
+
+
+def test_a_row_past_the_end_is_a_fault(results):
+    records.write_record(made_record(config.smoke()), made_arrays())
+    with pytest.raises(book.KeyFault, match="there are 2 rows"):
+        book.number("smoke::training.curve.2.validation_loss")
+
+
+# The tables
+
+
+def test_the_table_of_departures_holds_every_setting_in_order():
+    table = tables.departures()
+    names = [*config.RunConfig.model_fields, *(f"probe_{name}" for name in config.ProbeConfig.model_fields)]
+    assert sorted(table["setting"]) == sorted(names)
+    rows = table.set_index("setting")
+    assert rows.loc["mask_rate"].tolist() == ["3.3", "0.15", "the paper's 15 %", "> 0 and < 1"]
+    assert rows.loc["kernel_size", "allowed"] == "3, 5; for block = conv"
+    points = [int(point[1:]) for point in table["point"] if point[0] == "A"]
+    assert points == sorted(points)
+    assert {1, 2, 3, 4, 5, *range(8, 18), *range(19, 27)} == set(points)
+
+
+def test_the_study_table_says_not_run_cell_by_cell(results):
+    records.write_record(made_record(config.smoke(block="mixer", encoding="rff"), 3.5, 0.5), made_arrays())
+    rows = tables.study("smoke").set_index(["block", "encoding"])
+    assert rows.loc[("mixer", "rff"), ["validation loss", "accuracy"]].tolist() == ["3.500", "50.0%"]
+    assert (rows.drop(("mixer", "rff"))["validation loss"] == "not run").all()
+    assert len(rows) == 9
+
+
+# The built book
+
+
+def test_a_book_without_any_result_is_built_and_says_so(without_results):
+    assert "not run" in page(without_results, "book/index")
+    assert '<span class="isonb-not-run">not run</span>' in page(without_results, "book/objective")
+    smoke = page(without_results, "book/smoke")
+    assert "Learning curves: not run." in smoke
+    assert smoke.count("<p>not run</p>") == 9 * 5
+
+
+def test_a_book_with_results_is_built_and_shows_them(with_results):
+    log = (with_results / "build.log").read_text()
+    assert log.startswith("exit 0"), log
+    assert f'<span class="isonb-number">{LOSSES["conv"]:.3f}</span>' in page(with_results, "book/objective")
+    smoke = page(with_results, "book/smoke")
+    for loss in LOSSES.values():
+        assert smoke.count(f"<p>{loss:.3f}</p>") == 3
+    assert "not run<" not in smoke
+    assert smoke.count("isonb-figure") == 4
+
+
+def test_an_executed_cell_is_a_page_that_nobody_executes_again(with_results):
+    run_id = config.study("smoke")[0].run.run_id
+    shown = page(with_results, f"book/results/smoke/{run_id}")
+    assert "said by the executed cell" in shown
+    assert f'href="results/smoke/{run_id}.html"' in page(with_results, "book/cells")
+    assert ">A cell that ran<" in page(with_results, "book/index")  # in the table of contents
+
+
+def test_a_changed_result_changes_the_page(without_results):
+    assert '<span class="isonb-not-run">not run</span>' in page(without_results, "book/objective")
+    write_results(without_results)
+    built = build(without_results)
+    assert built.returncode == 0, built.stdout + built.stderr
+    assert f'<span class="isonb-number">{LOSSES["conv"]:.3f}</span>' in page(without_results, "book/objective")
+    assert "isonb-not-run" not in page(without_results, "book/probing")
+
+
+def test_a_wrong_key_fails_the_build(tmp_path):
+    folder = copy_sources(tmp_path / "sources")
+    for path in (folder / "book").glob("*.md"):
+        path.unlink()
+    (folder / "book" / "index.md").write_text("# Title\n\n{num}`smoke::training.loss`\n\n{cite}`chen2020`\n")
+    (folder / "_toc.yml").write_text("format: jb-book\nroot: book/index\n")
+    built = build(folder, "--all")
+    assert built.returncode != 0
+    assert "'loss' leads nowhere" in built.stdout + built.stderr
+
+
+def test_every_code_cell_of_every_chapter_has_run(with_results):
+    executed = sorted((with_results / "_build" / "jupyter_execute").rglob("*.ipynb"))
+    assert len(executed) >= 8
+    for path in executed:
+        for cell in nbformat.read(path, as_version=4).cells:
+            if cell.cell_type == "code":
+                assert cell.execution_count is not None, path
+                assert not [output for output in cell.outputs if output.output_type == "error"], path
+
+
+def test_no_page_loads_anything_from_elsewhere(with_results):
+    foreign = re.compile(r"^(https?:)?//")
+    for name, text in pages(with_results).items():
+        for tag, attributes in Tags(text).tags:
+            loaded = [attributes.get("src"), attributes.get("href") if tag == "link" else None]
+            for address in filter(None, loaded):
+                assert not foreign.match(address), f"{name}: <{tag}> loads {address}"
+
+
+def test_every_image_is_described_and_headings_are_in_order(with_results):
+    for name, text in pages(with_results).items():
+        tags = Tags(text).tags
+        assert all(attributes.get("alt") for tag, attributes in tags if tag == "img"), name
+        article = text[text.index("<article") : text.index("</article>")]
+        levels = [int(tag[1]) for tag, _ in Tags(article).tags if re.fullmatch("h[1-6]", tag)]
+        assert levels[0] == 1, name
+        assert all(after <= before + 1 for before, after in itertools.pairwise(levels)), (name, levels)
