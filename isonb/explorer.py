@@ -84,11 +84,11 @@ def photograph() -> np.ndarray:
 def draw(measurement: Measurement) -> Figure:
     """The heat map, its profile against distance, and the photograph with single features of its pixels."""
     figure = Figure(figsize=(8.4, 5.6))
-    upper = figure.add_gridspec(1, 2, left=0.07, right=0.99, bottom=0.36, top=0.95, wspace=0.18)
+    upper = figure.add_gridspec(1, 2, left=0.07, right=0.99, bottom=0.34, top=0.95, wspace=0.2)
     heat, profile = upper.subplots()
     drawn = heat.imshow(measurement.similarity_VV, cmap=COLOURS, vmin=-1, vmax=1, interpolation="none")
     heat.set(title="Cosine similarity", xlabel="value j", ylabel="value i")
-    figure.colorbar(drawn, ax=heat)
+    figure.colorbar(drawn, ax=heat, ticks=(-1, 0, 1), shrink=0.93)
     profile.plot(measurement.profile_V, color="black", label="drawn")
     if measurement.expected_V is not None:
         profile.plot(measurement.expected_V, "--", label="exp(−2π²σ²δ²)")
@@ -110,16 +110,16 @@ class SigmaExplorer(ipywidgets.VBox):
     """Sliders for sigma, k, seed, range and encoding above the pictures; `measurement` is what they show."""
 
     def __init__(self) -> None:
-        style = {"style": {"description_width": "8em"}}
-        self.encoding = ipywidgets.Dropdown(options=ENCODINGS, value="rff", description="Encoding", **style)
+        style = {"style": {"description_width": "8em"}, "layout": {"width": "32em"}}
         self.sigma = ipywidgets.FloatLogSlider(
             value=1, base=10, min=-2, max=2, step=0.05, readout_format=".3g", description="σ, spread", **style
         )
         self.k = ipywidgets.IntSlider(128, 8, 256, 8, description="k, frequencies", **style)
         self.seed = ipywidgets.BoundedIntText(0, 0, 9999, description="Seed", **style)
+        self.encoding = ipywidgets.Dropdown(options=ENCODINGS, value="rff", description="Encoding", **style)
         self.value_range = ipywidgets.Dropdown(options=RANGES, description="Scaling of p", **style)
         self.numbers, self.picture = ipywidgets.HTML(), ipywidgets.HTML()
-        self._settings = {name: getattr(self, name) for name in ("encoding", "sigma", "k", "seed", "value_range")}
+        self._settings = {name: getattr(self, name) for name in ("sigma", "k", "seed", "encoding", "value_range")}
         super().__init__([*self._settings.values(), self.numbers, self.picture])
         for control in self._settings.values():
             control.observe(self._redraw, "value")
