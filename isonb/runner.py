@@ -102,6 +102,7 @@ def _execute(
     template: Path, output: Path, values: Mapping[str, Any], log: Path, timeout: float | None, progress: bool
 ) -> str:
     """Execute a template into `output`; returns what went wrong in a few words, or nothing."""
+    logging.getLogger("papermill").setLevel(logging.ERROR)  # it warns of parameters that it does not recognise as such
     with tempfile.TemporaryDirectory(prefix="isonb-") as sockets, log.open("w") as stream:
         # Sockets in a short-lived folder: kernels that start at the same moment can collide on network ports.
         transport = {"transport": "ipc", "connection_file": f"{sockets}/kernel.json"}
@@ -111,7 +112,6 @@ def _execute(
                 output,
                 dict(values),
                 kernel_name="python3",
-                cwd=template.parent,
                 progress_bar=progress,
                 stdout_file=stream,
                 stderr_file=stream,
@@ -154,7 +154,6 @@ def run_study(profile: str, template: Path = TEMPLATE, say: Callable[[str], None
 
     `say` takes the lines of progress. Raises `ConfigError` for an unknown profile.
     """
-    logging.getLogger("papermill").setLevel(logging.WARNING)
     cells, outcomes = config.study(profile), []
     start = time.monotonic()
     for number, cell in enumerate(cells, start=1):
