@@ -13,6 +13,7 @@ from matplotlib.colors import to_rgb
 
 from isonb import config, features, records
 from isonb.evidence import figures
+from isonb.evidence.picture import COLOURS, MARKERS
 
 PHONE_COLUMN = 358  # CSS pixels of a text column on a phone that is 390 wide
 
@@ -58,14 +59,14 @@ def luminance(colour):
 
 @pytest.mark.parametrize("key", [*config.BLOCKS, *config.ENCODINGS])
 def test_colours_stand_out_from_white(key):
-    assert 1.05 / (luminance(figures.COLOURS[key]) + 0.05) >= 4.5
+    assert 1.05 / (luminance(COLOURS[key]) + 0.05) >= 4.5
 
 
 @pytest.mark.parametrize("keys", [config.BLOCKS, config.ENCODINGS])
 def test_no_two_of_a_kind_share_a_marker_or_a_colour(keys):
     for one, other in itertools.combinations(keys, 2):
-        assert figures.MARKERS[one] != figures.MARKERS[other]
-        assert np.abs(np.subtract(to_rgb(figures.COLOURS[one]), to_rgb(figures.COLOURS[other]))).max() > 0.25
+        assert MARKERS[one] != MARKERS[other]
+        assert np.abs(np.subtract(to_rgb(COLOURS[one]), to_rgb(COLOURS[other]))).max() > 0.25
 
 
 @pytest.mark.parametrize("name", every_figure())
@@ -148,9 +149,9 @@ def test_learning_curves_put_each_network_in_its_encodings_panel():
     }
     (line,) = panels["pix2vec"]
     assert line.get_ydata().tolist() == [5.5, 4.5]
-    assert line.get_color() == figures.COLOURS["mixer"]
+    assert line.get_color() == COLOURS["mixer"]
     assert (
-        "1 networks, profile smoke, seed 0, on 20 validation images of photos" in figures.learning_curves(runs).caption
+        "1 network, profile smoke, seed 0, on 20 validation images of photos" in figures.learning_curves(runs).caption
     )
 
 
@@ -168,7 +169,7 @@ def test_scatter_colours_by_the_factor_asked_for(table, by, groups):
     figure = figures.loss_accuracy(table, by)
     points = [container.lines[0] for container in figure.axes[0].containers]
     assert [point.get_xydata().tolist() for point in points] == [[[row, 25.0]] for row in table["validation_loss"]]
-    assert [point.get_color() for point in points] == [figures.COLOURS[key] for key in table[by]]
+    assert [point.get_color() for point in points] == [COLOURS[key] for key in table[by]]
     assert len(figure.legends[0].legend_handles) == len(groups)
     assert "9 networks, profile smoke, seed 0; bars are 95 % intervals over 40 test images" in figure.caption
 

@@ -1,4 +1,4 @@
-"""Numbers in the book's prose: a Sphinx role that reads them from the result files.
+"""What the book needs of Sphinx: numbers in prose that are read from result files, and a title for each executed cell.
 
 `` {num}`smoke:block=conv,depth=1:training.validation_loss:.2f` `` names a profile, the settings of a cell, a path
 into its record and a format. A cell without a record reads "not run"; a fault in the role itself is a warning, so a
@@ -9,6 +9,7 @@ Book: every chapter.
 
 from __future__ import annotations
 
+import itertools
 import typing
 from collections.abc import Sequence
 from typing import Any
@@ -22,6 +23,7 @@ from sphinx.util.docutils import SphinxRole
 from isonb import config, records
 
 NOT_RUN = "not run"
+RESULTS = "book/results/"
 
 
 class KeyFault(ValueError):
@@ -92,7 +94,16 @@ class NumberRole(SphinxRole):
         return [nodes.inline(self.rawtext, text, classes=["isonb-not-run" if text == NOT_RUN else "isonb-number"])], []
 
 
+def name_executed_cell(app: Sphinx, doctree: nodes.document) -> None:
+    """Head an executed notebook with its run's name: all of them come from one template with one heading."""
+    if app.env.docname.startswith(RESULTS):
+        for title in itertools.islice(doctree.findall(nodes.title), 1):
+            title.children = []
+            title += nodes.Text(app.env.docname.rsplit("/", 1)[1])
+
+
 def setup(app: Sphinx) -> dict[str, bool]:
-    """Register the role with Sphinx."""
+    """Register the role and the titles with Sphinx."""
     app.add_role("num", NumberRole())
+    app.connect("doctree-read", name_executed_cell, priority=100)  # before Sphinx collects titles
     return {"parallel_read_safe": True, "parallel_write_safe": True}

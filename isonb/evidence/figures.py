@@ -1,17 +1,10 @@
-"""Every figure of the book as a pure function of records, tables or pixels, in one visual language.
-
-Colours and markers belong to a block or an encoding throughout the book. They are told apart by readers with any
-colour vision, in print, and on a phone's screen. A figure carries its own caption and its description in words, so
-it reads the same in JupyterLab, in an executed cell and in the book.
+"""Every figure of the book as a pure function of records, tables or pixels.
 
 Book: chapters "Encodings", "Objective" and "Smoke results".
 """
 
 from __future__ import annotations
 
-import base64
-import html
-import io
 import math
 from collections.abc import Mapping, Sequence
 
@@ -23,62 +16,9 @@ from matplotlib.figure import Figure
 from scipy import stats
 
 from isonb import config, features, records
+from isonb.evidence.picture import COLOURS, MARKERS, NAMES, QUIET, STYLE, WIDTH, Picture
 
-COLOURS = {
-    "conv": "#0072B2",
-    "mixer": "#C44E00",
-    "transformer": "#007A59",
-    "continuous": "#222222",
-    "rff": "#B0469C",
-    "pix2vec": "#8C6D00",
-}
-MARKERS = {"conv": "o", "mixer": "s", "transformer": "^", "continuous": "D", "rff": "P", "pix2vec": "X"}
-NAMES = {"conv": "convolution", "rff": "random Fourier"}
-QUIET = "#5F6670"
-
-WIDTH = 4.8  # inches: ten-point letters stay readable when a phone shrinks the page's column to three quarters of it
-STYLE = {
-    "font.size": 10,
-    "font.family": "DejaVu Sans",
-    "axes.titlesize": 10,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "grid.color": "#E3E6EA",
-    "axes.axisbelow": True,
-    "legend.frameon": False,
-    "legend.fontsize": 9,
-    "lines.linewidth": 1.8,
-    "lines.markersize": 6,
-    "svg.hashsalt": "isonb",
-}
 NATS = "loss (nats per masked sub-pixel)"
-
-
-class Picture(Figure):
-    """A figure with its caption and, as `alt`, its content in words for those who cannot see it."""
-
-    caption = ""
-    alt = ""
-    is_smooth = False  # True where an image has more pixels than a screen shows, so that a thin line is not lost
-
-    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:
-        return {"text/plain": self.alt, "text/html": self.to_html()}
-
-    def to_html(self) -> str:
-        """A self-contained `<figure>`: vector graphics on white, so that it reads the same on a dark page."""
-        buffer = io.BytesIO()
-        with matplotlib.rc_context(STYLE):
-            self.savefig(buffer, format="svg", metadata={"Date": None})
-        svg = buffer.getvalue()
-        if self.is_smooth:
-            svg = svg.replace(b"image-rendering:crisp-edges;image-rendering:pixelated", b"image-rendering:auto")
-        source = base64.b64encode(svg).decode()
-        image = (
-            f'<img src="data:image/svg+xml;base64,{source}" alt="{html.escape(self.alt)}" '
-            'style="width:100%;max-width:36rem;background:#fff">'
-        )
-        return f'<figure class="isonb-figure">{image}<figcaption>{html.escape(self.caption)}</figcaption></figure>'
 
 
 @matplotlib.rc_context(STYLE)
@@ -160,7 +100,8 @@ def learning_curves(runs: Sequence[records.Record]) -> Picture:
     figure.supxlabel("epoch", fontsize=10)
     axes[0].set_ylabel(NATS)
     _legend(figure, config.BLOCKS)
-    figure.caption = f"Validation loss by epoch of {_described(runs)}."
+    data = " and ".join(sorted({f"{run.data.validation} validation images of {run.data.name}" for run in runs}))
+    figure.caption = f"Validation loss by epoch of {_described(runs)}, on {data}."
     figure.alt = "Learning curves. " + " ".join(
         f"{_name(run.cell.run.block)} with {_name(run.cell.run.encoding)}: {run.training.curve[0].validation_loss:.2f} "
         f"to {run.training.validation_loss:.2f} nats."
@@ -208,7 +149,9 @@ def loss_accuracy(table: pd.DataFrame, by: str) -> Picture:
         )  # fmt: skip
     ax.set(xlabel=f"validation {NATS}", ylabel="accuracy of the chosen probe (%)")
     _legend(figure, config.BLOCKS if by == "block" else config.ENCODINGS)
-    counts = f"{len(table)} networks, profile {', '.join(sorted(set(table['profile'])))}, {_seeds(set(table['seed']))}"
+    counts = (
+        f"{_networks(len(table))}, profile {', '.join(sorted(set(table['profile'])))}, {_seeds(set(table['seed']))}"
+    )
     tests = " and ".join(str(n) for n in sorted(set(table["data_test"])))
     figure.caption = f"Loss against accuracy by {by}: {counts}; bars are 95 % intervals over {tests} test images."
     figure.alt = f"Scatter of loss and accuracy by {by}. " + " ".join(
@@ -311,7 +254,10 @@ def _seeds(seeds: set[int]) -> str:
 
 
 def _described(runs: Sequence[records.Record]) -> str:
-    """How many networks, of which profile, seeds and data: what every caption owes its reader."""
+    """How many networks, of which profile and seeds: what every caption owes its reader."""
     profiles = ", ".join(sorted({run.cell.profile for run in runs}))
-    data = " and ".join(sorted({f"{run.data.validation} validation images of {run.data.name}" for run in runs}))
-    return f"{len(runs)} networks, profile {profiles}, {_seeds({run.cell.run.seed for run in runs})}, on {data}"
+    return f"{_networks(len(runs))}, profile {profiles}, {_seeds({run.cell.run.seed for run in runs})}"
+
+
+def _networks(count: int) -> str:
+    return f"{count} network{'' if count == 1 else 's'}"
