@@ -118,6 +118,15 @@ def test_the_table_of_departures_holds_every_setting_in_order():
     assert {1, 2, 3, 4, 5, *range(8, 18), *range(19, 27)} == set(points)
 
 
+def test_the_first_page_counts_what_is_at_hand(results):
+    records.write_record(made_record(config.smoke(block="mixer")), made_arrays())
+    rows = tables.at_hand().set_index("profile")
+    assert rows.loc["smoke"].tolist() == ["photos", "1", "0", "4", 9, 1]
+    assert rows.loc["paper", ["data", "sizes", "seeds", "epochs", "run"]].tolist() == [
+        "cifar10", "1, 3, 6, 12", "0, 1, 2", "51", "not run",
+    ]  # fmt: skip
+
+
 def test_the_study_table_says_not_run_cell_by_cell(results):
     records.write_record(made_record(config.smoke(block="mixer", encoding="rff"), 3.5, 0.5), made_arrays())
     rows = tables.study("smoke").set_index(["block", "encoding"])

@@ -46,11 +46,16 @@ def finished(profile: str) -> list[records.Record]:
 
 
 def at_hand() -> pd.DataFrame:
-    """How many cells of each profile's study have a record."""
-    counts = {name: (len(config.study(name)), len(finished(name))) for name in config.PROFILES}
-    return pd.DataFrame(
-        [{"profile": name, "cells": cells, "run": run or NOT_RUN} for name, (cells, run) in counts.items()]
-    )
+    """What each profile's study consists of, and how many of its networks have a record."""
+    return pd.DataFrame([_profile_row(name, config.study(name)) for name in config.PROFILES])
+
+
+def _profile_row(name: str, cells: list[config.Cell]) -> dict[str, str | int]:
+    settings = {
+        title: ", ".join(str(value) for value in dict.fromkeys(getattr(cell.run, field) for cell in cells))
+        for title, field in (("data", "data"), ("sizes", "depth"), ("seeds", "seed"), ("epochs", "epochs"))
+    }
+    return {"profile": name, **settings, "networks": len(cells), "run": len(finished(name)) or NOT_RUN}
 
 
 def departures() -> pd.DataFrame:
