@@ -37,19 +37,25 @@ function normal(seed, purpose, ...indices) {
 
 // --- isonb.features ---
 
+function tabulate(length, of) {
+  const table = new Float64Array(length);
+  for (let i = 0; i < length; i++) table[i] = of(i);
+  return table;
+}
+
 function scaled(value, valueRange) {
   const unit = value / (VALUES - 1);
   return valueRange === "symmetric" ? 2 * unit - 1 : unit;
 }
 
 function drawFrequencies(sigma, k, seed) {
-  return Array.from({ length: k }, (_, i) => sigma * normal(seed, "random Fourier frequencies", i));
+  return [...tabulate(k, (i) => sigma * normal(seed, "random Fourier frequencies", i))];
 }
 
 // sin a sin b + cos a cos b = cos(a - b): the similarity of random Fourier features is a function of the difference.
 function fourierSimilarity(beta, valueRange) {
   const step = 2 * Math.PI * (scaled(1, valueRange) - scaled(0, valueRange));
-  const byDistance = Float64Array.from({ length: VALUES }, (_, distance) => {
+  const byDistance = tabulate(VALUES, (distance) => {
     return beta.reduce((sum, b) => sum + Math.cos(step * distance * b), 0) / beta.length;
   });
   return (i, j) => byDistance[Math.abs(i - j)];
@@ -61,11 +67,11 @@ function cosineSimilarity(encoding, beta, valueRange) {
     continuous: () => (i, j) => Math.sign(scaled(i, "symmetric") * scaled(j, "symmetric")),
     rff: () => fourierSimilarity(beta, valueRange),
   }[encoding]();
-  return Float64Array.from({ length: VALUES * VALUES }, (_, at) => similarityOf((at / VALUES) | 0, at % VALUES));
+  return tabulate(VALUES * VALUES, (at) => similarityOf(at >> 8, at & 255));
 }
 
 function similarityProfile(similarity) {
-  return Float64Array.from({ length: VALUES }, (_, distance) => {
+  return tabulate(VALUES, (distance) => {
     let sum = 0;
     for (let i = 0; i + distance < VALUES; i++) sum += similarity[i * VALUES + i + distance];
     return sum / (VALUES - distance);
@@ -73,7 +79,7 @@ function similarityProfile(similarity) {
 }
 
 function expectedProfile(sigma, valueRange) {
-  return Float64Array.from({ length: VALUES }, (_, value) => {
+  return tabulate(VALUES, (value) => {
     return Math.exp(-2 * (Math.PI * sigma * (scaled(value, valueRange) - scaled(0, valueRange))) ** 2);
   });
 }
@@ -89,7 +95,7 @@ function halfWidth(profile) {
 function rankAtEnergy(similarity, energy = 0.99) {
   const half = VALUES / 2;
   const power = [1, -1].flatMap((parity) => {
-    const rows = Array.from({ length: half }, (_, i) => Float64Array.from({ length: half }, (_, j) => {
+    const rows = Array.from({ length: half }, (_, i) => tabulate(half, (j) => {
       return similarity[i * VALUES + j] + parity * similarity[i * VALUES + VALUES - 1 - j];
     }));
     return eigenvalues(...tridiagonal(rows));
@@ -99,7 +105,7 @@ function rankAtEnergy(similarity, energy = 0.99) {
   return power.findIndex((p) => (sum += p) / total >= energy) + 1;
 }
 
-// Householder reflections of a symmetric matrix, in place: its diagonal and off-diagonal.
+// Householder reflections of a symmetric matrix, in its lower triangle: the diagonal and the off-diagonal that remain.
 function tridiagonal(a) {
   const n = a.length;
   const [diagonal, off, v, w] = Array.from({ length: 4 }, () => new Float64Array(n));
@@ -114,17 +120,22 @@ function tridiagonal(a) {
     v.set(row.subarray(0, last));
     v[last - 1] -= off[last];
     const scale = 1 / (squares - edge * off[last]); // 2 / |v|^2
-    let overlap = 0;
+    w.fill(0, 0, last);
     for (let i = 0; i < last; i++) {
-      let sum = 0;
-      for (let j = 0; j < last; j++) sum += a[i][j] * v[j];
-      w[i] = scale * sum;
-      overlap += w[i] * v[i];
+      const ai = a[i], vi = v[i];
+      let sum = ai[i] * vi;
+      for (let j = 0; j < i; j++) {
+        sum += ai[j] * v[j];
+        w[j] += ai[j] * vi;
+      }
+      w[i] += sum;
     }
-    for (let i = 0; i < last; i++) w[i] -= 0.5 * scale * overlap * v[i];
+    let overlap = 0;
+    for (let i = 0; i < last; i++) overlap += w[i] * v[i];
+    for (let i = 0; i < last; i++) w[i] = scale * (w[i] - 0.5 * scale * overlap * v[i]);
     for (let i = 0; i < last; i++) {
-      const vi = v[i], wi = w[i], ai = a[i];
-      for (let j = 0; j < last; j++) ai[j] -= vi * w[j] + wi * v[j];
+      const ai = a[i], vi = v[i], wi = w[i];
+      for (let j = 0; j <= i; j++) ai[j] -= vi * w[j] + wi * v[j];
     }
   }
   diagonal[0] = a[0][0];
@@ -165,7 +176,7 @@ const minus = (text) => text.replace("-", "−");
 
 // The pictures of single features: a caption and the feature's value for each pixel value.
 function picturedFeatures(encoding, beta, valueRange) {
-  const feature = (caption, of) => [caption, Float64Array.from({ length: VALUES }, (_, value) => of(value))];
+  const feature = (caption, of) => [caption, tabulate(VALUES, of)];
   if (encoding === "continuous") return [feature("p", (value) => scaled(value, "symmetric"))];
   if (encoding === "one-hot") {
     return [48, 80, 112, 144, 176, 208].map((shown) => feature(`value ${shown}`, (value) => Number(value === shown)));

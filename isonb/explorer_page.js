@@ -4,7 +4,7 @@ const controls = (id) => `
   <div class="sigma-controls">
     <p><label for="${id}-sigma">σ, spread of the frequencies</label> <output for="${id}-sigma"></output>
       <input id="${id}-sigma" name="sigma" type="range" min="-2" max="2" step="0.05" value="0"></p>
-    <p><label for="${id}-k">k, number of frequencies</label> <output for="${id}-k"></output>
+    <p><label for="${id}-k">k, frequencies</label> <output for="${id}-k"></output>
       <input id="${id}-k" name="k" type="range" min="8" max="256" step="8" value="128"></p>
     <p><label for="${id}-seed">Seed</label>
       <input id="${id}-seed" name="seed" type="number" min="0" max="9999" step="1" value="0" inputmode="numeric"></p>

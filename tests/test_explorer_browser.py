@@ -192,7 +192,7 @@ def test_a_screen_reader_hears_names_values_and_results(page):
     heard = {(node["role"]["value"], node["name"]["value"]) for node in nodes if "name" in node}
     for control in (
         ("slider", "σ, spread of the frequencies"),
-        ("slider", "k, number of frequencies"),
+        ("slider", "k, frequencies"),
         ("spinbutton", "Seed"),
         ("combobox", "Encoding"),
         ("combobox", "Scaling of p"),
