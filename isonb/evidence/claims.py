@@ -80,7 +80,7 @@ def judge(t: Tables) -> list[Judged]:
     with_p = [i for i, finding in enumerate(findings) if finding.p is not None]
     adjusted = dict(zip(with_p, statistics.holm([findings[i].p for i in with_p]), strict=True))
     return [
-        Judged(claim, _temper(claim, finding, adjusted.get(i)), adjusted.get(i), _power(claim, finding))
+        Judged(claim, temper(claim, finding, adjusted.get(i)), adjusted.get(i), _power(claim, finding))
         for i, (claim, finding) in enumerate(zip(LEDGER, findings, strict=True))
     ]
 
@@ -98,7 +98,8 @@ def apply(claim: Claim, t: Tables) -> Finding:
         return Finding(NOT_RUN, note=str(reason))
 
 
-def _temper(claim: Claim, finding: Finding, p_holm: float | None) -> Finding:
+def temper(claim: Claim, finding: Finding, p_holm: float | None) -> Finding:
+    """The finding, "undetermined" instead of a verdict that rests on too few seeds or on a p that fails Holm."""
     if finding.verdict in (NOT_RUN, UNDETERMINED):
         return finding
     reasons = []

@@ -24,16 +24,8 @@ def percentiles(draws: np.ndarray, level: float = LEVEL) -> Interval:
     return float(low), float(high)
 
 
-def bootstrap_mean(values_B: np.ndarray, seed: int = 0, resamples: int = RESAMPLES) -> Interval:
-    """Percentile bootstrap interval of a mean. For many values; see `student_interval` for a handful of seeds."""
-    values_B = np.asarray(values_B, float)
-    generator = np.random.default_rng(seed)
-    picked = generator.integers(len(values_B), size=(resamples, len(values_B)))
-    return percentiles(values_B[picked].mean(axis=1))
-
-
 def bootstrap(
-    statistic: Callable[..., float],
+    statistic: Callable[..., np.ndarray],
     *columns: np.ndarray,
     strata: Sequence[Hashable] | None = None,
     seed: int = 0,
@@ -41,19 +33,25 @@ def bootstrap(
 ) -> Interval:
     """Percentile bootstrap interval of `statistic(*columns)`: rows are drawn jointly, inside their stratum if given.
 
-    Draws without a value (a constant column has no correlation) are left out.
+    The statistic works along the last axis; a drawn row takes a place of its own stratum. Draws without a value (a
+    constant column has no correlation) are left out.
     """
     columns = tuple(np.asarray(column) for column in columns)
     n = len(columns[0])
     label_n = np.zeros(n, int) if strata is None else _codes(strata)
-    members = [np.flatnonzero(label_n == label) for label in np.unique(label_n)]
     generator = np.random.default_rng(seed)
-    values = []
-    for _ in range(resamples):
-        rows = np.concatenate([generator.choice(member, len(member)) for member in members])
-        values.append(statistic(*(column[rows] for column in columns)))
-    values = np.asarray(values, float)
-    return percentiles(values[np.isfinite(values)]) if np.isfinite(values).any() else (np.nan, np.nan)
+    rows_Rn = np.empty((resamples, n), int)
+    for label in np.unique(label_n):
+        member = np.flatnonzero(label_n == label)
+        rows_Rn[:, member] = generator.choice(member, (resamples, len(member)))
+    values_R = np.asarray(statistic(*(column[rows_Rn] for column in columns)), float)
+    values_R = values_R[np.isfinite(values_R)]
+    return percentiles(values_R) if len(values_R) else (np.nan, np.nan)
+
+
+def bootstrap_mean(values_B: np.ndarray, seed: int = 0, resamples: int = RESAMPLES) -> Interval:
+    """Percentile bootstrap interval of a mean. For many values; see `student_interval` for a handful of seeds."""
+    return bootstrap(lambda values: values.mean(axis=-1), np.asarray(values_B, float), seed=seed, resamples=resamples)
 
 
 def student_interval(values: np.ndarray) -> Interval:
@@ -112,20 +110,23 @@ def wilcoxon(differences: np.ndarray) -> float:
     return float(scipy.stats.wilcoxon(differences).pvalue) if len(differences) else 1.0
 
 
-def spearman(x: np.ndarray, y: np.ndarray) -> float:
-    """Spearman's rank correlation, without regard to groups; nan where a column is constant."""
-    rank_x, rank_y = (scipy.stats.rankdata(values) - (len(values) + 1) / 2 for values in (x, y))
-    return _cosine(rank_x, rank_y)
+def spearman(x: np.ndarray, y: np.ndarray) -> float | np.ndarray:
+    """Spearman's rank correlation along the last axis, without regard to groups; nan where a column is constant."""
+    return stratified_spearman(x, y, np.zeros(np.shape(x)[-1], int))
 
 
-def stratified_spearman(x: np.ndarray, y: np.ndarray, strata: Sequence[Hashable]) -> float:
+def stratified_spearman(x: np.ndarray, y: np.ndarray, strata: Sequence[Hashable]) -> float | np.ndarray:
     """Spearman's correlation inside strata: three separated groups with no relation inside them give about 0.
 
     In each stratum of n rows the ranks are centred and divided by n + 1 (van Elteren's weights); the result is
-    `sum r_x r_y / sqrt(sum r_x^2 sum r_y^2)` over all strata together.
+    `sum r_x r_y / sqrt(sum r_x^2 sum r_y^2)` over all strata together, along the last axis.
     """
     label = _codes(strata)
-    return _cosine(_ranks_within(x, label), _ranks_within(y, label))
+    rank_x, rank_y = _ranks_within(x, label), _ranks_within(y, label)
+    length = np.sqrt((rank_x**2).sum(axis=-1) * (rank_y**2).sum(axis=-1))
+    product = (rank_x * rank_y).sum(axis=-1)
+    rho = np.divide(product, length, out=np.full(np.shape(product), np.nan), where=length > 0)
+    return rho if rho.ndim else float(rho)
 
 
 def stratified_spearman_p(
@@ -152,17 +153,13 @@ def _codes(labels: Sequence[Hashable]) -> np.ndarray:
 
 
 def _ranks_within(values: np.ndarray, label: np.ndarray) -> np.ndarray:
-    values, ranks = np.asarray(values, float), np.zeros(len(label))
+    values = np.asarray(values, float)
+    ranks = np.empty(values.shape)
     for stratum in np.unique(label):
         member = label == stratum
         n = int(member.sum())
-        ranks[member] = (scipy.stats.rankdata(values[member]) - (n + 1) / 2) / (n + 1)
+        ranks[..., member] = (scipy.stats.rankdata(values[..., member], axis=-1) - (n + 1) / 2) / (n + 1)
     return ranks
-
-
-def _cosine(a: np.ndarray, b: np.ndarray) -> float:
-    length = np.sqrt((a @ a) * (b @ b))
-    return float(a @ b / length) if length else float("nan")
 
 
 def page_trend(values_RT: np.ndarray) -> float:

@@ -89,18 +89,16 @@ def _nats_difference(t: Tables, runs: pd.DataFrame, a: str, b: str) -> np.ndarra
 def _order(runs: pd.DataFrame, column: str, sign: int, unit: str) -> Finding:
     """Are both gaps, conv to mixer and mixer to 1-head transformer, of one sign in nearly all cells?"""
     gaps = [gap(sign * differences(runs, column, "network", worse, better)) for worse, better in NEIGHBOURS]
+    p_values = [statistics.wilcoxon(found.cells.to_numpy()) for found in gaps]
+    parts = [_gap_verdict(found, p) for found, p in zip(gaps, p_values, strict=True)]
     both = pd.concat([found.cells for found in gaps], axis=1, join="inner")
     joint = float((both > 0).all(axis=1).mean()) if len(both) else 0.0
-    verdicts = {
-        f"{better} before {worse}": _gap_verdict(found) for (worse, better), found in zip(NEIGHBOURS, gaps, strict=True)
-    }
-    verdict = combine(verdicts.values())
+    verdict = combine(parts)
     if verdict == SUPPORTED and joint < CELLS_AGREE:
         verdict = PARTLY
+    decided = [p for p, part in zip(p_values, parts, strict=True) if part != UNDETERMINED]
     smaller = min(gaps, key=lambda found: found.value)
-    decided = [found.p for found, part in zip(gaps, verdicts.values(), strict=True) if part != UNDETERMINED]
-    p = max(found.p for found in gaps) if verdict in (SUPPORTED, UNDETERMINED) else min(decided)
-    note = f"Both gaps have the claimed sign in {joint:.0%} of {len(both)} cells; {parts_note(verdicts)}"
+    names = [f"{better} before {worse}" for worse, better in NEIGHBOURS]
     return Finding(
         verdict,
         smaller.value,
@@ -108,16 +106,17 @@ def _order(runs: pd.DataFrame, column: str, sign: int, unit: str) -> Finding:
         smaller.over_cells,
         len(both),
         "cells",
-        p,
-        min(len(found.by_seed) for found in gaps),
-        smaller.by_seed,
-        note=note,
+        p=min(decided) if verdict in (PARTLY, CONTRADICTED) else max(p_values),
+        seeds=min(len(found.by_seed) for found in gaps),
+        by_seed=smaller.by_seed,
+        note=f"Both gaps have the claimed sign in {joint:.0%} of {len(both)} cells; "
+        + parts_note(dict(zip(names, parts, strict=True))),
     )
 
 
-def _gap_verdict(found: Gap) -> str:
-    """Supported: positive in 8 of 9 cells with p < .05. Contradicted: its intervals lie below 0 with p < .05."""
-    if found.p >= ALPHA:
+def _gap_verdict(found: Gap, p: float) -> str:
+    """Supported: positive in 8 of 9 cells with p < .05. Contradicted: its interval lies below 0 with p < .05."""
+    if p >= ALPHA:
         return UNDETERMINED
     if (found.cells > 0).mean() >= CELLS_AGREE:
         return SUPPORTED

@@ -39,7 +39,7 @@ def c29(t: Tables) -> Finding:
     runs = runs.assign(within=runs["run_id"].map(within)).dropna(subset=["within"])
     needed(runs, f"transformer runs whose probes were trained at {CHECKPOINTS} checkpoints or more")
     value = float(runs["within"].median())
-    interval = statistics.bootstrap(lambda values: float(np.median(values)), runs["within"].to_numpy())
+    interval = statistics.bootstrap(lambda values: np.median(values, axis=-1), runs["within"].to_numpy())
     verdict = UNDETERMINED
     if interval[1] < 0:
         verdict = SUPPORTED if value <= -0.8 else PARTLY

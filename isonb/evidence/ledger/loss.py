@@ -30,16 +30,16 @@ from isonb.evidence.ledger.select import (
     needed,
 )
 from isonb.evidence.metrics import MAIN, Tables
+from isonb.evidence.statistics import stratified_spearman as _inside
 
 ENOUGH_CELLS = 6
 POINT = 0.01
 
 
 def _scatter(t: Tables) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The runs, and one row per cell with its block: the points of Figure 4."""
+    """The runs, and one row per cell: the points of Figure 4."""
     runs = grid(t)
     cells = cell_means(runs)
-    cells["block"] = cells["network"].str.split("-").str[0]
     if len(cells) < ENOUGH_CELLS:
         raise NotRun(f"Needs at least {ENOUGH_CELLS} cells with loss and accuracy; there are {len(cells)}.")
     return runs, cells
@@ -78,36 +78,38 @@ def c7(t: Tables) -> Finding:
 
 
 def c8(t: Tables) -> Finding:
-    """The same inside blocks, and inside blocks and encodings."""
+    """The same inside networks (the transformers of 1 and 4 heads apart), and inside networks and encodings."""
     runs, cells = _scatter(t)
-    loss, accuracy, block = (cells[name].to_numpy() for name in ("validation_loss", "test_accuracy", "block"))
-    value = statistics.stratified_spearman(loss, accuracy, block)
-    interval = statistics.bootstrap(_stratified, loss, accuracy, block, strata=block)
-    p = statistics.stratified_spearman_p(loss, accuracy, block)
-    inside = {name: statistics.spearman(loss[block == name], accuracy[block == name]) for name in dict.fromkeys(block)}
+    loss, accuracy, network = (cells[name].to_numpy() for name in ("validation_loss", "test_accuracy", "network"))
+    inside = {name: statistics.spearman(loss[network == name], accuracy[network == name]) for name in set(network)}
     if len(inside) < 2:
         raise NotRun("Needs runs of at least two blocks.")
-    fine = statistics.stratified_spearman(loss, accuracy, cells["block"] + cells["encoding"])
+    value = _inside(loss, accuracy, network)
+    interval = statistics.bootstrap(
+        lambda x, y: statistics.stratified_spearman(x, y, network), loss, accuracy, strata=network
+    )
+    p = statistics.stratified_spearman_p(loss, accuracy, network)
     verdict = UNDETERMINED
-    if p < ALPHA and value > 0 and interval[0] > 0:
+    if p < ALPHA and interval[0] > 0:
         verdict = CONTRADICTED
-    elif p < ALPHA and value < 0:
+    elif p < ALPHA and interval[1] < 0:
         verdict = SUPPORTED if value <= -0.5 and all(rho < 0 for rho in inside.values()) else PARTLY
-    whole = [cell_means(runs[runs["seed"] == seed]) for seed in complete_seeds(runs)]
-    by_seed = tuple(
-        _stratified(one["validation_loss"], one["test_accuracy"], one["network"].str.split("-").str[0]) for one in whole
-    )
-    note = (
-        f"Inside blocks: {', '.join(f'{name} {rho:.2f}' for name, rho in inside.items())}; inside blocks and "
-        f"encodings together {fine:.2f}."
-    )
+    whole = [runs[runs["seed"] == seed] for seed in complete_seeds(runs)]
+    by_seed = tuple(_inside(one["validation_loss"], one["test_accuracy"], one["network"]) for one in whole)
+    finer = _inside(loss, accuracy, cells["network"] + cells["encoding"])
+    within = ", ".join(f"{name} {rho:.2f}" for name, rho in sorted(inside.items()))
     return Finding(
-        verdict, value, "stratified Spearman", interval, len(cells), "cells", p, len(by_seed), by_seed, note=note
+        verdict,
+        value,
+        "stratified Spearman",
+        interval,
+        len(cells),
+        "cells",
+        p,
+        len(by_seed),
+        by_seed,
+        note=f"Inside networks: {within}; inside networks and encodings together {finer:.2f}.",
     )
-
-
-def _stratified(loss: np.ndarray, accuracy: np.ndarray, strata: np.ndarray) -> float:
-    return statistics.stratified_spearman(loss, accuracy, list(strata))
 
 
 def c9(t: Tables) -> Finding:

@@ -82,7 +82,7 @@ def c24(t: Tables) -> Finding:
     main = losses[losses["arm"] == MAIN].dropna()
     shares = {}
     for name, arm in losses[losses["arm"] != MAIN].groupby("arm"):
-        both = main.join(arm.drop(columns="arm"), rsuffix=" of arm", how="inner")
+        both = main.join(arm.drop(columns="arm").add_suffix(" of arm"), how="inner")
         if not name.startswith("data_fraction"):
             both["conv of arm"] = both["conv of arm"].fillna(both["conv"])
         by_seed = both.drop(columns="arm").dropna().groupby(level="seed").mean()

@@ -50,14 +50,13 @@ def complete_seeds(runs: pd.DataFrame | pd.Series) -> list[int]:
 
 
 class Gap(NamedTuple):
-    """A paired difference over cells: mean, interval over seeds and over cells, Wilcoxon p over cells."""
+    """A paired difference: mean, mean by complete seed, intervals over seeds and over cells, and the mean of each cell."""
 
     value: float
     by_seed: tuple[float, ...]
     over_seeds: Interval
     over_cells: Interval
     cells: pd.Series
-    p: float
 
 
 def gap(difference: pd.Series) -> Gap:
@@ -72,7 +71,6 @@ def gap(difference: pd.Series) -> Gap:
         statistics.student_interval(by_seed),
         statistics.bootstrap_mean(cells.to_numpy()),
         cells,
-        statistics.wilcoxon(cells.to_numpy()),
     )
 
 

@@ -1,0 +1,113 @@
+"""A simulated study: tables with effects of a known size, to see which verdict each rule gives."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Iterable
+
+import numpy as np
+import pandas as pd
+
+from isonb.evidence import metrics
+
+ENCODINGS = ("continuous", "rff", "pix2vec")
+NETWORKS = ("conv", "mixer", "transformer-1", "transformer-4")
+IMAGES = 200
+VALUES = 48
+Effect = Callable[..., float]
+
+
+def noise(*labels: object) -> float:
+    """A fixed number in [-1, 1] that looks random in its labels."""
+    return float(np.random.default_rng(zlib.crc32(repr(labels).encode())).uniform(-1, 1))
+
+
+def sign_of(seed: int) -> int:
+    """Signs that cancel over seeds 0, 1 and 2, but for a half."""
+    return (-1, 1, 0)[seed]
+
+
+def similarity(kept: float, *labels: object) -> np.ndarray:
+    """Similarities of three channels that keep a share of the distance, the rest random."""
+    generator = np.random.default_rng(zlib.crc32(repr(labels).encode()))
+    i = np.arange(VALUES)
+    nearness_VV = 1 - np.abs(i[:, None] - i) / VALUES
+    random_CVV = generator.uniform(0, 1, (3, VALUES, VALUES))
+    return kept * nearness_VV + (1 - abs(kept)) * (random_CVV + random_CVV.transpose(0, 2, 1)) / 2
+
+
+def study(
+    *,
+    accuracy: Effect = lambda **_: 0.4,
+    loss: Effect = lambda **_: 4.0,
+    layer_accuracy: Effect | None = None,
+    kept: Effect | None = None,
+    networks: Iterable[str] = NETWORKS[:3],
+    encodings: Iterable[str] = ENCODINGS,
+    depths: Iterable[int] = (1, 3, 6),
+    seeds: Iterable[int] = (0, 1, 2),
+    arms: Iterable[str] = ("main",),
+    probed: Effect | None = None,
+    **columns: Effect,
+) -> metrics.Tables:
+    """Tables in which every effect is a function of network, encoding, depth, seed, arm (and layer or epoch).
+
+    Image i is classified correctly when its place in a common order is below the accuracy, so accuracies are exact.
+    Without `layer_accuracy` the best layer is the middle one and the others fall off by 2 points a layer.
+    """
+    runs, layers, curves, arrays = [], [], [], {}
+    for network in networks:
+        for encoding in encodings:
+            for depth in depths:
+                for seed in seeds:
+                    for arm in arms:
+                        cell = dict(network=network, encoding=encoding, depth=depth, seed=seed, arm=arm)
+                        run_id = "-".join(map(str, cell.values()))
+                        by_layer = [_layer(layer_accuracy, accuracy, cell, layer) for layer in range(depth + 1)]
+                        correct_LB = (np.arange(IMAGES) + 0.5) / IMAGES < np.array(by_layer)[:, None]
+                        best = int(correct_LB.mean(axis=1).argmax())
+                        nats = loss(**cell)
+                        key = cell | {"run_id": run_id, "data_id": "same"}
+                        runs.append(
+                            key
+                            | {
+                                "validation_loss": nats,
+                                "test_loss": nats,
+                                "mean_absolute_error": 10 * nats,
+                                "share_within_8": 1 - nats / 10,
+                                "colour_error": nats,
+                                "best_layer": best,
+                                "test_accuracy": correct_LB[best].mean(),
+                            }
+                            | {name: effect(**cell) for name, effect in columns.items()}
+                        )
+                        layers += [
+                            key | {"layer": at, "test_accuracy": row.mean()} for at, row in enumerate(correct_LB)
+                        ]
+                        arrays[run_id] = {
+                            "test_correct_LB": correct_LB,
+                            "test_nats_B": np.full(IMAGES, nats, np.float32),
+                        }
+                        if kept is not None:
+                            arrays[run_id]["pix2vec_similarity_CVV"] = similarity(kept(**cell), run_id)
+                        if probed is not None:
+                            curves += [
+                                key | {"epoch": epoch, "validation_loss": 5 - epoch / 2, "probe_accuracy": value}
+                                for epoch in range(8)
+                                for value in [probed(epoch=epoch, **cell)]
+                            ]
+    names = dict.fromkeys([*metrics.RUN_COLUMNS, *columns])
+    more_curves = ["probe_accuracy"] if probed is not None else []
+    return metrics.Tables(
+        pd.DataFrame(runs, columns=list(names)),
+        pd.DataFrame(layers, columns=list(metrics.LAYER_COLUMNS)),
+        pd.DataFrame(curves, columns=[*metrics.CURVE_COLUMNS, *more_curves]),
+        arrays,
+    )
+
+
+def _layer(layer_accuracy: Effect | None, accuracy: Effect, cell: dict[str, object], layer: int) -> float:
+    if layer_accuracy is not None:
+        return layer_accuracy(layer=layer, **cell)
+    middle = max(1, int(cell["depth"]) // 2)
+    return accuracy(**cell) - 0.02 * abs(layer - middle)
