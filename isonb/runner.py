@@ -116,6 +116,7 @@ def _execute(
                 stdout_file=stream,
                 stderr_file=stream,
                 execution_timeout=timeout,
+                coalesce_streams=True,  # of a progress bar the last state stays
                 config=traitlets.config.Config(KernelManager=transport),
             )
         except papermill.PapermillExecutionError as error:

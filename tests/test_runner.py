@@ -60,6 +60,13 @@ def test_a_finished_cell_leaves_its_notebook_beside_its_record_and_is_not_run_ag
     assert runner.run_cell({"block": "conv"}, template("1 / 0")).status == "reused"
 
 
+def test_of_a_progress_bar_the_last_state_stays(template):
+    bar = "import sys, time\nfor step in range(3):\n    print(f'\\rstep {step}', end='', file=sys.stderr, flush=True)"
+    runner.run_cell({}, template(bar + "\n    time.sleep(0.3)", LEAVE_RECORD))
+    notebook = nbformat.read(runner.notebook_path(config.smoke()), as_version=4)
+    assert [output.text for output in notebook.cells[2].outputs] == ["step 2"]
+
+
 def test_two_executions_give_the_same_bytes(template, tmp_path):
     path = runner.notebook_path(config.smoke())
     source = template("print('trained')", LEAVE_RECORD)
