@@ -95,7 +95,11 @@ def c24(t: Tables) -> Finding:
     intervals = {name: statistics.student_interval(values) for name, values in shares.items()}
     largest = max(shares, key=lambda name: shares[name].mean())
     low, high = intervals[largest]
-    verdict = SUPPORTED if low > 0 and high < 1 else CONTRADICTED if low >= 1 or high <= SMALL_SHARE else UNDETERMINED
+    verdict = UNDETERMINED
+    if low > SMALL_SHARE and high < 1:
+        verdict = SUPPORTED
+    elif low >= 1 or high <= SMALL_SHARE:
+        verdict = CONTRADICTED
     note = ", ".join(f"{name} {values.mean():.0%}" for name, values in shares.items())
     return Finding(
         verdict,

@@ -50,7 +50,7 @@ def complete_seeds(runs: pd.DataFrame | pd.Series) -> list[int]:
 
 
 class Gap(NamedTuple):
-    """A paired difference: mean, mean by complete seed, intervals over seeds and over cells, and the mean of each cell."""
+    """A paired difference: mean, mean by complete seed, interval over seeds and over cells, and each cell's mean."""
 
     value: float
     by_seed: tuple[float, ...]
