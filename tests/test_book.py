@@ -6,7 +6,7 @@ from html.parser import HTMLParser
 
 import nbformat
 import pytest
-from built_book import LOSSES, book_with_results, build, copy_sources, page, shared_folder, write_results
+from built_book import LOSSES, book_with_results, build, copy_sources, page, shared_folder
 from made_records import made_arrays, made_record
 
 from isonb import config, records
@@ -167,22 +167,36 @@ def test_an_executed_cell_is_a_page_that_nobody_executes_again(with_results):
         assert re.search(rf">\s*{run_id}\s*<", where)
 
 
-def test_a_changed_result_changes_the_page(without_results):
-    assert '<span class="isonb-not-run">not run</span>' in page(without_results, "book/objective")
-    write_results(without_results)
-    built = build(without_results)
-    assert built.returncode == 0, built.stdout + built.stderr
-    assert f'<span class="isonb-number">{LOSSES["conv"]:.3f}</span>' in page(without_results, "book/objective")
-    assert "isonb-not-run" not in page(without_results, "book/probing")
-
-
-def test_a_wrong_key_fails_the_build(tmp_path):
+@pytest.fixture
+def one_page(tmp_path, monkeypatch):
+    """A book of one page with the given text, and results of its own."""
     folder = copy_sources(tmp_path / "sources")
     for path in (folder / "book").glob("*.md"):
         path.unlink()
-    (folder / "book" / "index.md").write_text("# Title\n\n{num}`smoke::training.loss`\n\n{cite}`chen2020`\n")
     (folder / "_toc.yml").write_text("format: jb-book\nroot: book/index\n")
-    built = build(folder, "--all")
+    monkeypatch.setenv("ISONB_RESULTS", str(folder / "book" / "results"))
+
+    def write(text):
+        (folder / "book" / "index.md").write_text(
+            f"# Title\n\n{text}\n\n{{cite}}`chen2020`\n\n```{{bibliography}}\n```\n"
+        )
+        return folder
+
+    return write
+
+
+def test_a_changed_result_changes_the_page(one_page):
+    folder = one_page("Loss **{num}`smoke:block=mixer:training.validation_loss:.2f`**")
+    for loss, text in ((None, "not run"), (4.125, "4.12"), (3.875, "3.88")):
+        if loss:
+            records.write_record(made_record(config.smoke(block="mixer"), loss), made_arrays())
+        built = build(folder)  # not from scratch: the page itself must notice
+        assert built.returncode == 0, built.stdout + built.stderr
+        assert f">{text}</span>" in page(folder, "book/index")
+
+
+def test_a_wrong_key_fails_the_build(one_page):
+    built = build(one_page("{num}`smoke::training.loss`"))
     assert built.returncode != 0
     assert "'loss' leads nowhere" in built.stdout + built.stderr
 
