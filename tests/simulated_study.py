@@ -27,13 +27,15 @@ def sign_of(seed: int) -> int:
     return (-1, 1, 0)[seed]
 
 
-def similarity(kept: float, *labels: object) -> np.ndarray:
-    """Similarities of three channels that keep a share of the distance, the rest random."""
-    generator = np.random.default_rng(zlib.crc32(repr(labels).encode()))
+def embedding(kept: float, *labels: object) -> np.ndarray:
+    """Three channels' tables whose cosine similarity is `kept (1 - |i - j| / V) + (1 - kept) noise`."""
     i = np.arange(VALUES)
-    nearness_VV = 1 - np.abs(i[:, None] - i) / VALUES
-    random_CVV = generator.uniform(0, 1, (3, VALUES, VALUES))
-    return kept * nearness_VV + (1 - abs(kept)) * (random_CVV + random_CVV.transpose(0, 2, 1)) / 2
+    power, directions = np.linalg.eigh(1 - np.abs(i[:, None] - i) / VALUES)
+    near_VF = directions * np.sqrt(np.clip(power, 0, None))
+    noise_CVF = np.random.default_rng(zlib.crc32(repr(labels).encode())).normal(size=(3, VALUES, 2 * VALUES))
+    noise_CVF /= np.linalg.norm(noise_CVF, axis=2, keepdims=True)
+    near_CVF = np.broadcast_to(near_VF, (3, VALUES, VALUES))
+    return np.concatenate([np.sqrt(kept) * near_CVF, np.sqrt(1 - kept) * noise_CVF], axis=2).astype(np.float16)
 
 
 def study(
@@ -89,7 +91,7 @@ def study(
                             "test_nats_B": np.full(IMAGES, nats, np.float32),
                         }
                         if kept is not None:
-                            arrays[run_id]["pix2vec_similarity_CVV"] = similarity(kept(**cell), run_id)
+                            arrays[run_id]["embedding_CVD"] = embedding(kept(**cell), run_id)
                         if probed is not None:
                             curves += [
                                 key | {"epoch": epoch, "validation_loss": 5 - epoch / 2, "probe_accuracy": value}

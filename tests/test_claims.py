@@ -267,7 +267,9 @@ SCENARIOS = {
     ("C16", UNDETERMINED): lambda: pairing(0.0, 0.15),
     ("C17", SUPPORTED): lambda: kept_by_block(lambda **c: {"conv": 0.9, "mixer": 0.6}.get(c["network"], 0.0)),
     ("C17", CONTRADICTED): lambda: kept_by_block(lambda **c: {"conv": 0.0, "mixer": 0.5}.get(c["network"], 0.9)),
-    ("C17", UNDETERMINED): lambda: kept_by_block(lambda **c: 0.4 + 0.3 * noise(*c.values())),
+    ("C17", UNDETERMINED): lambda: kept_by_block(
+        lambda **c: 0.5 + 0.2 * (1 - ORDER[c["network"]]) * sign_of(c["seed"])
+    ),
     ("C17", PARTLY): lambda: kept_by_block(lambda **c: {"conv": 0.9, "mixer": 0.6}.get(c["network"], 0.3)),
     ("C18", SUPPORTED): lambda: kept_and_accuracy(1),
     ("C18", CONTRADICTED): lambda: kept_and_accuracy(-1),

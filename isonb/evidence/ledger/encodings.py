@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
+from isonb import features
 from isonb.evidence import analytic, statistics
 from isonb.evidence.ledger.finding import (
     CONTRADICTED,
@@ -21,7 +22,7 @@ from isonb.evidence.ledger.select import array, cell_means, complete_seeds, grid
 from isonb.evidence.metrics import Tables
 
 KEPT, LOST = 0.9, 0.3  # a rank correlation at or above KEPT keeps distance, one at or below LOST in size does not
-SIMILARITY = "pix2vec_similarity_CVV"
+TABLE = "embedding_CVD"
 OFF_BAND = 9  # levels: beyond the paper's "very narrow local band just off the main diagonal"
 
 
@@ -171,9 +172,9 @@ def c19(t: Tables) -> Finding:
 
 def kept_by(t: Tables, run_id: str, channel: int | None = None, nearest: int = 1) -> float:
     """Distance kept by a run's learned pix2vec table: one channel (0 is red), or the mean of all three."""
-    similarity_CVV = np.asarray(array(t, run_id, SIMILARITY), float)
-    chosen = similarity_CVV if channel is None else similarity_CVV[[channel]]
-    return float(np.mean([analytic.distance_kept(similarity_VV, nearest) for similarity_VV in chosen]))
+    table_CVD = array(t, run_id, TABLE).astype(float)
+    chosen = table_CVD if channel is None else table_CVD[[channel]]
+    return float(np.mean([analytic.distance_kept(features.cosine_similarity(one), nearest) for one in chosen]))
 
 
 def c17(t: Tables) -> Finding:
