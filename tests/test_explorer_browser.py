@@ -172,10 +172,13 @@ def test_the_sliders_obey_keyboard_mouse_and_finger(page):
     browser.send("Input.dispatchMouseEvent", type="mousePressed", button="left", clickCount=1, **start)
     for share in (0.8, 0.5, 0.3):
         browser.send("Input.dispatchMouseEvent", type="mouseMoved", button="left", **centre(browser, slider, share))
-    browser.send("Input.dispatchMouseEvent", type="mouseReleased", button="left", clickCount=1, **end)
     exponent = float(in_explorer(browser, "return root.querySelector('[name=sigma]').value"))
     assert -1.2 < exponent < -0.5
-    assert_shows(browser, ("rff", 10**exponent, 128, 0, "symmetric"))
+    assert_shows(browser, ("rff", 10**exponent, 128, 0, "symmetric"))  # while the button is still down
+    spoken = "return root.querySelector('[role=status]').textContent"
+    assert in_explorer(browser, spoken) != numbers(browser)
+    browser.send("Input.dispatchMouseEvent", type="mouseReleased", button="left", clickCount=1, **end)
+    assert in_explorer(browser, spoken) == numbers(browser)
 
     browser.send("Input.dispatchTouchEvent", type="touchStart", touchPoints=[centre(browser, "[name=k]")])
     browser.send("Input.dispatchTouchEvent", type="touchMove", touchPoints=[centre(browser, "[name=k]", 0.98)])
