@@ -55,7 +55,7 @@ def _profile_row(name: str, cells: list[config.Cell]) -> dict[str, str | int]:
         title: ", ".join(str(value) for value in dict.fromkeys(getattr(cell.run, field) for cell in cells))
         for title, field in (("data", "data"), ("sizes", "depth"), ("seeds", "seed"), ("epochs", "epochs"))
     }
-    return {"profile": name, **settings, "networks": len(cells), "run": len(finished(name)) or NOT_RUN}
+    return {"profile": name, "networks": len(cells), "run": len(finished(name)) or NOT_RUN, **settings}
 
 
 def departures() -> pd.DataFrame:
