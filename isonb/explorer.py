@@ -87,22 +87,26 @@ def draw(measurement: Measurement) -> Figure:
     upper = figure.add_gridspec(1, 2, left=0.07, right=0.99, bottom=0.34, top=0.95, wspace=0.2)
     heat, profile = upper.subplots()
     drawn = heat.imshow(measurement.similarity_VV, cmap=COLOURS, vmin=-1, vmax=1, interpolation="none")
-    heat.set(title="Cosine similarity", xlabel="value j", ylabel="value i")
-    figure.colorbar(drawn, ax=heat, ticks=(-1, 0, 1), shrink=0.93)
+    levels, shares = (0, 64, 128, 192, 255), (-1, -0.5, 0, 0.5, 1)
+    heat.set(title="Cosine similarity", xlabel="value j", ylabel="value i", xticks=levels, yticks=levels)
+    figure.colorbar(drawn, ax=heat, ticks=shares, shrink=0.93)
     profile.plot(measurement.profile_V, color="black", label="drawn")
     if measurement.expected_V is not None:
         profile.plot(measurement.expected_V, "--", label="exp(−2π²σ²δ²)")
     profile.axhline(0.5, color="grey", linewidth=0.8, linestyle=":")
     profile.set(title="Mean similarity at a distance", xlabel="distance |i − j| in levels", ylim=(-1.05, 1.05))
+    profile.set(xticks=levels, yticks=shares)
     profile.legend(frameon=False)
-    panels = figure.add_gridspec(1, 1 + 2 * FREQUENCIES_SHOWN, left=0.02, right=0.98, bottom=0.02, top=0.2).subplots()
-    for panel in panels:
-        panel.set_axis_off()
-    panels[0].imshow(photograph())
-    panels[0].set_title("photograph", fontsize="small")
-    for panel, (caption, feature_V) in zip(panels[1:], measurement.pictured, strict=False):
-        panel.imshow((feature_V[photograph()] + 1) / 2)
-        panel.set_title(caption, fontsize="small")
+    # One axes for all small pictures: an axes of its own for each would cost more than everything else.
+    strip = figure.add_axes((0.02, 0.02, 0.97, 0.2))
+    strip.set_axis_off()
+    photo = photograph()
+    pictures = [(caption, (feature_V[photo] + 1) / 2) for caption, feature_V in measurement.pictured]
+    for place, (caption, picture) in enumerate([("photograph", photo), *pictures]):
+        left = 56 * place
+        strip.imshow(picture, extent=(left, left + 48, 0, 48))
+        strip.text(left, 51, caption, fontsize="x-small")
+    strip.set(xlim=(0, 56 * (1 + 2 * FREQUENCIES_SHOWN) - 8), ylim=(0, 58))
     return figure
 
 
