@@ -13,6 +13,7 @@ import hashlib
 import json
 import types
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any, Literal
 
 import pydantic
@@ -211,7 +212,13 @@ class Execution(Frozen):
         "auto", "-", "bfloat16 autocast where the hardware multiplies it faster, else float32"
     )
     compile: bool = choice(False, "-", "torch.compile: faster steps after a slow start, needs a C++ compiler on a CPU")
+    data_folder: str = choice("", "-", "holds cifar-10-batches-bin; empty means ISONB_DATA, else a download")
     checkpoint_seconds: float = choice(60.0, "-", "how often the state of a run is saved", ge=0)
+
+    @property
+    def data_path(self) -> Path | None:
+        """The data folder as a path, or None where it is left to ISONB_DATA."""
+        return Path(self.data_folder) if self.data_folder else None
 
 
 class Cell(Frozen):

@@ -45,6 +45,7 @@ class Progress:
     open_seconds: float = 0.0
     seconds: float = 0.0
     precision: str = "float32"
+    processes: int = 1
     peak_memory_bytes: int | None = None
 
 

@@ -88,9 +88,9 @@ def reconstruction_scores(
 def baselines(config: RunConfig, images: data.Images) -> records.Baselines:
     """Nats per masked validation sub-pixel of three predictors without a network, fitted on the training images.
 
-    Uniform over 256 values; each channel's histogram; and a histogram of the difference to the mean of the visible
-    ones among the eight neighbours, of the same channel, renormalised to the values that are possible. Counts start at one, so that no
-    value is impossible.
+    Uniform over 256 values; each channel's histogram; and a histogram of the difference to the rounded mean of the
+    visible ones among the eight neighbours of the same channel, renormalised to the values that are possible. Counts
+    start at one, so that no value is impossible.
     """
     train, validation = images.train, images.validation
     channel_CV = np.ones((features.CHANNELS, features.VALUES))

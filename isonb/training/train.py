@@ -54,7 +54,7 @@ class Pretrained:
     device: torch.device
 
 
-OnStep = Callable[[checkpoint.Progress, int, float], None]  # (progress after the step, steps in all, the step's loss)
+OnStep = Callable[[int, int, float], None]  # (steps taken, steps in all, the last step's loss in nats)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -160,7 +160,8 @@ class _Run:
             self.progress = checkpoint.load(newest, config, self.network, self.adam)
         else:
             self.progress = checkpoint.Progress(precision=resolve_precision(execution, world.device))
-        self.steps_per_epoch = math.ceil(len(images.train) / config.batch_size)
+            self.progress.processes = world.size
+        self.steps_per_epoch = data.steps_per_epoch(len(images.train), config.batch_size)
         self.steps = config.epochs * self.steps_per_epoch
         self.model: nn.Module = self.network
         if execution.compile:
@@ -195,7 +196,7 @@ class _Run:
                 if progress.step % self.steps_per_epoch == 0:
                     self._close_epoch(epoch + 1, learning_rate(self.config, progress.step - 1, self.steps_per_epoch))
                     started = time.perf_counter()
-                on_step(progress, self.steps, loss)
+                on_step(progress.step, self.steps, loss)
                 if progress.step == self.steps or must_stop or must_save:
                     self._save()
                     saved = time.perf_counter()
@@ -205,7 +206,7 @@ class _Run:
                     )
 
     def _step(self, epoch: int, batch_B: torch.Tensor, stop: bool, due: bool) -> tuple[float, bool, bool]:
-        """One optimiser step on this rank's share; returns the global loss and whether any rank wants to stop or save."""
+        """One optimiser step on this rank's share: the global loss, and whether any rank wants to stop or to save."""
         config, progress, train = self.config, self.progress, self.images.train
         share_B = batch_B if len(batch_B) else torch.zeros(1, dtype=torch.int64)  # an idle rank: an image, unmasked
         is_masked_BNC = objectives.sample_masks(config, train.index_B[share_B], "training", epoch)

@@ -1,0 +1,189 @@
+"""Linear probes: how well each layer of a frozen network separates the classes, all layers at once.
+
+The network sees every image once; the pooled features of all L + 1 layers are kept, and the L + 1 classifiers are
+trained together as one batched product. The layer is chosen on validation and reported on test.
+
+Paper: section 4.2. Book: chapter "Probing".
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import time
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from isonb import draws, records
+from isonb.config import ProbeConfig
+from isonb.models import network as networks
+from isonb.models import objectives
+from isonb.training import data, evaluate
+
+VOTES = 5
+GRID = 4  # cells along each side of the pooled grid
+MEMORY = 8 * 2**30  # bytes of cached features above which the request is refused
+
+
+class ProbeError(ValueError):
+    """A probe that cannot be run here; its message says why and what to choose instead."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Probed:
+    """The record's part and, for paired tests, which test images each layer gets right: bool, L + 1 by test images."""
+
+    record: records.Probe
+    test_correct_LB: np.ndarray
+
+
+def probe_layers(
+    network: networks.IsotropicNetwork, images: data.Images, config: ProbeConfig, precision: str = "float32"
+) -> Probed:
+    """Train and judge one linear classifier per layer, 0 (the encoding) to L. The network is not changed.
+
+    Raises `ProbeError` when the features would not fit into memory.
+    """
+    started = time.perf_counter()
+    splits = {name: getattr(images, name) for name in ("train", "validation", "test")}
+    features = {name: extract(network, split, config, precision) for name, split in splits.items()}
+    labels = {name: split.labels_B for name, split in splits.items()}
+    fit = _fit_adam if config.solver == "adam" else _fit_lbfgs
+    weight_LFK, bias_LK = fit(features["train"][0], labels["train"], len(images.classes), config, network.config.seed)
+    correct = {
+        name: torch.stack([_vote(view_LBF, weight_LFK, bias_LK) for view_LBF in views]).sum(0).argmax(2) == labels[name]
+        for name, views in features.items()
+    }
+    accuracy = {name: is_correct_LB.double().mean(1).tolist() for name, is_correct_LB in correct.items()}
+    best = int(np.argmax(accuracy[config.select_on]))  # the earliest of equals
+    record = records.Probe(
+        layers=[
+            records.Layer(layer=layer, train_accuracy=train, validation_accuracy=validation, test_accuracy=test)
+            for layer, (train, validation, test) in enumerate(
+                zip(accuracy["train"], accuracy["validation"], accuracy["test"], strict=True)
+            )
+        ],
+        best_layer=best,
+        test_accuracy=accuracy["test"][best],
+        chance=torch.bincount(labels["test"]).max().item() / len(labels["test"]),
+        seconds=time.perf_counter() - started,
+        protocol=describe(config),
+    )
+    return Probed(record, correct["test"].numpy())
+
+
+def describe(config: ProbeConfig) -> str:
+    """The protocol in one line, to stand beside an accuracy."""
+    pooling = {"mean": "mean-pooled", "grid4": "4x4-pooled", "flatten": "flattened"}[config.pooling]
+    solver = {
+        "adam": f"Adam {config.learning_rate:g}, cosine over {config.epochs} epochs, batch {config.batch_size}",
+        "lbfgs": "L-BFGS to convergence",
+    }[config.solver]
+    return (
+        f"{pooling} {config.feature} features of {config.inputs} images, {solver}, layer chosen on {config.select_on}"
+    )
+
+
+@torch.inference_mode()
+def extract(
+    network: networks.IsotropicNetwork, split: data.Split, config: ProbeConfig, precision: str = "float32"
+) -> list[Float[Tensor, "L B F"]]:
+    """Pooled features of every layer, float32: one tensor per view of the images.
+
+    There is one view, of whole or of masked images, except for `vote5`, whose probe is trained on whole images
+    (view 0 of the training split) and asked about five masked ones.
+    """
+    run, device = network.config, next(network.parameters()).device
+    is_voting = config.inputs == "vote5"
+    views = VOTES if is_voting else 1
+    _refuse_too_large(run, config, len(split) * views)
+    pooled: list[list[Tensor]] = [[] for _ in range(views)]
+    for chunk_B in torch.arange(len(split)).split(evaluate.CHUNK):
+        pixels_BNC = split.pixels_BNC[chunk_B].to(device)
+        for view, parts in enumerate(pooled):
+            is_masked_BNC = None
+            if config.inputs != "unmasked":
+                is_masked_BNC = objectives.sample_masks(run, split.index_B[chunk_B], "evaluation", view).to(device)
+            with evaluate.autocast(device, precision):
+                layers = network.forward_layers(pixels_BNC, is_masked_BNC)
+            parts.append(torch.stack([_pool(x_BND.float(), run.image_size, config) for x_BND in layers]).cpu())
+    return [torch.cat(parts, dim=1) for parts in pooled]
+
+
+def _pool(x_BND: Float[Tensor, "B N D"], size: int, config: ProbeConfig) -> Float[Tensor, "B F"]:
+    if config.feature == "layernorm":
+        x_BND = F.layer_norm(x_BND, x_BND.shape[-1:])
+    if config.pooling == "mean":
+        return x_BND.mean(1)
+    if config.pooling == "flatten":
+        return x_BND.flatten(1)
+    grid_BDHW = x_BND.transpose(1, 2).unflatten(2, (size, size))
+    return F.adaptive_avg_pool2d(grid_BDHW, GRID).flatten(1)
+
+
+def _refuse_too_large(run, config: ProbeConfig, images: int) -> None:
+    cells = {"mean": 1, "grid4": GRID**2, "flatten": run.image_size**2}[config.pooling]
+    needed = 4 * (run.depth + 1) * images * cells * run.width
+    if needed > MEMORY:
+        raise ProbeError(
+            f"probe_pooling={config.pooling!r} would keep {needed / 2**30:.0f} GiB of features, more than "
+            f"{MEMORY / 2**30:.0f} GiB: choose 'grid4' or 'mean', or a smaller data_fraction."
+        )
+
+
+def _logits(x_LBF: Tensor, weight_LFK: Tensor, bias_LK: Tensor) -> Float[Tensor, "L B K"]:
+    return torch.baddbmm(bias_LK[:, None], x_LBF, weight_LFK)
+
+
+def _vote(x_LBF: Tensor, weight_LFK: Tensor, bias_LK: Tensor) -> Float[Tensor, "L B K"]:
+    return _logits(x_LBF, weight_LFK, bias_LK).softmax(2)
+
+
+def _fit_adam(
+    x_LBF: Float[Tensor, "L B F"], label_B: Tensor, classes: int, config: ProbeConfig, seed: int
+) -> tuple[Tensor, Tensor]:
+    """The paper's procedure for every layer at once: Adam from zero weights, cosine to 0, the same batches for all.
+
+    The layers' losses are summed, so each classifier gets the gradient of its own mean loss.
+    """
+    layers, images, width = x_LBF.shape
+    weight_LFK = nn.Parameter(torch.zeros(layers, width, classes))
+    bias_LK = nn.Parameter(torch.zeros(layers, classes))
+    adam = torch.optim.Adam([weight_LFK, bias_LK], fused=True)
+    steps_per_epoch = data.steps_per_epoch(images, config.batch_size)
+    steps = config.epochs * steps_per_epoch
+    for epoch in range(config.epochs):
+        order_B = torch.from_numpy(draws.permutation(seed, "probe order", images, epoch))
+        for number, batch_B in enumerate(order_B.split(config.batch_size)):
+            logits_LBK = _logits(x_LBF[:, batch_B], weight_LFK, bias_LK)
+            target_LB = label_B[batch_B].expand(layers, -1)
+            loss = F.cross_entropy(logits_LBK.flatten(0, 1), target_LB.flatten()) * layers
+            adam.zero_grad()
+            loss.backward()
+            progress = (epoch * steps_per_epoch + number) / steps
+            for group in adam.param_groups:
+                group["lr"] = config.learning_rate * 0.5 * (1.0 + math.cos(math.pi * progress))
+            adam.step()
+    return weight_LFK.detach(), bias_LK.detach()
+
+
+def _fit_lbfgs(
+    x_LBF: Float[Tensor, "L B F"], label_B: Tensor, classes: int, config: ProbeConfig, seed: int
+) -> tuple[Tensor, Tensor]:
+    """The cross-check: scikit-learn's multinomial logistic regression, practically unpenalised, layer by layer."""
+    from sklearn.linear_model import LogisticRegression  # imported here: only this solver waits for it
+
+    weights, biases = [], []
+    for x_BF in x_LBF:
+        scale_F = x_BF.std(0).clamp_min(1e-6)  # better conditioned; undone below
+        model = LogisticRegression(C=100.0, max_iter=2000).fit((x_BF / scale_F).numpy(), label_B.numpy())
+        weight_FK, bias_K = torch.zeros(x_BF.shape[1], classes), torch.full((classes,), -torch.inf)
+        weight_FK[:, model.classes_] = torch.from_numpy(model.coef_.T).float() / scale_F[:, None]
+        bias_K[model.classes_] = torch.from_numpy(model.intercept_).float()
+        weights.append(weight_FK)
+        biases.append(bias_K)
+    return torch.stack(weights), torch.stack(biases)
