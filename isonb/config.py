@@ -8,77 +8,21 @@ Book: chapter "Departures from the paper".
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import json
 import types
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 import pydantic
 
+from isonb.validation import ConfigError, Frozen, choice, unknown_name
+
 Block = Literal["conv", "mixer", "transformer"]
 Encoding = Literal["continuous", "rff", "pix2vec"]
 BLOCKS: tuple[Block, ...] = ("conv", "mixer", "transformer")
 ENCODINGS: tuple[Encoding, ...] = ("continuous", "rff", "pix2vec")
-
-
-class ConfigError(ValueError):
-    """A configuration that cannot be run; its message is one sentence per fault."""
-
-
-def choice(default: Any, point: str, why: str, only: Mapping[str, str] | None = None, **bounds: Any) -> Any:
-    """A field with its open point (`A1` to `A26`, or the paper's section), its reason, and when it has an effect.
-
-    `only={"block": "conv"}` says that the field means something for conv networks alone; setting it to something
-    else than its default for another network is refused, so that one network never has two identities.
-    """
-    return pydantic.Field(default, description=why, json_schema_extra={"point": point, "only": only or {}}, **bounds)
-
-
-class Frozen(pydantic.BaseModel):
-    """A frozen model that refuses unknown names, wrong types and out-of-range values, each in one sentence."""
-
-    model_config = pydantic.ConfigDict(frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False)
-
-    def __init__(self, **values: Any) -> None:
-        try:
-            super().__init__(**values)
-        except pydantic.ValidationError as error:
-            raise ConfigError(" ".join(_sentence(type(self), fault) for fault in error.errors())) from None
-
-    @pydantic.model_validator(mode="after")
-    def _refuse_settings_without_effect(self) -> Frozen:
-        for name, field in type(self).model_fields.items():
-            for other, needed in ((field.json_schema_extra or {}).get("only") or {}).items():
-                if getattr(self, other) != needed and getattr(self, name) != field.default:
-                    raise ValueError(
-                        f"{name}={getattr(self, name)!r} has no effect with {other}={getattr(self, other)!r}: "
-                        f"leave {name} at {field.default!r} or set {other}={needed!r}."
-                    )
-        return self
-
-
-def _sentence(model: type[Frozen], fault: Mapping[str, Any]) -> str:
-    """One sentence that names the field, the value, and what is allowed."""
-    if not fault["loc"]:
-        return str(fault["ctx"]["error"])
-    name, value, allowed = str(fault["loc"][0]), fault["input"], fault["msg"]
-    if fault["type"] == "extra_forbidden":
-        return unknown_name(name, model.model_fields)
-    if fault["type"] == "literal_error":
-        allowed = "choose " + str(fault["ctx"]["expected"]).replace("'", "")
-    elif allowed.startswith("Input should be "):
-        allowed = "it must be " + allowed.removeprefix("Input should be ")
-    return f"{name}={value!r} is not allowed: {allowed}."
-
-
-def unknown_name(name: str, known: Iterable[str]) -> str:
-    """One sentence that says a name is unknown and which known one was probably meant."""
-    close = difflib.get_close_matches(name, list(known), n=1)
-    hint = f"did you mean {close[0]!r}?" if close else f"choose among {', '.join(sorted(known))}."
-    return f"There is no setting called {name!r}: {hint}"
 
 
 class RunConfig(Frozen):
@@ -256,7 +200,7 @@ def setting_names() -> list[str]:
 
 def smoke(**changes: Any) -> Cell:
     """Minutes on two cores and no download: the embedded photographs, small steps in small batches."""
-    defaults = {"data": "photos", "epochs": 4, "batch_size": 16, "evaluation_masks": 4}
+    defaults = {"data": "photos", "epochs": 2, "batch_size": 4, "warmup_epochs": 0.2, "learning_rate": 0.003}
     return _cell("smoke", defaults, changes)
 
 

@@ -20,7 +20,8 @@ from typing import Any, Literal
 import numpy as np
 import pydantic
 
-from isonb.config import Cell, Frozen
+from isonb.config import Cell
+from isonb.validation import Frozen
 
 PROJECT = Path(__file__).resolve().parent.parent
 

@@ -122,7 +122,23 @@ def test_no_split_sees_a_pixel_of_another(shape, size):
         assert (crops == colour).all()  # one foreign column would shift a mean
 
 
-def test_crops_are_block_means_at_scales_that_fit_every_region():
+def test_smooth_crops_are_drawn_again_while_there_is_texture_to_find():
+    rows, columns = np.mgrid[:160, :400]
+    checks = np.where((rows // 4 + columns // 4) % 2, 200, 40)  # a step of 160 at every fourth pixel: texture 40
+    photograph = np.where(columns % 100 < 50, 90, checks)[:, :, None].repeat(3, axis=2).astype(np.uint8)
+    textures = [data.texture(crop) for crop in data.crop_photograph(photograph, 0, "train", 8, 40)]
+    assert min(textures) >= data.TEXTURE  # half of the columns are flat: one draw in three, but hardly six in a row
+    flat = np.full_like(photograph, 90)
+    assert data.crop_photograph(flat, 0, "train", 8, 3).tolist() == np.full((3, 8, 8, 3), 90).tolist()
+
+
+def test_texture_is_the_mean_step_between_neighbours():
+    image = np.array([[[0], [4]], [[10], [6]]])  # steps across: 4 and 4; down: 10 and 2
+    assert data.texture(image) == (4 + 6) / 2
+
+
+def test_crops_are_block_means_at_scales_that_fit_every_region(monkeypatch):
+    monkeypatch.setattr(data, "TEXTURE", 0.0)  # this photograph is smoother at scale 1 than what is redrawn
     rows, columns = np.mgrid[:200, :256]
     photograph = np.stack([rows, columns, (rows * 7 + columns * 13) % 251], axis=2).astype(np.uint8)
     for split, (first, end) in {"train": (0, 128), "validation": (128, 179), "test": (179, 256)}.items():
@@ -379,7 +395,7 @@ def test_real_cifar10_has_its_published_labels_and_colours():
     assert mean_C.tolist() == pytest.approx([0.4914, 0.4822, 0.4465], abs=0.01)
 
 
-# Order, ranks, augmentation
+# Order and ranks
 
 
 @pytest.mark.parametrize("world_size", [1, 2, 3, 4, 5])
@@ -410,34 +426,3 @@ def test_the_order_is_a_permutation_of_its_own_for_every_epoch_and_seed():
     assert all(sorted(order) == list(range(100)) for order in orders)
     assert len({tuple(order) for order in orders}) == 9
     assert data.epoch_order(100, seed=1, epoch=2).tolist() == orders[5]
-
-
-def test_augmentation_gives_every_mirrored_and_shifted_view_and_no_other():
-    image = np.random.default_rng(0).integers(1, 256, (8, 8, 3), np.uint8)
-    views = {}
-    for mirrored, top, left in itertools.product((False, True), range(3), range(3)):
-        padded = np.zeros((10, 10, 3), np.uint8)
-        padded[1:9, 1:9] = image[:, ::-1] if mirrored else image
-        views[padded[top : top + 8, left : left + 8].tobytes()] = (mirrored, top, left)
-    pixels_BNC = torch.from_numpy(image).reshape(1, 64, 3).repeat(1800, 1, 1)
-    augmented_BNC = data.augment(pixels_BNC, torch.arange(1800), seed=0, epoch=1, size=8)
-    assert augmented_BNC.dtype == torch.uint8
-    assert augmented_BNC.shape == (1800, 64, 3)
-    seen = [views[image_NC.numpy().tobytes()] for image_NC in augmented_BNC]
-    counts = [seen.count(view) for view in views.values()]
-    assert min(counts) > 60  # 100 expected of each of the 18 views, four standard deviations are 39
-    assert max(counts) < 140
-
-
-def test_augmentation_depends_on_seed_epoch_and_image_number_alone():
-    pixels_BNC = torch.randint(0, 256, (50, 64, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-    index_B = torch.arange(50) * 7
-    together = data.augment(pixels_BNC, index_B, seed=1, epoch=3, size=8)
-    order = torch.arange(49, -1, -1)
-    assert torch.equal(data.augment(pixels_BNC[order], index_B[order], seed=1, epoch=3, size=8), together[order])
-    alone = [data.augment(pixels_BNC[i : i + 1], index_B[i : i + 1], seed=1, epoch=3, size=8) for i in range(50)]
-    assert torch.equal(torch.cat(alone), together)
-    for other in ({"seed": 2, "epoch": 3}, {"seed": 1, "epoch": 4}):
-        assert not torch.equal(data.augment(pixels_BNC, index_B, **other, size=8), together)
-    assert not torch.equal(data.augment(pixels_BNC, index_B + 1, seed=1, epoch=3, size=8), together)
-    assert data.augment(pixels_BNC[:0], index_B[:0], seed=1, epoch=3, size=8).shape == (0, 64, 3)

@@ -2,7 +2,7 @@
 
 Two sources: `photos`, crops of ten photographs that come with scikit-image and scikit-learn, and `cifar10`, the binary
 version of CIFAR-10. Which images are train, validation and test never depends on a run's seed, so all runs of a study
-are compared on the same images; the seed decides their order and augmentation alone.
+are compared on the same images; the seed decides their order alone.
 
 Book: chapter "Data".
 """
@@ -30,9 +30,9 @@ SKIMAGE = ("astronaut", "chelsea", "coffee", "hubble_deep_field", "immunohistoch
 SKLEARN = ("china", "flower")
 PHOTOGRAPHS = (*SKIMAGE, "motorcycle", *SKLEARN)
 SCALES = (1, 2, 3, 4)  # a crop is this many image sizes wide before it is shrunk: texture at 1, objects at 4
+TEXTURE = 8.0  # grey levels; 95 % of CIFAR-10's images have more, and smooth sky or black borders are unlike them
+TRIES = 6  # draws of a crop; a photograph that is mostly smooth stays mostly smooth
 # Crops per photograph: an epoch takes seconds on two cores, and 400 test crops give an accuracy to within 5 points
-TEXTURE = 8.0  # 95 % of CIFAR-10's images have more: sky, black borders and blur would make the pool unlike it
-TRIES = 6  # a photograph that is mostly smooth stays mostly smooth
 CROPS = {"train": 160, "validation": 16, "test": 40}
 # Shares of a photograph's width, from left to right; 0.2 of the narrowest, 90 columns, holds crops of the largest size
 REGIONS = {"train": 0.5, "validation": 0.2, "test": 0.3}
@@ -289,23 +289,3 @@ def batches(
     """One rank's share of each batch, as positions in the split; the batches depend on (seed, epoch) alone."""
     for batch_index_B in epoch_order(n_images, seed=seed, epoch=epoch).split(batch_size):
         yield rank_slice(batch_index_B, rank, world_size)
-
-
-def augment(pixels_BNC: torch.Tensor, index_B: torch.Tensor, *, seed: int, epoch: int, size: int) -> torch.Tensor:
-    """Each image mirrored with probability 1/2, padded by size/8 black pixels on all sides and cropped to its size.
-
-    A function of (seed, epoch, image number) alone, whatever batch the image is in. Same shape and type as given.
-    """
-    margin, device = size // 8, pixels_BNC.device
-    flip_B, top_B, left_B = (
-        torch.from_numpy(draws.uniform(seed, f"augmentation/{part}", epoch, index_B.cpu().numpy())).to(device)
-        for part in ("flip", "top", "left")
-    )
-    image_BHWC = pixels_BNC.unflatten(1, (size, size))
-    image_BHWC = torch.where(flip_B[:, None, None, None] < 0.5, image_BHWC.flip(2), image_BHWC)
-    padded_BHWC = torch.nn.functional.pad(image_BHWC, (0, 0, margin, margin, margin, margin))
-    rows_BH, columns_BW = (
-        (u_B * (2 * margin + 1)).long()[:, None] + torch.arange(size, device=device) for u_B in (top_B, left_B)
-    )
-    image_B = torch.arange(len(index_B), device=device)
-    return padded_BHWC[image_B[:, None, None], rows_BH[:, :, None], columns_BW[:, None, :]].flatten(1, 2)

@@ -32,7 +32,7 @@ from isonb import records
 from isonb.config import Execution, RunConfig
 from isonb.models import network as networks
 from isonb.models import objectives
-from isonb.training import checkpoint, data, evaluate
+from isonb.training import augmentation, checkpoint, data, evaluate
 
 PREEMPTED = 75  # exit status after SIGTERM or SIGINT: the state is saved, run the same command again (EX_TEMPFAIL)
 
@@ -239,7 +239,7 @@ class _Run:
         for number, (image_B, masked) in enumerate(parts, 1):
             pixels_BNC = train.pixels_BNC[image_B].to(device)
             if config.augmentation != "none":
-                pixels_BNC = data.augment(
+                pixels_BNC = augmentation.augment(
                     pixels_BNC, train.index_B[image_B], seed=config.seed, epoch=epoch, size=config.image_size
                 )
             waits = self.world.size > 1 and number < len(parts)
