@@ -15,14 +15,21 @@ from isonb.evidence.statistics import LEVEL, Interval
 
 
 class Contrast(NamedTuple):
-    """A difference of two group levels at equal covariate: estimate, 95 % interval, two-sided p."""
+    """A difference of two group levels at equal covariate: estimate, interval, two-sided p."""
 
     value: float
     interval: Interval
     p: float
 
 
-def ancova(y: np.ndarray, covariate: np.ndarray, groups: Sequence[Hashable], a: Hashable, b: Hashable) -> Contrast:
+def ancova(
+    y: np.ndarray,
+    covariate: np.ndarray,
+    groups: Sequence[Hashable],
+    a: Hashable,
+    b: Hashable,
+    level: float = LEVEL,
+) -> Contrast:
     """Level of group a minus level of group b in `y = level[group] + slope * covariate + error`, one common slope.
 
     Ordinary least squares; the interval and p are Student's with n - (number of groups) - 1 degrees of freedom.
@@ -39,7 +46,7 @@ def ancova(y: np.ndarray, covariate: np.ndarray, groups: Sequence[Hashable], a: 
     variance = np.sum((y - design @ estimate) ** 2) / freedom
     weights = np.array([(level == a) - (level == b) for level in levels] + [0], float)
     value, error = float(weights @ estimate), float(np.sqrt(variance * (weights @ inverse @ weights)))
-    half = scipy.stats.t.ppf((1 + LEVEL) / 2, freedom) * error
+    half = scipy.stats.t.ppf((1 + level) / 2, freedom) * error
     p = 2 * scipy.stats.t.sf(abs(value) / error, freedom) if error else float(value == 0)
     return Contrast(value, (value - half, value + half), float(p))
 

@@ -54,8 +54,8 @@ def bootstrap_mean(values_B: np.ndarray, seed: int = 0, resamples: int = RESAMPL
     return bootstrap(lambda values: values.mean(axis=-1), np.asarray(values_B, float), seed=seed, resamples=resamples)
 
 
-def student_interval(values: np.ndarray) -> Interval:
-    """Student's t interval of a mean: `mean +- t(0.975, n - 1) s / sqrt(n)`; unbounded for one value.
+def student_interval(values: np.ndarray, level: float = LEVEL) -> Interval:
+    """Student's t interval of a mean: `mean +- t(0.975, n - 1) s / sqrt(n)` at 95 %; unbounded for one value.
 
     Used over seeds: a percentile bootstrap of three values cannot reach beyond the smallest and the largest of them,
     so it would call three seeds of equal sign a certainty (true under no effect one time in four).
@@ -63,11 +63,11 @@ def student_interval(values: np.ndarray) -> Interval:
     values = np.asarray(values, float)
     if len(values) < 2:
         return -np.inf, np.inf
-    half = scipy.stats.t.ppf((1 + LEVEL) / 2, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values))
+    half = scipy.stats.t.ppf((1 + level) / 2, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values))
     return float(values.mean() - half), float(values.mean() + half)
 
 
-def crossed_interval(difference_SB: np.ndarray) -> Interval:
+def crossed_interval(difference_SB: np.ndarray, level: float = LEVEL) -> Interval:
     """Interval of a mean difference measured for S seeds on the same B test images.
 
     Both the seeds and the images are samples, so their variances add: the half-width is
@@ -76,9 +76,9 @@ def crossed_interval(difference_SB: np.ndarray) -> Interval:
     """
     difference_SB = np.asarray(difference_SB, float)
     mean = float(difference_SB.mean())
-    low, high = student_interval(difference_SB.mean(axis=1))
+    low, high = student_interval(difference_SB.mean(axis=1), level)
     per_image_B = difference_SB.mean(axis=0)
-    images = scipy.special.ndtri((1 + LEVEL) / 2) * per_image_B.std(ddof=1) / np.sqrt(len(per_image_B))
+    images = scipy.special.ndtri((1 + level) / 2) * per_image_B.std(ddof=1) / np.sqrt(len(per_image_B))
     half = float(np.hypot((high - low) / 2, images))
     return mean - half, mean + half
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pandas as pd
 
@@ -14,7 +16,7 @@ from isonb.evidence.ledger.finding import (
     UNDETERMINED,
     Finding,
     NotRun,
-    by_sign,
+    by_parts,
     combine,
     parts_note,
 )
@@ -40,22 +42,22 @@ CELLS_AGREE = 8 / 9
 def c1(t: Tables) -> Finding:
     """Four measures of reconstruction at the same masked pixels of the same test images, two gaps each."""
     runs = grid(t, network=BLOCK_ORDER)
-    verdicts, nats = {}, []
+    intervals, nats = {}, []
     for worse, better in NEIGHBOURS:
-        difference_SB = _nats_difference(t, runs, worse, better)
-        nats.append((difference_SB, statistics.crossed_interval(difference_SB)))
-        verdicts[f"{better} before {worse} in nats"] = by_sign(nats[-1][1])
+        nats.append(_nats_difference(t, runs, worse, better))
+        intervals[f"{better} before {worse} in nats"] = partial(statistics.crossed_interval, nats[-1])
         for column, sign in (("mean_absolute_error", 1), ("share_within_8", -1), ("colour_error", 1)):
-            found = gap(sign * differences(runs, column, "network", worse, better))
-            verdicts[f"{better} before {worse} in {column}"] = by_sign(found.over_seeds)
-    smallest, interval = min(nats, key=lambda found: found[0].mean())
-    by_seed = tuple(float(value) for value in smallest.mean(axis=1))
+            by_seed = gap(sign * differences(runs, column, "network", worse, better)).by_seed
+            intervals[f"{better} before {worse} in {column}"] = partial(statistics.student_interval, by_seed)
+    verdicts = by_parts(intervals)
+    smallest_SB = min(nats, key=np.mean)
+    by_seed = tuple(float(value) for value in smallest_SB.mean(axis=1))
     return Finding(
         combine(verdicts.values()),
-        float(smallest.mean()),
+        float(smallest_SB.mean()),
         "nats per masked sub-pixel, smaller gap",
-        interval,
-        smallest.shape[1],
+        statistics.crossed_interval(smallest_SB),
+        smallest_SB.shape[1],
         "test images",
         seeds=len(by_seed),
         by_seed=by_seed,
@@ -106,7 +108,7 @@ def _order(runs: pd.DataFrame, column: str, sign: int, unit: str) -> Finding:
         smaller.over_cells,
         len(both),
         "cells",
-        p=min(decided) if verdict in (PARTLY, CONTRADICTED) else max(p_values),
+        p=min(1.0, 2 * min(decided)) if verdict in (PARTLY, CONTRADICTED) else max(p_values),
         seeds=min(len(found.by_seed) for found in gaps),
         by_seed=smaller.by_seed,
         note=f"Both gaps have the claimed sign in {joint:.0%} of {len(both)} cells; "
@@ -140,31 +142,30 @@ def c25(t: Tables) -> Finding:
 
 def _paired_accuracy(t: Tables, a: dict[str, str], b: dict[str, str]) -> Finding:
     """Accuracy of one kind of network minus another, at every size, over seeds and test images."""
-    verdicts, found = {}, []
+    found = {}
     ours, theirs = grid(t, **a), grid(t, **b)
     for depth in sorted(set(ours["depth"]) & set(theirs["depth"])):
         pair = [runs[runs["depth"] == depth] for runs in (ours, theirs)]
         seeds = common_seeds(*pair)
         if seeds:
-            by_id = [runs.set_index("seed").loc[seeds].reset_index() for runs in pair]
-            correct_a, correct_b = (
-                np.stack([chosen_correct_B(t, run) for _, run in runs.iterrows()]) for runs in by_id
-            )
-            interval = statistics.crossed_interval(correct_a - correct_b)
-            found.append((correct_a - correct_b, interval))
-            verdicts[f"size {depth}"] = by_sign(interval)
+            correct = [
+                np.stack([chosen_correct_B(t, run) for _, run in runs.set_index("seed").loc[seeds].iterrows()])
+                for runs in pair
+            ]
+            found[f"size {depth}"] = correct[0] - correct[1]
     if not found:
         raise NotRun(f"Needs runs of {' '.join(a.values())} and of {' '.join(b.values())} at one size and seed.")
-    smallest, interval = min(found, key=lambda pair: pair[0].mean())
-    by_seed = tuple(float(value) for value in smallest.mean(axis=1))
+    verdicts = by_parts({name: partial(statistics.crossed_interval, found_SB) for name, found_SB in found.items()})
+    smallest_SB = min(found.values(), key=np.mean)
+    by_seed = tuple(float(value) for value in smallest_SB.mean(axis=1))
     return Finding(
         combine(verdicts.values()),
-        float(smallest.mean()),
+        float(smallest_SB.mean()),
         "accuracy, smallest gap over sizes",
-        interval,
-        smallest.shape[1],
+        statistics.crossed_interval(smallest_SB),
+        smallest_SB.shape[1],
         "test images",
-        seeds=min(len(pair[0]) for pair in found),
+        seeds=min(map(len, found.values())),
         by_seed=by_seed,
         note=parts_note(verdicts),
     )
@@ -173,12 +174,12 @@ def _paired_accuracy(t: Tables, a: dict[str, str], b: dict[str, str]) -> Finding
 def c27(t: Tables) -> Finding:
     """The order of accuracy at size 12, averaged over the encodings."""
     runs = needed(grid(t, network=BLOCK_ORDER, depth=12), "runs of size 12")
-    gaps = [gap(-differences(runs, "test_accuracy", "network", worse, better)) for worse, better in NEIGHBOURS]
-    verdicts = {
-        f"{better} before {worse}": by_sign(found.over_seeds)
-        for (worse, better), found in zip(NEIGHBOURS, gaps, strict=True)
+    gaps = {
+        f"{better} before {worse}": gap(-differences(runs, "test_accuracy", "network", worse, better))
+        for worse, better in NEIGHBOURS
     }
-    smaller = min(gaps, key=lambda found: found.value)
+    verdicts = by_parts({name: partial(statistics.student_interval, found.by_seed) for name, found in gaps.items()})
+    smaller = min(gaps.values(), key=lambda found: found.value)
     return Finding(
         combine(verdicts.values()),
         smaller.value,
@@ -186,7 +187,7 @@ def c27(t: Tables) -> Finding:
         smaller.over_seeds,
         len(smaller.cells),
         "cells",
-        seeds=min(len(found.by_seed) for found in gaps),
+        seeds=min(len(found.by_seed) for found in gaps.values()),
         by_seed=smaller.by_seed,
         note=parts_note(verdicts),
     )

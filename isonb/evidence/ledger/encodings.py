@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pandas as pd
 
@@ -14,6 +16,7 @@ from isonb.evidence.ledger.finding import (
     UNDETERMINED,
     Finding,
     NotRun,
+    by_parts,
     by_sign,
     combine,
     parts_note,
@@ -195,7 +198,7 @@ def c17(t: Tables) -> Finding:
         f"{a} above {b}": np.array([kept[a, seed] - kept[b, seed] for seed in seeds])
         for a, b in (("conv", "mixer"), ("mixer", "transformer-1"), ("mixer", "transformer-4"))
     }
-    verdicts = {name: by_sign(statistics.student_interval(values)) for name, values in gaps.items()}
+    verdicts = by_parts({name: partial(statistics.student_interval, values) for name, values in gaps.items()})
     verdict = combine(verdicts.values())
     for name in names[2:]:
         interval = statistics.student_interval(np.array([off_band[name, seed] for seed in seeds]))

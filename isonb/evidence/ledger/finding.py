@@ -5,11 +5,11 @@ Book: chapter "Verdict".
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from isonb.evidence.metrics import Tables
-from isonb.evidence.statistics import Interval
+from isonb.evidence.statistics import LEVEL, Interval
 
 VERDICTS = ("supported", "partly", "undetermined", "contradicted", "not run")
 SUPPORTED, PARTLY, UNDETERMINED, CONTRADICTED, NOT_RUN = VERDICTS
@@ -88,6 +88,23 @@ def combine(verdicts: Iterable[str]) -> str:
     return CONTRADICTED if CONTRADICTED in verdicts else UNDETERMINED
 
 
-def parts_note(verdicts: dict[str, str]) -> str:
+def by_parts(intervals: Mapping[str, Callable[[float], Interval]]) -> dict[str, str]:
+    """The verdict of every part of a claim; each part gives its interval at a level.
+
+    That all parts hold needs no correction: each must pass by itself. Short of that, picking out the parts that pass
+    does, so the parts are then judged at Bonferroni's level, `1 - 0.05 / parts`.
+    """
+    verdicts = {name: by_sign(interval(LEVEL)) for name, interval in intervals.items()}
+    if all(verdict == SUPPORTED for verdict in verdicts.values()):
+        return verdicts
+    return {name: by_sign(interval(bonferroni(len(intervals)))) for name, interval in intervals.items()}
+
+
+def bonferroni(comparisons: int) -> float:
+    """The level of each of several intervals that together hold with 95 %."""
+    return 1 - (1 - LEVEL) / comparisons
+
+
+def parts_note(verdicts: Mapping[str, str]) -> str:
     """One sentence that names the verdict of every part."""
     return "; ".join(f"{name}: {verdict}" for name, verdict in verdicts.items()) + "."

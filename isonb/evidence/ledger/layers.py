@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
+import itertools
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 
@@ -15,6 +18,8 @@ from isonb.evidence.ledger.finding import (
     UNDETERMINED,
     Finding,
     NotRun,
+    bonferroni,
+    by_parts,
     by_sign,
     combine,
     parts_note,
@@ -97,54 +102,62 @@ def _layers(t: Tables, network: str, encodings: Sequence[str]) -> dict[str, np.n
     return {name: correct_SLB(t, of_encoding, seeds) for name, of_encoding in runs.items()}
 
 
-def _gaps(a_SLB: np.ndarray, b_SLB: np.ndarray) -> list[tuple[float, statistics.Interval]]:
-    """Difference of accuracy and its interval over seeds and images, layer by layer."""
-    return [
-        (float((a_SLB - b_SLB)[:, layer].mean()), statistics.crossed_interval((a_SLB - b_SLB)[:, layer]))
-        for layer in range(a_SLB.shape[1])
-    ]
+def _above(a_SLB: np.ndarray, b_SLB: np.ndarray, label: str = "") -> dict[str, np.ndarray]:
+    """Differences a - b per seed and test image, by layer."""
+    return {f"layer {layer}{label}": (a_SLB - b_SLB)[:, layer] for layer in range(a_SLB.shape[1])}
+
+
+def _every(found: dict[str, np.ndarray], unit: str) -> Finding:
+    """Supported if every difference is positive; the smallest is shown."""
+    verdicts = by_parts({name: partial(statistics.crossed_interval, found_SB) for name, found_SB in found.items()})
+    smallest_SB = min(found.values(), key=np.mean)
+    by_seed = tuple(float(value) for value in smallest_SB.mean(axis=1))
+    return Finding(
+        combine(verdicts.values()),
+        float(smallest_SB.mean()),
+        unit,
+        statistics.crossed_interval(smallest_SB),
+        len(found),
+        "comparisons",
+        seeds=len(by_seed),
+        by_seed=by_seed,
+        note=parts_note(verdicts),
+    )
 
 
 def c13(t: Tables) -> Finding:
     """L = 6 mixer: random Fourier minus continuous at every layer, 0 (the encoding) to 6."""
     correct = _layers(t, "mixer", ("rff", "continuous"))
-    gaps = _gaps(correct["rff"], correct["continuous"])
-    verdicts = {f"layer {layer}": by_sign(interval) for layer, (_, interval) in enumerate(gaps)}
-    value, interval = min(gaps)
-    difference_SL = (correct["rff"] - correct["continuous"]).mean(axis=2)
-    by_seed = difference_SL[:, difference_SL.mean(axis=0).argmin()]
-    return Finding(
-        combine(verdicts.values()),
-        value,
-        "accuracy, smallest gap over layers",
-        interval,
-        len(gaps),
-        "layers",
-        seeds=len(by_seed),
-        by_seed=tuple(by_seed),
-        note=parts_note(verdicts),
-    )
+    return _every(_above(correct["rff"], correct["continuous"]), "accuracy, smallest gap over layers")
 
 
 def c14(t: Tables) -> Finding:
-    """L = 6 mixer: range of pix2vec's accuracy over layers, and its level against continuous."""
+    """L = 6 mixer: differences between any two layers of pix2vec, and its level against continuous.
+
+    Flat: the interval of every difference lies within 3 points. Not flat: one lies outside, at Bonferroni's level.
+    """
     correct = _layers(t, "mixer", ("pix2vec", "continuous"))
-    range_S = np.ptp(correct["pix2vec"].mean(axis=2), axis=1)
-    interval = statistics.student_interval(range_S)
-    below = statistics.crossed_interval((correct["continuous"] - correct["pix2vec"]).mean(axis=1))
-    verdicts = {
-        "equal at every layer": by_sign((FLAT - interval[1], FLAT - interval[0])),
-        "below continuous": by_sign(below),
-    }
+    pix2vec_SLB = correct["pix2vec"]
+    order = pix2vec_SLB.mean(axis=(0, 2)).argsort()
+    pairs = [pix2vec_SLB[:, high] - pix2vec_SLB[:, low] for low, high in itertools.combinations(order, 2)]
+    flat = UNDETERMINED
+    if all(max(map(abs, statistics.crossed_interval(pair_SB))) < FLAT for pair_SB in pairs):
+        flat = SUPPORTED
+    elif any(statistics.crossed_interval(pair_SB, bonferroni(len(pairs)))[0] > FLAT for pair_SB in pairs):
+        flat = CONTRADICTED
+    below = statistics.crossed_interval((correct["continuous"] - pix2vec_SLB).mean(axis=1))
+    verdicts = {"equal at every layer": flat, "below continuous": by_sign(below)}
+    widest_SB = pix2vec_SLB[:, order[-1]] - pix2vec_SLB[:, order[0]]
+    by_seed = tuple(float(value) for value in widest_SB.mean(axis=1))
     return Finding(
         combine(verdicts.values()),
-        float(range_S.mean()),
-        "accuracy, range over layers",
-        interval,
-        correct["pix2vec"].shape[1],
+        float(widest_SB.mean()),
+        "accuracy, best minus worst layer",
+        statistics.crossed_interval(widest_SB),
+        len(order),
         "layers",
-        seeds=len(range_S),
-        by_seed=tuple(range_S),
+        seeds=len(by_seed),
+        by_seed=by_seed,
         threshold=FLAT,
         note=parts_note(verdicts),
     )
@@ -153,31 +166,17 @@ def c14(t: Tables) -> Finding:
 def c15(t: Tables) -> Finding:
     """L = 6, 1-head transformer: pix2vec against both others at every layer; at the last it must not be ahead."""
     correct = _layers(t, "transformer-1", ("pix2vec", "rff", "continuous"))
-    gaps = [
-        min(pair)
-        for pair in zip(*(_gaps(correct["pix2vec"], correct[name]) for name in ("rff", "continuous")), strict=True)
-    ]
-    verdicts = {f"layer {layer}": by_sign(interval) for layer, (_, interval) in enumerate(gaps[:-1])}
-    verdict = combine(verdicts.values())
-    verdicts["ahead at the last layer too"] = by_sign(gaps[-1][1])
-    if verdict == SUPPORTED == verdicts["ahead at the last layer too"]:
-        verdict = PARTLY
-    layer = int(np.argmin([value for value, _ in gaps[:-1]]))
-    others = np.minimum(
-        *((correct["pix2vec"] - correct[name]).mean(axis=2)[:, layer] for name in ("rff", "continuous"))
-    )
-    value, interval = gaps[layer]
-    return Finding(
-        verdict,
-        value,
-        "accuracy, smallest gap before the last layer",
-        interval,
-        len(gaps),
-        "layers",
-        seeds=len(others),
-        by_seed=tuple(others),
-        note=parts_note(verdicts),
-    )
+    before, last = {}, {}
+    for name in ("rff", "continuous"):
+        found = _above(correct["pix2vec"], correct[name], f" above {name}")
+        *earlier, final = found
+        before |= {layer: found[layer] for layer in earlier}
+        last[final] = partial(statistics.crossed_interval, found[final])
+    finding = _every(before, "accuracy, smallest gap before the last layer")
+    at_last = by_parts(last)
+    ahead = combine(at_last.values()) == SUPPORTED
+    verdict = PARTLY if finding.verdict == SUPPORTED and ahead else finding.verdict
+    return dataclasses.replace(finding, verdict=verdict, note=f"{finding.note} At the last: {parts_note(at_last)}")
 
 
 RULES = {"C12": c12, "C13": c13, "C14": c14, "C15": c15, "C28": c28}

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pandas as pd
 
+from isonb.config import ENCODINGS
 from isonb.evidence import regression, statistics
 from isonb.evidence.ledger.finding import (
     ALPHA,
@@ -14,6 +17,7 @@ from isonb.evidence.ledger.finding import (
     UNDETERMINED,
     Finding,
     NotRun,
+    by_parts,
     by_sign,
     combine,
     parts_note,
@@ -115,25 +119,26 @@ def c8(t: Tables) -> Finding:
 def c9(t: Tables) -> Finding:
     """At equal loss: continuous minus random Fourier, and random Fourier minus pix2vec."""
     runs, cells = _scatter(t)
-    steps = (("continuous", "rff"), ("rff", "pix2vec"))
-    try:
-        contrasts = [_contrast(cells, a, b) for a, b in steps]
-    except ValueError as missing:
-        raise NotRun(f"Needs runs of all three encodings: {missing}") from None
-    names = [f"{a} above {b}" for a, b in steps]
-    verdicts = {name: by_sign(found.interval) for name, found in zip(names, contrasts, strict=True)}
+    steps = {f"{a} above {b}": (a, b) for a, b in (("continuous", "rff"), ("rff", "pix2vec"))}
+    if not set(ENCODINGS) <= set(cells["encoding"]):
+        raise NotRun("Needs runs of all three encodings.")
+    intervals = {name: partial(_contrast_interval, cells, *step) for name, step in steps.items()}
     if "probe_accuracy" in t.curves:
-        for (a, b), name in zip(steps, names, strict=True):
-            matched = matched_loss(t, runs, "encoding", a, b)
+        for name, step in steps.items():
+            matched = matched_loss(t, runs, "encoding", *step)
             if len(matched):
-                verdicts[f"{name} along training"] = by_sign(gap(matched).over_cells)
-    smallest = int(np.argmin([found.value for found in contrasts]))
-    by_seed = tuple(_contrast(runs[runs["seed"] == seed], *steps[smallest]).value for seed in complete_seeds(runs))
+                by_cell = gap(matched).cells.to_numpy()
+                intervals[f"{name} along training"] = partial(statistics.student_interval, by_cell)
+    verdicts = by_parts(intervals)
+    smallest = min(steps, key=lambda name: _contrast(cells, *steps[name]).value)
+    found = _contrast(cells, *steps[smallest])
+    whole = [runs[runs["seed"] == seed] for seed in complete_seeds(runs)]
+    by_seed = tuple(_contrast(one, *steps[smallest]).value for one in whole)
     return Finding(
         combine(verdicts.values()),
-        contrasts[smallest].value,
-        f"accuracy at equal loss, {names[smallest]}",
-        contrasts[smallest].interval,
+        found.value,
+        f"accuracy at equal loss, {smallest}",
+        found.interval,
         len(cells),
         "cells",
         seeds=len(by_seed),
@@ -142,8 +147,12 @@ def c9(t: Tables) -> Finding:
     )
 
 
-def _contrast(rows: pd.DataFrame, a: str, b: str) -> regression.Contrast:
-    return regression.ancova(rows["test_accuracy"], rows["validation_loss"], list(rows["encoding"]), a, b)
+def _contrast(rows: pd.DataFrame, a: str, b: str, level: float = statistics.LEVEL) -> regression.Contrast:
+    return regression.ancova(rows["test_accuracy"], rows["validation_loss"], list(rows["encoding"]), a, b, level)
+
+
+def _contrast_interval(rows: pd.DataFrame, a: str, b: str, level: float) -> statistics.Interval:
+    return _contrast(rows, a, b, level).interval
 
 
 def matched_loss(t: Tables, runs: pd.DataFrame, factor: str, a: object, b: object) -> pd.Series:
@@ -178,7 +187,7 @@ def c10(t: Tables) -> Finding:
     accuracy_KR = np.mean([accuracy_SKR[picked, :, np.arange(resamples)].T for picked in picked_SR], axis=0)
     first_R = encoding_K[accuracy_KR.argmax(axis=0)]
     share = float((first_R == "pix2vec").mean())
-    verdict = SUPPORTED if share > 0.8 else CONTRADICTED if share < 0.2 else UNDETERMINED
+    verdict = SUPPORTED if share > 0.8 else CONTRADICTED if share < ALPHA else UNDETERMINED
     best = runs.groupby(CELL)["test_accuracy"].mean().idxmax()
     return Finding(
         verdict,

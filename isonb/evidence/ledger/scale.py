@@ -13,6 +13,7 @@ from isonb.evidence.ledger.finding import (
     UNDETERMINED,
     Finding,
     NotRun,
+    bonferroni,
 )
 from isonb.evidence.ledger.select import cell_means, complete_seeds, differences, gap, grid, needed
 from isonb.evidence.metrics import MAIN, Tables
@@ -92,9 +93,8 @@ def c24(t: Tables) -> Finding:
             shares[name] = (1 - smaller / larger).to_numpy(float)
     if not shares:
         raise NotRun("Needs conv and transformer runs, and the same transformers with one setting changed.")
-    intervals = {name: statistics.student_interval(values) for name, values in shares.items()}
     largest = max(shares, key=lambda name: shares[name].mean())
-    low, high = intervals[largest]
+    low, high = statistics.student_interval(shares[largest], bonferroni(len(shares)))
     verdict = UNDETERMINED
     if low > SMALL_SHARE and high < 1:
         verdict = SUPPORTED
