@@ -130,9 +130,7 @@ function mount(root, number) {
 }
 
 // Every explorer brings this script; the first to run mounts them all.
-if (globalThis.document) {
-  for (const root of document.querySelectorAll(".sigma-explorer:not([data-mounted])")) {
-    mount(root, document.querySelectorAll(".sigma-explorer[data-mounted]").length);
-    root.dataset.mounted = "";
-  }
+for (const root of document.querySelectorAll(".sigma-explorer:not([data-mounted])")) {
+  mount(root, document.querySelectorAll(".sigma-explorer[data-mounted]").length);
+  root.dataset.mounted = "";
 }
