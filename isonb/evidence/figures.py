@@ -76,7 +76,7 @@ def learning_curve(curve: Sequence[records.Epoch], baselines: records.Baselines)
     _draw_baselines(ax, baselines)
     ax.set(xlabel="epoch", ylabel=NATS)
     ax.xaxis.get_major_locator().set_params(integer=True)
-    ax.legend(loc="upper right")
+    figure.legend(*ax.get_legend_handles_labels(), loc="outside upper center", ncols=2)
     last = curve[-1]
     figure.caption = f"Learning curve. Validation loss after epoch {last.epoch}: {last.validation_loss:.3f} nats."
     figure.alt = (
@@ -124,7 +124,9 @@ def probe_curve(probe: records.Probe) -> Picture:
     ax.margins(x=0.1)
     figure.legend(*ax.get_legend_handles_labels(), loc="outside upper center", ncols=4, handlelength=1.6)
     chosen = f"layer {probe.best_layer} is chosen, with {100 * probe.test_accuracy:.1f} % on test images"
-    figure.caption = f"Linear probes by layer; {chosen}. Chance is {100 * probe.chance:.1f} %. {probe.protocol}"
+    figure.caption = (
+        f"Linear probes by layer; {chosen}. Chance is {100 * probe.chance:.1f} %. Protocol: {probe.protocol}."
+    )
     figure.alt = f"Accuracy of linear probes by layer; {chosen}. " + " ".join(
         f"Layer {layer.layer}: {100 * layer.test_accuracy:.1f} %." for layer in probe.layers
     )
@@ -241,8 +243,8 @@ def _legend(figure: Figure, keys: Sequence[str]) -> None:
 def _draw_baselines(ax: Axes, baselines: records.Baselines) -> None:
     for name, loss in baselines:
         ax.axhline(loss, color=QUIET, linewidth=1, linestyle=":")
-        ax.annotate(name.replace("_", " "), (0.01, loss), xycoords=("axes fraction", "data"), color=QUIET, fontsize=8,
-                    xytext=(0, 2), textcoords="offset points")  # fmt: skip
+        place = {"xycoords": ("axes fraction", "data"), "xytext": (0, 2), "textcoords": "offset points"}
+        ax.annotate(name.replace("_", " "), (0.99, loss), color=QUIET, fontsize=8, ha="right", **place)
 
 
 def _in_words(baselines: records.Baselines) -> str:
