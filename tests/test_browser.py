@@ -1,5 +1,8 @@
 """The built book in a real browser without any network, from file://, on wide and narrow screens, light and dark."""
 
+from pathlib import Path
+from urllib.parse import unquote, urlparse
+
 import pytest
 from built_book import book_with_results, shared_folder
 from chromium import EXECUTABLE, Chromium
@@ -68,6 +71,11 @@ def test_mathematics_is_typeset_without_a_network(chapter, name):
     assert written > 0
     assert typeset >= written
     assert page.evaluate("document.querySelectorAll('mjx-merror').length") == 0
+
+
+def test_the_first_page_is_light(chapter):
+    files = {Path(unquote(urlparse(url).path)) for url in chapter("index").requests if url.startswith("file:")}
+    assert sum(file.stat().st_size for file in files) < 1_000_000
 
 
 @pytest.mark.parametrize("name", ["data", "encodings", "objective", "smoke"])
