@@ -8,7 +8,6 @@ Paper: section 3.1, equations 1 to 3. Book: chapter "Blocks".
 
 from __future__ import annotations
 
-import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -55,8 +54,16 @@ class MixerBlock(nn.Module):
         self.channel2 = nn.Linear(channel_hidden, config.width)
 
     def forward(self, x: Tokens) -> Tokens:
-        u = x + _over_positions(self.token2, F.gelu(_over_positions(self.token1, self.norm1(x))))
+        u = x + self._over_positions(self.norm1(x))
         return u + self.channel2(F.gelu(self.channel1(self.norm2(u))))
+
+    def _over_positions(self, x: Tokens) -> Tokens:
+        """`W2 GELU(W1 x)` with W acting on the rows of each x: one matrix product for the whole batch."""
+        batch, _, width = x.shape
+        columns = x.transpose(0, 1).reshape(-1, batch * width)
+        hidden = F.gelu(self.token1.weight @ columns + self.token1.bias[:, None])
+        mixed = self.token2.weight @ hidden + self.token2.bias[:, None]
+        return mixed.unflatten(1, (batch, width)).transpose(0, 1)
 
 
 class TransformerBlock(nn.Module):
@@ -91,11 +98,6 @@ def _same_convolution(config: RunConfig) -> nn.Conv2d:
     return nn.Conv2d(
         config.width, config.width, config.kernel_size, padding=config.kernel_size // 2, padding_mode=config.padding
     )
-
-
-def _over_positions(linear: nn.Linear, x: Float[Tensor, "B M D"]) -> Float[Tensor, "B N D"]:
-    """`W x + b` with W acting on the rows of each x, as in equation 2."""
-    return torch.matmul(linear.weight, x) + linear.bias[:, None]
 
 
 BLOCKS = {"conv": ConvBlock, "mixer": MixerBlock, "transformer": TransformerBlock}

@@ -17,6 +17,8 @@ from isonb import draws
 from isonb.config import RunConfig
 from isonb.features import CHANNELS
 
+UNSCORED = -1  # no pixel value
+
 
 def sample_masks(config: RunConfig, index_B: Int[Tensor, "B"], purpose: str, repeat: int = 0) -> Bool[Tensor, "B N C"]:
     """True where a sub-pixel is hidden: a pure function of (seed, purpose, repeat, image index), never of the batch.
@@ -37,14 +39,15 @@ def sample_masks(config: RunConfig, index_B: Int[Tensor, "B"], purpose: str, rep
 
 def masked_nats(
     logits_MCV: Float[Tensor, "M C V"], pixels_BNC: UInt8[Tensor, "B N C"], is_masked_BNC: Bool[Tensor, "B N C"]
-) -> Float[Tensor, "S"]:
-    """-log p(x_i | unmasked) in nats of each masked sub-pixel, in raster order (image, position, channel)."""
+) -> Float[Tensor, "M C"]:
+    """-log p(x_i | unmasked) in nats, for the M positions in raster order; 0 for a sub-pixel that is not masked."""
     has_masked_BN = is_masked_BNC.any(2)
-    is_scored_MC = is_masked_BNC[has_masked_BN]
-    logits_SV, target_S = logits_MCV[is_scored_MC], pixels_BNC[has_masked_BN][is_scored_MC].long()
+    target_MC = pixels_BNC[has_masked_BN].long().masked_fill(~is_masked_BNC[has_masked_BN], UNSCORED)
+    logits_SV = logits_MCV.flatten(0, 1)
     if logits_SV.dtype == torch.bfloat16:
         logits_SV = logits_SV.float()
-    return F.cross_entropy(logits_SV, target_S, reduction="none")
+    nats_S = F.cross_entropy(logits_SV, target_MC.flatten(), reduction="none", ignore_index=UNSCORED)
+    return nats_S.view_as(target_MC)
 
 
 def bert_loss(
@@ -53,5 +56,5 @@ def bert_loss(
     is_masked_BNC: Bool[Tensor, "B N C"],
 ) -> tuple[Float[Tensor, ""], int]:
     """(summed nats, how many masked sub-pixels), so that parts of a batch add up to the whole. Paper: eq. (5)."""
-    nats_S = masked_nats(network(pixels_BNC, is_masked_BNC), pixels_BNC, is_masked_BNC)
-    return nats_S.sum(), nats_S.numel()
+    nats_MC = masked_nats(network(pixels_BNC, is_masked_BNC), pixels_BNC, is_masked_BNC)
+    return nats_MC.sum(), int(is_masked_BNC.sum())

@@ -42,11 +42,10 @@ def nats_per_image(
             is_masked_BNC = objectives.sample_masks(config, split.index_B[chunk_B], "evaluation", repeat).to(device)
             with autocast(device, precision):
                 logits_MCV = network(pixels_BNC, is_masked_BNC)
-            nats_S = objectives.masked_nats(logits_MCV, pixels_BNC, is_masked_BNC)
-            masked_B = is_masked_BNC.sum((1, 2)).cpu()
-            parts = nats_S.double().cpu().split(masked_B.tolist())
-            nats_B[chunk_B] += torch.stack([part.sum() for part in parts])
-            count_B[chunk_B] += masked_B
+            nats_MC = objectives.masked_nats(logits_MCV, pixels_BNC, is_masked_BNC)
+            positions_B = is_masked_BNC.any(2).sum(1).tolist()
+            nats_B[chunk_B] += torch.stack([part.sum() for part in nats_MC.double().cpu().split(positions_B)])
+            count_B[chunk_B] += is_masked_BNC.sum((1, 2)).cpu()
     return nats_B, count_B
 
 
