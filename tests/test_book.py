@@ -130,7 +130,11 @@ def test_the_first_page_counts_what_is_at_hand(results):
 def test_the_study_table_says_not_run_cell_by_cell(results):
     records.write_record(made_record(config.smoke(block="mixer", encoding="rff"), 3.5, 0.5), made_arrays())
     rows = tables.study("smoke").set_index(["block", "encoding"])
-    assert rows.loc[("mixer", "rff"), ["validation loss", "accuracy"]].tolist() == ["3.500", "50.0%"]
+    assert rows.loc[("mixer", "rff"), ["validation loss", "accuracy", "95 % interval"]].tolist() == [
+        "3.500",
+        "50.0%",
+        "35.2% to 64.8%",
+    ]  # of 40 test images; Wilson by hand: 1/2 ± 1.96 √(1/160 + 1.96²/6400) / (1 + 1.96²/40)
     assert (rows.drop(("mixer", "rff"))["validation loss"] == "not run").all()
     assert len(rows) == 9
 
@@ -143,7 +147,7 @@ def test_a_book_without_any_result_is_built_and_says_so(without_results):
     assert '<span class="isonb-not-run">not run</span>' in page(without_results, "book/objective")
     smoke = page(without_results, "book/smoke")
     assert "Learning curves: not run." in smoke
-    assert smoke.count("<p>not run</p>") == 9 * 5
+    assert smoke.count("<p>not run</p>") == 9 * 6
 
 
 def test_a_book_with_results_is_built_and_shows_them(with_results):

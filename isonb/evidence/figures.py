@@ -13,9 +13,9 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from scipy import stats
 
 from isonb import config, features, records
+from isonb.evidence import statistics
 from isonb.evidence.picture import COLOURS, MARKERS, NAMES, QUIET, STYLE, WIDTH, Picture
 
 NATS = "loss (nats per masked sub-pixel)"
@@ -142,8 +142,7 @@ def loss_accuracy(table: pd.DataFrame, by: str) -> Picture:
     figure = Picture(figsize=(WIDTH, 3.6), layout="constrained")
     ax = figure.subplots()
     for row in table.to_dict("records"):
-        correct = round(row["test_accuracy"] * row["data_test"])
-        low, high = stats.binomtest(correct, row["data_test"]).proportion_ci(method="wilson")
+        low, high = statistics.wilson(row["test_accuracy"], row["data_test"])
         accuracy = 100 * row["test_accuracy"]
         ax.errorbar(
             row["validation_loss"], accuracy, [[max(0, accuracy - 100 * low)], [max(0, 100 * high - accuracy)]],

@@ -54,6 +54,12 @@ def bootstrap_mean(values_B: np.ndarray, seed: int = 0, resamples: int = RESAMPL
     return bootstrap(lambda values: values.mean(axis=-1), np.asarray(values_B, float), seed=seed, resamples=resamples)
 
 
+def wilson(share: float, n: int, level: float = LEVEL) -> Interval:
+    """Wilson's score interval of a share observed in n trials, such as an accuracy over n test images."""
+    interval = scipy.stats.binomtest(round(share * n), n).proportion_ci(level, method="wilson")
+    return float(interval.low), float(interval.high)
+
+
 def student_interval(values: np.ndarray, level: float = LEVEL) -> Interval:
     """Student's t interval of a mean: `mean +- t(0.975, n - 1) s / sqrt(n)` at 95 %; unbounded for one value.
 

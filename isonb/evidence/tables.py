@@ -12,8 +12,10 @@ import pandas as pd
 from pydantic.fields import FieldInfo
 
 from isonb import config, records
+from isonb.evidence import statistics
 
 NOT_RUN = "not run"
+RESULTS = ("validation loss", "test loss", "within 8 levels", "best layer", "accuracy", "95 % interval")
 
 
 def study(profile: str) -> pd.DataFrame:
@@ -28,16 +30,17 @@ def _study_row(cell: config.Cell) -> dict[str, str]:
     row = {"block": cell.run.block, "encoding": cell.run.encoding, "size": str(cell.run.depth)}
     record = records.finished(cell)
     if record is None:
-        return row | dict.fromkeys(
-            ("validation loss", "test loss", "within 8 levels", "best layer", "accuracy"), NOT_RUN
-        )
-    return row | {
-        "validation loss": f"{record.training.validation_loss:.3f}",
-        "test loss": f"{record.training.test_loss:.3f}",
-        "within 8 levels": f"{record.reconstruction.share_within_8:.1%}",
-        "best layer": str(record.probe.best_layer),
-        "accuracy": f"{record.probe.test_accuracy:.1%}",
-    }
+        return row | dict.fromkeys(RESULTS, NOT_RUN)
+    low, high = statistics.wilson(record.probe.test_accuracy, record.data.test)
+    results = (
+        f"{record.training.validation_loss:.3f}",
+        f"{record.training.test_loss:.3f}",
+        f"{record.reconstruction.share_within_8:.1%}",
+        str(record.probe.best_layer),
+        f"{record.probe.test_accuracy:.1%}",
+        f"{low:.1%} to {high:.1%}",
+    )
+    return row | dict(zip(RESULTS, results, strict=True))
 
 
 def finished(profile: str) -> list[records.Record]:
