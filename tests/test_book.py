@@ -121,7 +121,7 @@ def test_the_table_of_departures_holds_every_setting_in_order():
 def test_the_first_page_counts_what_is_at_hand(results):
     records.write_record(made_record(config.smoke(block="mixer")), made_arrays())
     rows = tables.at_hand().set_index("profile")
-    assert rows.loc["smoke"].tolist() == [9, 1, "photos", "1", "0", "4"]
+    assert rows.loc["smoke"].tolist() == [9, 1, "photos", "1", "0", str(config.smoke().run.epochs)]
     assert rows.loc["paper", ["data", "sizes", "seeds", "epochs", "run"]].tolist() == [
         "cifar10", "1, 3, 6, 12", "0, 1, 2", "51", "not run",
     ]  # fmt: skip
