@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -10,7 +11,7 @@ from made_records import made_record
 from simulated_study import ENCODINGS, IMAGES, NETWORKS, noise, sign_of, study
 
 from isonb import config, records
-from isonb.evidence import analytic, claims, metrics
+from isonb.evidence import analytic, claims, metrics, statistics
 from isonb.evidence.ledger.finding import (
     CONTRADICTED,
     NOT_RUN,
@@ -18,6 +19,7 @@ from isonb.evidence.ledger.finding import (
     SUPPORTED,
     UNDETERMINED,
     Finding,
+    by_parts,
     by_sign,
     combine,
 )
@@ -438,6 +440,34 @@ def test_the_share_of_a_gap_is_measured_against_conv():
     )
     t = one_setting("data_fraction=0.1", always(6.0), conv=always(4.0))
     assert claims.apply(BY_ID["C24"], t).value == pytest.approx(0.5, abs=0.01)
+
+
+def test_less_data_for_the_transformer_alone_is_no_comparison():
+    t = one_setting("data_fraction=0.1", always(6.0))
+    full = t.runs[~((t.runs["network"] == "conv") & (t.runs["arm"] != "main"))]
+    assert claims.apply(BY_ID["C24"], dataclasses.replace(t, runs=full)).verdict == NOT_RUN
+
+
+def test_both_gaps_must_agree_in_the_same_cells():
+    # each gap has the claimed sign in 8 of 9 cells, but not in the same ones: both in 7 of 9
+    def loss(**c):
+        odd = {("rff", 1): "mixer", ("rff", 3): "transformer-1"}.get((c["encoding"], c["depth"]))
+        return 4 + 0.3 * ORDER[c["network"]] - (0.301 + 0.3 * (odd == "conv")) * (odd == c["network"]) + jitter(1e-4, c)
+
+    finding = claims.apply(BY_ID["C5"], study(loss=loss))
+    assert finding.verdict == PARTLY
+    assert "78% of 9 cells" in finding.note
+
+
+def test_parts_that_are_picked_out_must_pass_together():
+    def student(*values):
+        return partial(statistics.student_interval, values)
+
+    # mean 1, s = 0.35: t 4.303 s / sqrt(3) = 0.87 at 95 %, t 6.205 gives 1.25 at 97.5 %
+    clear, vague = student(0.65, 1.0, 1.35), student(-1, 0, 1)
+    assert by_parts({"a": clear, "b": clear}) == {"a": SUPPORTED, "b": SUPPORTED}
+    assert by_parts({"a": clear, "b": vague}) == {"a": UNDETERMINED, "b": UNDETERMINED}
+    assert by_parts({"a": clear}) == {"a": SUPPORTED}
 
 
 def test_catching_up_needs_a_gap_first():

@@ -82,6 +82,13 @@ def test_main_effects_are_no_interaction():
     assert found.p > 0.9
 
 
+def test_the_reach_of_an_interaction_in_a_two_by_three_table():
+    # six cells of +-0.1: MSE = 0.12 / 6, half-width t(0.975, 6) sqrt(0.02 * 1 * 2 / (2 * 3 * 2))
+    found = regression.interaction(np.tile([0.1, -0.1], 6), list("aaaaaabbbbbb"), list("xxyyzzxxyyzz"))
+    assert found.largest == pytest.approx(0)
+    assert found.upper == pytest.approx(2.446912 * math.sqrt(0.04 / 12), abs=1e-5)
+
+
 @pytest.mark.parametrize(
     ("rows", "columns"),
     [("aabb", "xyxy"), ("aaaabbbb", "xxxyxxyy"), ("aaaa", "xxyy"), ("aaaaaabb", "xxyyyyxx")],

@@ -153,6 +153,11 @@ def test_stratified_permutation_p_counts_orders():
     assert statistics.stratified_spearman_p(x, x, "aaabbb") == pytest.approx(1 / 18, abs=0.01)
 
 
+def test_a_permutation_p_is_never_zero():
+    x = np.arange(20)
+    assert statistics.stratified_spearman_p(x, x, x // 10, permutations=99) == pytest.approx(1 / 100)
+
+
 def test_page_trend_of_three_rising_rows():
     assert statistics.page_trend(np.array([[1, 2, 3]] * 3)) == pytest.approx((1 / 6) ** 3)
     assert statistics.page_trend(np.array([[3, 2, 1]] * 3)) == pytest.approx(1)
