@@ -117,5 +117,7 @@ def multiply_accumulates(config: RunConfig) -> int:
     The encoding is a table look-up and counts as none.
     """
     n, d = config.image_size**2, config.width
-    head = round(config.mask_rate * n) * d * CHANNELS * VALUES
+    is_whole_pixel = config.mask_unit == "pixel"
+    share = config.mask_rate if is_whole_pixel else 1 - (1 - config.mask_rate) ** CHANNELS
+    head = round(share * n) * d * CHANNELS * VALUES
     return config.depth * blocks.multiply_accumulates(config) + head
