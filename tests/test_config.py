@@ -1,0 +1,272 @@
+"""What a run may be: reasons for every setting, one sentence for every refusal, and an identity that never drifts."""
+
+import ast
+import json
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from isonb import config
+from isonb.config import Cell, ConfigError, Execution, ProbeConfig, RunConfig
+
+MODELS = [RunConfig, ProbeConfig, Execution, Cell]
+# For every field of a run another value that is allowed, with what it needs to mean something.
+OTHER = {
+    "block": ("mixer", {}),
+    "depth": (3, {}),
+    "width": (64, {}),
+    "heads": (4, {"block": "transformer"}),
+    "positions": ("sincos", {}),
+    "kernel_size": (5, {}),
+    "padding": ("reflect", {}),
+    "token_ratio": (0.5, {"block": "mixer"}),
+    "channel_ratio": (2.0, {"block": "mixer"}),
+    "mlp_ratio": (4.0, {"block": "transformer"}),
+    "attention_output": (False, {"block": "transformer"}),
+    "layer_norm_eps": (1e-5, {}),
+    "initialisation": ("torch", {}),
+    "head_norm": (False, {}),
+    "encoding": ("pix2vec", {}),
+    "channel_merge": ("concat", {}),
+    "sigma": (10.0, {"encoding": "rff"}),
+    "frequencies": (64, {"encoding": "rff"}),
+    "rff_range": ("unit", {"encoding": "rff"}),
+    "rff_trainable": (True, {"encoding": "rff"}),
+    "mask_rate": (0.5, {}),
+    "mask_unit": ("subpixel", {}),
+    "mask_fill": ("learned", {}),
+    "evaluation_masks": (8, {}),
+    "data": ("cifar10", {}),
+    "image_size": (16, {}),
+    "data_fraction": (0.5, {}),
+    "validation_fraction": (0.2, {"data": "cifar10"}),
+    "augmentation": ("flip-crop", {}),
+    "seed": (1, {}),
+    "learning_rate": (0.003, {}),
+    "batch_size": (32, {}),
+    "epochs": (6, {}),
+    "warmup_epochs": (0.5, {}),
+    "adam_beta1": (0.8, {}),
+    "adam_beta2": (0.95, {}),
+    "adam_eps": (1e-8, {}),
+    "weight_decay": (0.01, {}),
+}
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_every_setting_has_its_reason_and_its_point(model):
+    for name, field in model.model_fields.items():
+        assert len(field.description.split()) >= 2, name
+        assert re.fullmatch(r"-|[AC]\d+|\d\.\d", field.json_schema_extra["point"]), name
+    if model is RunConfig:
+        assert set(model.model_fields) == set(OTHER)
+
+
+@pytest.mark.parametrize("name", OTHER)
+def test_every_changed_setting_is_another_run(name):
+    value, needed = OTHER[name]
+    usual, changed = RunConfig(**needed), RunConfig(**needed, **{name: value})
+    assert getattr(changed, name) == value != getattr(usual, name)
+    assert changed.run_id != usual.run_id and changed.digest != usual.digest
+    assert RunConfig(**json.loads(json.dumps(changed.model_dump()))) == changed
+
+
+@pytest.mark.parametrize("name", [name for name, (_, needed) in OTHER.items() if set(needed) & {"block", "encoding"}])
+def test_a_setting_without_effect_is_refused(name):
+    value, needed = OTHER[name]
+    [(other, wanted)] = needed.items()
+    current = getattr(RunConfig(), other)
+    usual = RunConfig.model_fields[name].default
+    with pytest.raises(ConfigError) as refusal:
+        RunConfig(**{name: value})
+    assert str(refusal.value) == (
+        f"{name}={value!r} has no effect with {other}={current!r}: leave {name} at {usual!r} or set {other}={wanted!r}."
+    )
+    assert RunConfig(**{name: usual}) == RunConfig()
+
+
+@pytest.mark.parametrize(("name", "value"), [("kernel_size", 5), ("padding", "circular")])
+def test_convolution_settings_mean_nothing_to_other_blocks(name, value):
+    for block in ("mixer", "transformer"):
+        with pytest.raises(ConfigError, match=f"{name}={value!r} has no effect with block='{block}'"):
+            RunConfig(**{"block": block, name: value})
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({"wdith": 64}, "There is no setting called 'wdith': did you mean 'width'?"),
+        ({"block": "lstm"}, "block='lstm' is not allowed: choose conv, mixer or transformer."),
+        ({"kernel_size": 4}, "kernel_size=4 is not allowed: choose 3 or 5."),
+        ({"width": 3}, "width=3 is not allowed: it must be greater than or equal to 4."),
+        ({"mask_rate": 1.0}, "mask_rate=1.0 is not allowed: it must be less than 1."),
+        ({"mask_rate": 0.0}, "mask_rate=0.0 is not allowed: it must be greater than 0."),
+        ({"image_size": 65}, "image_size=65 is not allowed: it must be less than or equal to 64."),
+        ({"learning_rate": float("nan")}, "learning_rate=nan is not allowed: it must be a finite number."),
+        (
+            {"depth": 1.5},
+            "depth=1.5 is not allowed: it must be a valid integer, got a number with a fractional part.",
+        ),
+        (
+            {"width": "wide"},
+            "width='wide' is not allowed: it must be a valid integer, unable to parse string as an integer.",
+        ),
+        (
+            {"block": "transformer", "heads": 3},
+            "heads=3 does not divide width=128: choose a divisor.",
+        ),
+        (
+            {"positions": "sincos", "width": 6},
+            "width=6 is not allowed with positions='sincos': it must be divisible by 4.",
+        ),
+        ({"epochs": 2, "warmup_epochs": 3}, "warmup_epochs=3.0 is longer than epochs=2: shorten it."),
+        (
+            {"data": "cifar10", "image_size": 16},
+            "image_size=16 is not allowed with data='cifar10': its images are 32x32.",
+        ),
+        (
+            {"validation_fraction": 0.2},
+            "validation_fraction=0.2 has no effect with data='photos': "
+            "its validation crops come from regions of their own.",
+        ),
+        (
+            {"depth": 0, "adam_beta1": 1.0},
+            "depth=0 is not allowed: it must be greater than or equal to 1. "
+            "adam_beta1=1.0 is not allowed: it must be less than 1.",
+        ),
+    ],
+)
+def test_a_refusal_names_the_setting_its_value_and_what_is_allowed(settings, sentence):
+    with pytest.raises(ConfigError) as refusal:
+        RunConfig(**settings)
+    assert str(refusal.value) == sentence
+
+
+def test_an_unknown_name_like_no_other_lists_them_all():
+    with pytest.raises(ConfigError, match=r"no setting called 'zzz': choose among adam_beta1, .*, width\."):
+        RunConfig(zzz=1)
+    with pytest.raises(ConfigError, match=r"processes=-1 is not allowed: it must be greater than or equal to 0\."):
+        Execution(processes=-1)
+
+
+def test_configurations_do_not_change():
+    run = RunConfig()
+    with pytest.raises(ValueError, match="frozen"):
+        run.depth = 3
+    assert run.depth == 1
+
+
+@pytest.mark.parametrize(
+    ("settings", "positions"),
+    [
+        ({"block": "transformer"}, "learned"),
+        ({"block": "transformer", "positions": "none"}, "none"),
+        ({"block": "transformer", "positions": "sincos"}, "sincos"),
+        ({"block": "mixer"}, "none"),
+        ({"block": "conv"}, "none"),
+        ({"block": "conv", "positions": "learned"}, "learned"),
+        ({}, "none"),
+    ],
+)
+def test_only_transformers_learn_positions_unless_told(settings, positions):
+    assert RunConfig(**settings).positions == positions
+    assert config.smoke(**settings).run.positions == positions
+
+
+def test_the_name_of_a_run_can_be_read_and_is_the_same_everywhere():
+    run = RunConfig(block="transformer", heads=4, encoding="rff", depth=6, seed=2)
+    assert re.fullmatch(r"transformer4-rff-L6-s2-[0-9a-f]{8}", run.run_id)
+    assert re.fullmatch(r"conv-continuous-L1-s0-[0-9a-f]{8}", RunConfig().run_id)
+    assert RunConfig(learning_rate=1).run_id == RunConfig(learning_rate=1.0).run_id
+    code = "from isonb import config; print([cell.run.digest for cell in config.study('paper')])"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env={"PYTHONHASHSEED": "12"}
+    )
+    assert ast.literal_eval(done.stdout) == [cell.run.digest for cell in config.study("paper")]
+
+
+# Profiles and parameters
+
+
+@pytest.mark.parametrize(("name", "cells"), [("smoke", 9), ("cpu", 3 * (3 * 3 * 3 + 2 * 3)), ("paper", 3 * 4 * 3 * 4)])
+def test_a_study_has_its_cells_once(name, cells):
+    study = config.study(name)
+    assert len(study) == len({cell.run.run_id for cell in study}) == cells
+    assert {cell.profile for cell in study} == {name}
+    assert {cell.run.encoding for cell in study} == set(config.ENCODINGS)
+    seeds = [cell.run.seed for cell in study]
+    assert seeds == sorted(seeds)  # a first whole study is worth having before a second seed
+
+
+def test_profiles_differ_in_data_and_length():
+    smoke, cpu, paper = (config.profile(name).run for name in ("smoke", "cpu", "paper"))
+    assert (smoke.data, cpu.data, paper.data) == ("photos", "cifar10", "cifar10")
+    assert smoke.epochs < 51 and cpu.epochs < 51
+    # The paper's numbers, section 4.2: 1 + 50 epochs, peak 0.01, batches of 128, 15 % masked, 128 channels
+    assert (paper.epochs, paper.warmup_epochs, paper.learning_rate) == (51, 1, 0.01)
+    assert (paper.batch_size, paper.mask_rate, paper.width, paper.image_size) == (128, 0.15, 128, 32)
+    for cell in (config.smoke(), config.cpu(), config.paper()):
+        assert cell.probe.pooling == "mean" and cell.probe.select_on == "validation"
+
+
+def test_a_profiles_cell_can_be_changed_in_run_and_probe():
+    cell = config.profile("cpu", depth=3, probe_pooling="grid4")
+    assert cell.run == RunConfig(**{**config.cpu().run.model_dump(), "depth": 3})
+    assert cell.probe == ProbeConfig(**{**config.cpu().probe.model_dump(), "pooling": "grid4"})
+
+
+def test_none_keeps_what_the_profile_says():
+    assert config.profile("smoke", epochs=None, depth=None, probe_solver=None) == config.smoke()
+    assert config.profile("smoke", epochs=7).run.epochs == 7
+
+
+def test_unknown_profiles_and_settings_are_refused():
+    for ask in (config.profile, config.study):
+        with pytest.raises(ConfigError, match="profile='big' is not allowed: choose smoke, cpu, paper"):
+            ask("big")
+    with pytest.raises(ConfigError, match="no setting called 'probe_poling': did you mean 'probe_pooling'"):
+        config.smoke(probe_poling="mean")
+    with pytest.raises(ConfigError, match="no setting called 'pooling'"):
+        config.smoke(pooling="mean")
+
+
+def test_a_notebooks_namespace_is_read_without_what_is_not_a_parameter():
+    def helper():
+        return None
+
+    namespace = {
+        "__name__": "__main__", "_": 3, "_i1": "import numpy as np", "np": np, "json": json, "helper": helper,
+        "RunConfig": RunConfig, "In": [""], "Out": {}, "len": len, "exit": object(), "get_ipython": object(),
+        "profile": "cpu", "block": "mixer", "depth": 3, "seed": None, "probe_pooling": "grid4", "processes": 2,
+    }  # fmt: skip
+    cell, execution = config.from_parameters(namespace)
+    assert cell == config.cpu(block="mixer", depth=3, probe_pooling="grid4")
+    assert execution == Execution(processes=2)
+    assert namespace["profile"] == "cpu"  # it is read, not emptied
+    assert config.from_parameters({}) == (config.smoke(), Execution())
+
+
+@pytest.mark.parametrize(
+    ("wrong", "sentence"),
+    [
+        ({"blok": "conv"}, "There is no setting called 'blok': did you mean 'block'?"),
+        ({"proceses": 2}, "There is no setting called 'proceses': did you mean 'processes'?"),
+        ({"profile": "huge"}, "profile='huge' is not allowed: choose smoke, cpu, paper."),
+        ({"device": "tpu"}, "device='tpu' is not allowed: choose auto, cpu or cuda."),
+    ],
+)
+def test_a_parameter_nobody_knows_is_refused(wrong, sentence):
+    with pytest.raises(ConfigError) as refusal:
+        config.from_parameters({"depth": 3, **wrong})
+    assert str(refusal.value) == sentence
+
+
+def test_every_setting_can_be_a_parameter():
+    names = config.setting_names()
+    assert len(names) == len(set(names))  # no run setting hides an execution setting
+    assert set(OTHER) < set(names) and {"probe_solver", "threads"} < set(names)
+    assert Cell(**json.loads(json.dumps(config.cpu(depth=6).model_dump()))) == config.cpu(depth=6)
+    assert Execution(data_folder="/images").data_path.name == "images" and Execution().data_path is None

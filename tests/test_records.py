@@ -1,0 +1,193 @@
+"""Result files: what is written can be read, what is damaged is named, and nothing half-written is left."""
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from made_records import made_arrays, made_record
+
+from isonb import config, records
+from isonb.validation import ConfigError
+
+
+@pytest.fixture(autouse=True)
+def results(tmp_path, monkeypatch):
+    monkeypatch.setenv("ISONB_RESULTS", str(tmp_path / "results"))
+    return tmp_path / "results"
+
+
+def test_a_record_and_its_arrays_are_read_as_they_were_written(results):
+    cell = config.smoke(block="transformer", heads=4, encoding="rff", probe_pooling="grid4")
+    record, arrays = made_record(cell), made_arrays()
+    path = records.write_record(record, arrays)
+    assert path == records.record_path(cell) == results / "smoke" / f"{cell.run.run_id}.json"
+    assert records.read_record(path) == record
+    read = records.read_arrays(path)
+    assert read.keys() == arrays.keys()
+    assert all(np.array_equal(read[name], arrays[name]) and read[name].dtype == np.uint8 for name in arrays)
+    assert sorted(file.name for file in path.parent.iterdir()) == [path.name, path.with_suffix(".npz").name]
+    assert list(records.read_profile("smoke")) == [record]
+    assert list(records.read_profile("cpu")) == []
+
+
+def test_a_record_is_plain_json_that_names_its_schema():
+    path = records.write_record(made_record(config.smoke()), {})
+    content = json.loads(path.read_text())
+    assert content["schema_version"] == 1
+    assert content["cell"]["run"] == config.smoke().run.model_dump()
+    assert path.read_text().endswith("}\n")
+
+
+def test_results_go_to_the_project_unless_told(tmp_path, monkeypatch):
+    monkeypatch.setenv("ISONB_RUNS", str(tmp_path / "elsewhere"))
+    assert records.runs_folder("cpu") == tmp_path / "elsewhere" / "cpu"
+    monkeypatch.delenv("ISONB_RESULTS")
+    monkeypatch.delenv("ISONB_RUNS")
+    assert records.results_folder("cpu") == records.PROJECT / "book" / "results" / "cpu"
+    assert records.runs_folder("cpu") == records.PROJECT / "_runs" / "cpu"
+
+
+# Writing
+
+
+@pytest.mark.parametrize("fault", ["fsync", "replace"])
+def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch, fault):
+    path = tmp_path / "new" / "file.json"
+    records.write_atomically(path, b"old")
+
+    def fail(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, fault, fail)
+    with pytest.raises(OSError, match="No space left"):
+        records.write_atomically(path, b"new")
+    assert path.read_bytes() == b"old"
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_a_write_replaces_the_whole_file_in_one_step(tmp_path, monkeypatch):
+    path = tmp_path / "file.json"
+    records.write_atomically(path, b"a long old content")
+    seen, replace = [], os.replace
+
+    def watch(source, target):
+        seen.append((path.read_bytes(), Path(source).read_bytes()))
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", watch)
+    records.write_atomically(path, b"new")
+    assert seen == [(b"a long old content", b"new")]
+    assert path.read_bytes() == b"new"
+
+
+def test_a_record_appears_after_its_arrays(monkeypatch):
+    written = []
+    write = records.write_atomically
+    monkeypatch.setattr(records, "write_atomically", lambda path, content: (written.append(path), write(path, content)))
+    path = records.write_record(made_record(config.smoke()), made_arrays())
+    assert written == [path.with_suffix(".npz"), path]
+
+
+# Reading
+
+
+def damaged(change):
+    """The path of a record whose JSON was changed."""
+    path = records.write_record(made_record(config.smoke()), made_arrays())
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("change", "cause"),
+    [
+        (lambda content: content.update(schema_version=2), "schema_version=2 is not allowed"),
+        (lambda content: content.update(extra=1), "'extra'"),
+        (lambda content: content.pop("probe"), "probe"),
+        (lambda content: content["training"].update(test_loss="low"), "test_loss"),
+        (lambda content: content["cell"]["run"].update(block="lstm"), "block='lstm' is not allowed"),
+        (lambda content: content["baselines"].update(uniform=float("nan")), "uniform"),
+    ],
+)
+def test_a_foreign_record_is_named_with_what_is_wrong_and_what_to_do(change, cause):
+    path = damaged(change)
+    for read in (records.read_record, lambda _: list(records.read_profile("smoke"))):
+        with pytest.raises(records.RecordError) as refusal:
+            read(path)
+        sentence = str(refusal.value)
+        assert sentence.startswith(f"{path} is not a result file of this version (")
+        assert cause in sentence and sentence.endswith("delete it and run its cell again.")
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"3", b"\xff\xfe", b"null"])
+def test_a_damaged_record_is_named(content):
+    path = records.write_record(made_record(config.smoke()), {})
+    path.write_bytes(content)
+    with pytest.raises(records.RecordError) as refusal:
+        records.read_record(path)
+    assert str(path) in str(refusal.value)
+
+
+def test_a_missing_record_is_named(tmp_path):
+    with pytest.raises(records.RecordError, match=r"nothing\.json"):
+        records.read_record(tmp_path / "nothing.json")
+
+
+def test_damaged_missing_and_pickled_arrays_are_named():
+    path = records.write_record(made_record(config.smoke()), made_arrays())
+    arrays = path.with_suffix(".npz")
+    whole = arrays.read_bytes()
+    middle = len(whole) // 2
+    flipped = whole[:middle] + bytes(255 - byte for byte in whole[middle : middle + 50]) + whole[middle + 50 :]
+    for content in (b"", b"no archive", whole[: len(whole) // 2], flipped):
+        arrays.write_bytes(content)
+        with pytest.raises(records.RecordError, match=f"{path.stem}.npz cannot be read .*: run its cell again"):
+            records.read_arrays(path)
+    np.savez(arrays, made=np.array([{"an": "object"}], object))
+    with pytest.raises(records.RecordError, match="cannot be read"):
+        records.read_arrays(path)
+    arrays.unlink()
+    with pytest.raises(records.RecordError, match="cannot be read"):
+        records.read_arrays(path)
+
+
+@pytest.mark.parametrize("changes", [{"probe_pooling": "grid4"}, {"probe_epochs": 3}])
+def test_only_exactly_the_same_cell_is_finished(changes):
+    cell = config.smoke()
+    assert records.finished(cell) is None
+    record = made_record(cell)
+    records.write_record(record, {})
+    assert records.finished(cell) == record
+    other = config.smoke(**changes)  # the same network, probed in another way: the same file
+    assert records.record_path(other) == records.record_path(cell)
+    assert records.finished(other) is None
+    assert records.finished(config.smoke(seed=1)) is None
+    assert made_record(other).digest != record.digest == made_record(cell).digest
+
+
+def test_a_damaged_record_is_not_quietly_run_again():
+    path = records.write_record(made_record(config.smoke()), {})
+    path.write_text("{")
+    with pytest.raises(records.RecordError, match=path.name):
+        records.finished(config.smoke())
+
+
+def test_a_record_refuses_what_json_cannot_say():
+    with pytest.raises(ConfigError, match="uniform=nan is not allowed"):
+        records.Baselines(uniform=float("nan"), channel_marginal=5.0, neighbour_mean=4.0)
+
+
+def test_a_row_is_flat_and_holds_the_settings_and_the_results():
+    cell = config.smoke(block="mixer", encoding="pix2vec")
+    row = records.as_row(made_record(cell, validation_loss=3.25, test_accuracy=0.375))
+    assert all(value is None or isinstance(value, str | int | float | bool) for value in row.values())
+    assert {name: row[name] for name in cell.run.model_dump()} == cell.run.model_dump()
+    assert (row["run_id"], row["profile"]) == (cell.run.run_id, "smoke")
+    assert (row["validation_loss"], row["test_accuracy"], row["chance"]) == (3.25, 0.375, 0.1)
+    assert (row["test_loss"], row["best_layer"], row["data_train"], row["data_test"]) == (4.1, 1, 80, 40)
+    baselines = [row[f"baseline_{name}"] for name in ("uniform", "channel_marginal", "neighbour_mean")]
+    assert baselines == [5.545, 5.25, 3.875]
