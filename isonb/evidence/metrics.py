@@ -56,7 +56,7 @@ RUN_COLUMNS: dict[str, str] = {
     "test_loss": "Nats per masked sub-pixel on the test images after training.",
     "mean_absolute_error": "Most probable value against truth at masked test sub-pixels, in 8-bit levels.",
     "share_within_8": "Share of masked test sub-pixels whose most probable value is within 8 levels of the truth.",
-    "colour_error": "Colour error of masked test pixels, in the record's unit.",
+    "colour_error": "Mean Euclidean distance in RGB of masked test pixels from the truth, in 8-bit levels.",
     "best_layer": "Layer chosen by the probes on the configured split; 0 is the encoding.",
     "test_accuracy": "Test accuracy of the probe of the chosen layer, a share.",
     "chance": "Accuracy of always guessing the most frequent class, a share.",
