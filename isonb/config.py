@@ -200,7 +200,7 @@ def setting_names() -> list[str]:
 
 def smoke(**changes: Any) -> Cell:
     """Minutes on two cores and no download: the embedded photographs, small steps in small batches."""
-    defaults = {"data": "photos", "epochs": 2, "batch_size": 4, "warmup_epochs": 0.2, "learning_rate": 0.003}
+    defaults = {"data": "photos", "epochs": 3, "batch_size": 4, "warmup_epochs": 0.2, "adam_beta2": 0.95}
     return _cell("smoke", defaults, changes)
 
 

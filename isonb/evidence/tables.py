@@ -61,6 +61,37 @@ def _profile_row(name: str, cells: list[config.Cell]) -> dict[str, str | int]:
     return {"profile": name, "networks": len(cells), "run": len(finished(name)) or NOT_RUN, **settings}
 
 
+def settings(cell: config.Cell) -> pd.DataFrame:
+    """What names a cell, and every setting in which it departs from the defaults; its record holds all of them."""
+    named = ("block", "encoding", "depth", "seed", "data")
+    rows = [{"setting": "profile", "value": cell.profile}]
+    for chosen, prefix in ((cell.run, ""), (cell.probe, config.PROBE_PREFIX)):
+        default = type(chosen)(block=cell.run.block) if chosen is cell.run else type(chosen)()
+        rows += [
+            {"setting": prefix + name, "value": str(value)}
+            for name, value in chosen.model_dump().items()
+            if name in named or value != getattr(default, name)
+        ]
+    return pd.DataFrame(rows).set_index("setting")
+
+
+def particulars(record: records.Record) -> pd.DataFrame:
+    """What a cell read, where it was computed, what it cost, and how it filled in masked test pixels."""
+    parts = {
+        "data": record.data.model_dump(include={"name", "train", "validation", "test"}),
+        "environment": record.environment.model_dump(),
+        "counts": record.counts.model_dump(),
+        "training": record.training.model_dump(exclude={"curve"}),
+        "reconstruction": record.reconstruction.model_dump(),
+    }
+    rows = [
+        {"part": part, "entry": name, "value": f"{value:.4g}" if isinstance(value, float) else str(value)}
+        for part, entries in parts.items()
+        for name, value in entries.items()
+    ]
+    return pd.DataFrame(rows).set_index(["part", "entry"])
+
+
 def departures() -> pd.DataFrame:
     """Every setting, the open point or section of the paper behind it, its default, the reason, and what is allowed."""
     rows = [row for model, prefix in ((config.RunConfig, ""), (config.ProbeConfig, config.PROBE_PREFIX))
