@@ -94,8 +94,8 @@ def extract(
 ) -> list[Float[Tensor, "L B F"]]:
     """Pooled features of every layer, float32: one tensor per view of the images.
 
-    There is one view, of whole or of masked images, except for `vote5`, whose probe is trained on whole images
-    (view 0 of the training split) and asked about five masked ones.
+    There is one view, of whole or of masked images, except for `vote5`, whose probe is trained on the first of five
+    masked views and asked about all of them.
     """
     run, device = network.config, next(network.parameters()).device
     is_voting = config.inputs == "vote5"
@@ -181,9 +181,12 @@ def _fit_lbfgs(
     for x_BF in x_LBF:
         scale_F = x_BF.std(0).clamp_min(1e-6)  # better conditioned; undone below
         model = LogisticRegression(C=100.0, max_iter=2000).fit((x_BF / scale_F).numpy(), label_B.numpy())
+        coefficient_KF, intercept_K = model.coef_, model.intercept_
+        if len(model.classes_) == 2:  # scikit-learn keeps the second class's row alone
+            coefficient_KF, intercept_K = np.vstack([0 * coefficient_KF, coefficient_KF]), np.append(0, intercept_K)
         weight_FK, bias_K = torch.zeros(x_BF.shape[1], classes), torch.full((classes,), -torch.inf)
-        weight_FK[:, model.classes_] = torch.from_numpy(model.coef_.T).float() / scale_F[:, None]
-        bias_K[model.classes_] = torch.from_numpy(model.intercept_).float()
+        weight_FK[:, model.classes_] = torch.from_numpy(coefficient_KF.T).float() / scale_F[:, None]
+        bias_K[model.classes_] = torch.from_numpy(intercept_K).float()
         weights.append(weight_FK)
         biases.append(bias_K)
     return torch.stack(weights), torch.stack(biases)

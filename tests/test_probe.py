@@ -1,0 +1,258 @@
+"""Linear probes: chance where there is nothing to learn, the right layer, and the same answer by every route."""
+
+from math import sqrt
+
+import numpy as np
+import pytest
+import torch
+
+from isonb.config import ProbeConfig, RunConfig
+from isonb.models import network as networks
+from isonb.models.objectives import sample_masks
+from isonb.training import data, probe
+
+RUN = RunConfig(width=8, image_size=8, depth=2)
+QUICK = ProbeConfig(epochs=15)
+
+
+class MadeLayers(torch.nn.Module):
+    """Stands in for a network whose layers are given functions of the pixels."""
+
+    def __init__(self, *layers):
+        super().__init__()
+        self.config, self.layers, self.parameter = RUN, layers, torch.nn.Parameter(torch.zeros(1))
+
+    def forward_layers(self, pixels_BNC, is_masked_BNC):
+        return [layer((pixels_BNC.float() - 127.5) / 127.5) for layer in self.layers]
+
+
+def split_of(pixels_BNC, labels_B, first=0):
+    return data.Split(pixels_BNC.to(torch.uint8), labels_B.long(), torch.arange(first, first + len(labels_B)))
+
+
+def coloured(count, classes=3, seed=0, first=0):
+    """Noisy images in which channel k is brighter for class k."""
+    generator = torch.Generator().manual_seed(seed)
+    labels_B = torch.arange(count) % classes
+    pixels_BNC = torch.randint(0, 120, (count, 64, 3), generator=generator)
+    pixels_BNC[torch.arange(count), :, labels_B % 3] += 100
+    return split_of(pixels_BNC, labels_B, first)
+
+
+def images_of(train, validation, test, classes=3):
+    return data.Images("made", tuple("abcdefghij"[:classes]), 8, train, validation, test, {})
+
+
+def coloured_images():
+    return images_of(coloured(90, seed=1), coloured(30, seed=2, first=90), coloured(60, seed=3))
+
+
+def shuffled(split, seed):
+    order_B = torch.randperm(len(split), generator=torch.Generator().manual_seed(seed))
+    return data.Split(split.pixels_BNC, split.labels_B[order_B], split.index_B)
+
+
+def test_what_is_linearly_separable_is_found_and_what_is_constant_is_not():
+    network = MadeLayers(torch.zeros_like, lambda x_BNC: x_BNC)
+    probed = probe.probe_layers(network, coloured_images(), QUICK)
+    constant, informative = probed.record.layers
+    assert (informative.train_accuracy, informative.validation_accuracy, informative.test_accuracy) == (1, 1, 1)
+    assert constant.test_accuracy == pytest.approx(1 / 3)
+    assert (probed.record.best_layer, probed.record.test_accuracy) == (1, 1)
+    assert [layer.layer for layer in probed.record.layers] == [0, 1]
+    assert probed.test_correct_LB.shape == (2, 60) and probed.test_correct_LB.dtype == bool
+    assert probed.test_correct_LB.mean(1).tolist() == [layer.test_accuracy for layer in probed.record.layers]
+
+
+@pytest.mark.parametrize("block", ["conv", "mixer", "transformer"])
+def test_shuffled_labels_leave_every_layer_at_chance(block):
+    network = networks.build_network(RunConfig(block=block, encoding="rff", width=8, image_size=8))
+    splits = [coloured(240, seed=1), coloured(90, seed=2), coloured(600, seed=3)]
+    learned = probe.probe_layers(network, images_of(*splits), QUICK).record
+    assert min(layer.test_accuracy for layer in learned.layers) > 0.9
+    unlearnable = images_of(*(shuffled(split, seed) for seed, split in enumerate(splits)))
+    record = probe.probe_layers(network, unlearnable, QUICK).record
+    deviation = sqrt(1 / 3 * 2 / 3 / 600)
+    for layer in record.layers:
+        assert abs(layer.test_accuracy - 1 / 3) < 4 * deviation
+
+
+def test_chance_is_the_share_of_the_most_frequent_class():
+    test = coloured(60, seed=3)
+    few = split_of(test.pixels_BNC[:4], torch.tensor([2, 0, 2, 2]))
+    network = MadeLayers(lambda x_BNC: x_BNC)
+    assert probe.probe_layers(network, coloured_images(), QUICK).record.chance == pytest.approx(1 / 3)
+    assert probe.probe_layers(network, images_of(test, test, few), QUICK).record.chance == 0.75
+
+
+@pytest.mark.parametrize(("select_on", "best", "accuracy"), [("validation", 0, 0), ("test", 1, 1)])
+def test_the_layer_is_chosen_on_one_split_and_reported_on_the_test_split(select_on, best, accuracy):
+    labels_B = torch.arange(40) % 2
+
+    def split(red, green):  # +1: bright for class 1; -1: bright for class 0
+        bright = torch.stack([127.5 + 100 * sign * (2 * labels_B - 1) for sign in (red, green, 1)], dim=1)
+        return split_of(bright[:, None].expand(-1, 64, -1), labels_B)
+
+    images = images_of(split(1, 1), split(1, -1), split(-1, 1), classes=2)
+    network = MadeLayers(lambda x_BNC: x_BNC[..., :1], lambda x_BNC: x_BNC[..., 1:2])
+    settings = ProbeConfig(feature="raw", epochs=10, select_on=select_on)
+    record = probe.probe_layers(network, images, settings).record
+    assert [layer.validation_accuracy for layer in record.layers] == [1, 0]
+    assert [layer.test_accuracy for layer in record.layers] == [0, 1]
+    assert (record.best_layer, record.test_accuracy) == (best, accuracy)
+    assert record.protocol.endswith(f"layer chosen on {select_on}")
+
+
+def test_the_earliest_of_equal_layers_is_chosen():
+    network = MadeLayers(torch.zeros_like, lambda x_BNC: x_BNC, lambda x_BNC: 2 * x_BNC)
+    assert probe.probe_layers(network, coloured_images(), QUICK).record.best_layer == 1
+
+
+@pytest.mark.parametrize("settings", [{}, {"inputs": "vote5"}, {"solver": "lbfgs"}])
+@pytest.mark.parametrize("training", [True, False])
+def test_probing_leaves_the_network_as_it_was(training, settings):
+    network = networks.build_network(RUN).train(training)
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    state = torch.get_rng_state()
+    probe.probe_layers(network, coloured_images(), ProbeConfig(**{"epochs": 2, **settings}))
+    assert network.training is training
+    assert torch.equal(torch.get_rng_state(), state)
+    for name, tensor in network.state_dict().items():
+        assert torch.equal(tensor, before[name]), name
+    assert all(parameter.grad is None and parameter.requires_grad for parameter in network.parameters())
+
+
+# Fitting
+
+
+def clouds(images, seed, layers=3, classes=3, spread=1.0):
+    """Overlapping Gaussian clouds, further apart in later layers. x_LBF, labels."""
+    generator = torch.Generator().manual_seed(seed)
+    labels_B = torch.arange(images) % classes
+    centre_LKF = torch.randn(layers, classes, 8, generator=torch.Generator().manual_seed(7))
+    centre_LKF *= torch.linspace(0.3, 1.0, layers)[:, None, None]
+    return centre_LKF[:, labels_B] + spread * torch.randn(layers, images, 8, generator=generator), labels_B
+
+
+def test_layers_that_are_fitted_together_are_fitted_as_if_alone():
+    x_LBF, labels_B = clouds(200, seed=0)
+    config = ProbeConfig(epochs=5, batch_size=32)
+    weight_LFK, bias_LK = probe._fit_adam(x_LBF, labels_B, 3, config, seed=0)
+    for layer in range(3):
+        alone = probe._fit_adam(x_LBF[layer : layer + 1], labels_B, 3, config, seed=0)
+        torch.testing.assert_close(alone[0][0], weight_LFK[layer], rtol=1e-3, atol=1e-5)
+        torch.testing.assert_close(alone[1][0], bias_LK[layer], rtol=1e-3, atol=1e-5)
+    other, _ = probe._fit_adam(x_LBF, labels_B, 3, config, seed=1)
+    assert not torch.allclose(other, weight_LFK, rtol=1e-3, atol=1e-5)  # the order of the images counts
+
+
+def test_one_adam_step_by_hand():
+    # From zero weights the logits are equal, Adam's first step is lr x sign(gradient), and the cosine starts at 1.
+    x_LBF, labels_B = torch.tensor([[[1.0], [3.0]]]), torch.tensor([0, 0])
+    weight_LFK, bias_LK = probe._fit_adam(x_LBF, labels_B, 2, ProbeConfig(epochs=1, learning_rate=0.25), seed=0)
+    assert weight_LFK.flatten().tolist() == pytest.approx([0.25, -0.25], rel=1e-5)
+    assert bias_LK.flatten().tolist() == pytest.approx([0.25, -0.25], rel=1e-5)
+
+
+def test_adam_and_lbfgs_agree_within_a_point():
+    x_LBF, labels_B = clouds(900, seed=0)
+    held_out_LBF, held_out_B = clouds(6000, seed=1)
+    accuracy = []
+    for fit in (probe._fit_adam, probe._fit_lbfgs):
+        weight_LFK, bias_LK = fit(x_LBF, labels_B, 3, ProbeConfig(epochs=40), 0)
+        is_correct_LB = probe._logits(held_out_LBF, weight_LFK, bias_LK).argmax(2) == held_out_B
+        accuracy.append(is_correct_LB.double().mean(1))
+    assert (accuracy[0] - accuracy[1]).abs().max() < 0.01
+    assert accuracy[0].min() > 0.4 and accuracy[0].max() < 0.99  # neither trivial nor hopeless
+
+
+@pytest.mark.parametrize("present", [[0, 2, 3], [1, 3]])
+def test_lbfgs_never_answers_a_class_it_has_not_seen(present):
+    x_LBF, labels_B = clouds(300, seed=0, classes=len(present), spread=0.2)
+    truth_B = torch.tensor(present)[labels_B]
+    weight_LFK, bias_LK = probe._fit_lbfgs(x_LBF, truth_B, 5, ProbeConfig(), 0)
+    answer_LB = probe._logits(x_LBF, weight_LFK, bias_LK).argmax(2)
+    assert set(answer_LB.unique().tolist()) == set(present)
+    assert (answer_LB[2] == truth_B).double().mean() > 0.99
+
+
+# Features
+
+
+@pytest.mark.parametrize("feature", ["layernorm", "raw"])
+@pytest.mark.parametrize("pooling", ["mean", "grid4", "flatten"])
+def test_pooling_equals_the_loop(pooling, feature):
+    x_BND = torch.randn(2, 64, 8, generator=torch.Generator().manual_seed(0)).double() * 3 + 1
+    token = x_BND.numpy()
+    if feature == "layernorm":  # each token on its own, without learned scale
+        token = (token - token.mean(2, keepdims=True)) / np.sqrt(token.var(2, keepdims=True) + 1e-5)
+    expected = []
+    for image in token:
+        if pooling == "mean":
+            expected.append([image[:, d].mean() for d in range(8)])
+        elif pooling == "flatten":
+            expected.append([image[n, d] for n in range(64) for d in range(8)])
+        else:
+            cell = image.reshape(4, 2, 4, 2, 8)
+            expected.append([cell[i, :, j, :, d].mean() for d in range(8) for i in range(4) for j in range(4)])
+    pooled_BF = probe._pool(x_BND, 8, ProbeConfig(pooling=pooling, feature=feature))
+    np.testing.assert_allclose(pooled_BF.numpy(), expected, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize(("inputs", "views"), [("unmasked", 1), ("masked", 1), ("vote5", 5)])
+def test_views_are_the_whole_image_or_its_evaluation_masks(inputs, views, monkeypatch):
+    network, split = networks.build_network(RUN), coloured(5, first=20)
+    config = ProbeConfig(inputs=inputs, feature="raw")
+    monkeypatch.setattr(probe.evaluate, "CHUNK", 2)
+    made = probe.extract(network, split, config)
+    assert len(made) == views
+    for view, x_LBF in enumerate(made):
+        is_masked_BNC = None if inputs == "unmasked" else sample_masks(RUN, split.index_B, "evaluation", view)
+        with torch.no_grad():
+            layers = network.forward_layers(split.pixels_BNC, is_masked_BNC)
+        torch.testing.assert_close(x_LBF, torch.stack([x_BND.mean(1) for x_BND in layers]), rtol=1e-4, atol=1e-5)
+
+
+def test_a_vote_adds_the_probabilities_of_five_masked_views():
+    network, images = networks.build_network(RUN), coloured_images()
+    config = ProbeConfig(inputs="vote5", epochs=1)
+    probed = probe.probe_layers(network, images, config)
+    first_view = probe.extract(network, images.train, config)[0]
+    weight_LFK, bias_LK = probe._fit_adam(first_view, images.train.labels_B, 3, config, RUN.seed)
+    vote_LBK = 0
+    for x_LBF in probe.extract(network, images.test, config):
+        logits_LBK = torch.einsum("lbf,lfk->lbk", x_LBF, weight_LFK) + bias_LK[:, None]
+        vote_LBK = vote_LBK + logits_LBK.exp() / logits_LBK.exp().sum(2, keepdim=True)
+    expected_LB = vote_LBK.argmax(2) == images.test.labels_B
+    assert np.array_equal(probed.test_correct_LB, expected_LB.numpy())
+    assert 0.2 < expected_LB.double().mean() < 1
+
+
+def test_features_that_do_not_fit_are_refused_before_any_are_made():
+    class Unread(torch.nn.Module):
+        config = RunConfig(depth=6)
+
+        def forward_layers(self, *_):
+            raise AssertionError("the network was run")
+
+    split = split_of(torch.zeros(1, 1024, 3, dtype=torch.uint8).expand(45_000, -1, -1), torch.zeros(45_000))
+    network = Unread()
+    network.register_parameter("one", torch.nn.Parameter(torch.zeros(1)))
+    needed = 4 * 7 * 45_000 * 1024 * 128 / 2**30  # bytes x layers x images x positions x width
+    with pytest.raises(probe.ProbeError) as refusal:
+        probe.extract(network, split, ProbeConfig(pooling="flatten"))
+    assert str(refusal.value) == (
+        f"probe_pooling='flatten' would keep {needed:.0f} GiB of features, more than 8 GiB: "
+        "choose 'grid4' or 'mean', or a smaller data_fraction."
+    )
+    with pytest.raises(AssertionError, match="the network was run"):
+        probe.extract(network, split, ProbeConfig(pooling="mean"))
+
+
+def test_the_protocol_says_what_was_done():
+    assert probe.describe(ProbeConfig()) == (
+        "mean-pooled layernorm features of unmasked images, Adam 0.01, cosine over 100 epochs, batch 128, "
+        "layer chosen on validation"
+    )
+    other = probe.describe(ProbeConfig(pooling="grid4", feature="raw", inputs="vote5", solver="lbfgs"))
+    assert other == "4x4-pooled raw features of vote5 images, L-BFGS to convergence, layer chosen on validation"
