@@ -1,9 +1,10 @@
-"""The command line: `python -m isonb study | run-cell | cells | claims`."""
+"""The command line: `python -m isonb study | run-cell | pretrain | cells | claims`."""
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -12,7 +13,11 @@ from isonb import config, records
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command. Returns 0, 1 when a cell failed, 2 when the request cannot be met, 130 when interrupted."""
+    """Run one command.
+
+    Returns 0, 1 when a cell or a training failed, 2 when the request cannot be met, 75 when a training was asked to
+    stop and has saved its state, 130 when something else was interrupted.
+    """
     chosen = _parser().parse_args(arguments)
     try:
         return chosen.command(chosen)
@@ -30,14 +35,17 @@ def _parser() -> argparse.ArgumentParser:
     for name, command, text in (
         ("study", _study, "run the cells of a profile that have yet to run"),
         ("run-cell", _run_cell, "run one cell with some settings changed"),
+        ("pretrain", _pretrain, "pre-train one network, alone or as a process of torchrun, without probes or a record"),
         ("cells", _cells, "list the cells of a profile's study"),
         ("claims", _claims, "judge the paper's claims from a profile's results"),
     ):
         sub = commands.add_parser(name, help=text, description=text.capitalize() + ".")
         sub.add_argument("--profile", default="smoke", help="smoke, cpu or paper; smoke unless told")
         sub.set_defaults(command=command)
-        if command is _run_cell:
+        if command in (_run_cell, _pretrain):
             sub.add_argument("settings", nargs="*", metavar="name=value", help="as in block=mixer depth=3")
+        if command is _pretrain:
+            sub.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)  # of `launch.pretrain`
         if command is _claims:
             sub.add_argument("--json", action="store_true", help="print JSON instead of a table")
     return parser
@@ -65,6 +73,26 @@ def _run_cell(chosen: argparse.Namespace) -> int:
         print(error, file=sys.stderr)
         return 1
     print(f"{outcome.run_id} {outcome.status}, {outcome.seconds:.0f} s")
+    return 0
+
+
+def _pretrain(chosen: argparse.Namespace) -> int:
+    cell, execution = config.from_parameters({"profile": chosen.profile, **dict(map(_setting, chosen.settings))})
+    from isonb.training import data, launch, progress, signals  # here, as torch takes seconds to import
+
+    shown = not chosen.worker and sys.stderr.isatty() and os.environ.get("RANK", "0") == "0"
+    try:
+        if chosen.worker:
+            launch.work(cell, execution)
+        else:
+            with progress.bar(cell.run.run_id, shown) as on_step:
+                launch.pretrain(cell, data.load(cell.run, execution.data_path), execution, on_step)
+    except signals.Preempted as stop:
+        print(stop, file=sys.stderr)
+        return signals.PREEMPTED
+    except launch.FAULTS as fault:
+        print(fault, file=sys.stderr)
+        return 1
     return 0
 
 

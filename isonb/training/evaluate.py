@@ -37,7 +37,7 @@ def nats_per_image(
     nats_B, count_B = torch.zeros(len(split), dtype=torch.float64), torch.zeros(len(split), dtype=torch.int64)
     image_B = torch.arange(len(split)) if image_B is None else image_B
     for repeat in range(config.evaluation_masks):
-        for chunk_B in image_B.split(CHUNK):
+        for chunk_B in image_B.split(CHUNK) if len(image_B) else ():  # a rank without an image
             pixels_BNC = split.pixels_BNC[chunk_B].to(device)
             is_masked_BNC = objectives.sample_masks(config, split.index_B[chunk_B], "evaluation", repeat).to(device)
             with autocast(device, precision):

@@ -8,7 +8,6 @@ Book: chapter "Training".
 
 from __future__ import annotations
 
-import ctypes
 import json
 import os
 import signal
@@ -20,10 +19,17 @@ import torch
 
 from isonb import records
 from isonb.config import Cell, Execution
-from isonb.training import data, train
+from isonb.training import checkpoint, data, signals, train
 
-PROGRESS = "isonb-progress "  # begins the lines in which rank 0 tells its parent where it stands
-PREEMPTED = "isonb-preempted"  # the line in which it says that it stopped when asked to
+# What a worker tells its launcher on standard output, a line each: the word, a space, then JSON or a sentence.
+PROGRESS, STOPPED, FAILED = "isonb-progress", "isonb-stopped", "isonb-failed"
+TORCHRUN = (  # by this detour it ends with its parent; Popen's own hook for that is unsafe among threads
+    "import runpy; from isonb.training import signals; signals.die_with_parent();"
+    "runpy.run_module('torch.distributed.run', run_name='__main__')"
+)
+GRACE = 300  # seconds that workers have to finish their step and save before torchrun kills them; its own are 30
+NOTE = 40  # lines of the workers' log in an exception's note
+FAULTS = (train.TrainingError, checkpoint.CheckpointError, data.DataError)  # their messages say what to do
 
 
 def checkpoints_folder(cell: Cell) -> Path:
@@ -36,30 +42,46 @@ def pretrain(
 ) -> train.Pretrained:
     """Train a cell's network, or go on from its newest checkpoint, on as many processes as `execution` asks for.
 
-    Raises what `train.pretrain` raises; from several processes a `train.TrainingError` with the workers' last words.
+    Several processes read the images themselves. Under torchrun this process is one of them already.
+    Raises what `train.pretrain` raises; from several processes a `train.TrainingError` with the cause that a worker
+    named, and the end of the workers' log as a note.
     """
     processes = execution.processes or _local_devices(execution)
     folder = checkpoints_folder(cell)
-    if processes > 1 and "WORLD_SIZE" not in os.environ:
+    if "WORLD_SIZE" in os.environ:
+        signals.die_with_parent()
+    elif processes > 1:
         _run_workers(cell, execution, processes, folder, on_step or (lambda *_: None))
     return train.pretrain(cell.run, images, folder, execution, on_step)
 
 
 def work(cell: Cell, execution: Execution) -> None:
-    """What each process of torchrun does. Rank 0 tells its progress on standard output, a line a step."""
+    """What each process that `pretrain` started does: train, and tell on standard output how it goes.
+
+    Rank 0 tells every step and that it stopped; any rank tells the fault that ended it.
+    """
     leads = os.environ.get("RANK", "0") == "0"
 
-    def tell(step: int, steps: int, loss: float) -> None:
+    def on_step(*step: float) -> None:
         if leads:
-            print(f"{PROGRESS}{json.dumps([step, steps, loss])}", flush=True)
+            _tell(PROGRESS, json.dumps(step))
 
-    images = data.load(cell.run, execution.data_path)
     try:
-        train.pretrain(cell.run, images, checkpoints_folder(cell), execution, tell)
-    except train.Preempted:
+        pretrain(cell, data.load(cell.run, execution.data_path), execution, on_step)
+    except signals.Preempted as stop:
         if leads:
-            print(PREEMPTED, flush=True)
+            _tell(STOPPED, str(stop))
         raise
+    except FAULTS as fault:
+        _tell(FAILED, str(fault))
+        raise
+
+
+def _tell(word: str, what: str) -> None:
+    try:
+        print(word, what, flush=True)
+    except BrokenPipeError:  # the launcher is gone: stop and save, as if asked to
+        os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _local_devices(execution: Execution) -> int:
@@ -69,45 +91,47 @@ def _local_devices(execution: Execution) -> int:
 def _run_workers(cell: Cell, execution: Execution, processes: int, folder: Path, on_step: train.OnStep) -> None:
     """Start torchrun, pass its progress on, and turn its end into an exception when it is not a good one."""
     settings = {**cell.run.model_dump(), **execution.model_dump(), "processes": 1}
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
-    command += ["-m", "isonb", "pretrain", "--profile", cell.profile]
+    command = [sys.executable, "-c", TORCHRUN, "--standalone", f"--nproc-per-node={processes}"]
+    command += [f"--shutdown-timeout={GRACE}", "-m", "isonb", "pretrain", "--worker", "--profile", cell.profile]
     command += [f"{name}={json.dumps(value)}" for name, value in settings.items()]
+    paths = [str(records.PROJECT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
     folder.mkdir(parents=True, exist_ok=True)
-    log, was_preempted = folder / "workers.log", False
+    log, told = folder / "workers.log", {}
     with (
-        log.open("w") as stream,
+        log.open("w", buffering=1) as stream,
         subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=stream, text=True, preexec_fn=_die_with_parent, cwd=records.PROJECT
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=stream, text=True, env=environment
         ) as workers,
+        signals.stop_requests(workers.terminate) as stop,  # torchrun passes it on; the workers save
     ):
         try:
             for line in workers.stdout:
-                if line.startswith(PROGRESS):
-                    on_step(*json.loads(line.removeprefix(PROGRESS)))
-                elif line.strip() == PREEMPTED:
-                    was_preempted = True
+                word, _, what = line.rstrip().partition(" ")
+                if word == PROGRESS:
+                    on_step(*json.loads(what))
+                elif word in (STOPPED, FAILED):
+                    told.setdefault(word, what)
                 else:
                     stream.write(line)
         except BaseException:
-            workers.terminate()  # torchrun passes it on; each worker finishes its step and saves
-            workers.wait()
+            workers.terminate()
             raise
-    if was_preempted:
-        raise train.Preempted("The workers were stopped and saved their state: run the same command again to go on.")
+    if STOPPED in told or stop.is_set():
+        raise signals.Preempted(told.get(STOPPED, "Stopped before the first step.") + f" Its log is {log}.")
     if workers.returncode:
-        raise train.TrainingError(f"Training on {processes} processes failed: {_last_words(log)} Its log is {log}.")
+        words = log.read_text(errors="replace").splitlines()
+        cause = told.get(FAILED) or _cause(words)
+        fault = train.TrainingError(f"Training on {processes} processes failed: {cause} Its log is {log}.")
+        fault.add_note("\n".join(["The end of the log:", *words[-NOTE:]]))
+        raise fault
 
 
-def _die_with_parent() -> None:
-    """Ask Linux to end torchrun, and through it the workers, when this process is gone, even by SIGKILL."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # 1 is PR_SET_PDEATHSIG
-
-
-def _last_words(log: Path) -> str:
-    """The first exception that a worker's log names, for it is the cause of those that follow."""
-    for line in log.read_text(errors="replace").splitlines():
-        name, colon, message = line.partition("]:")[2].strip().partition(": ") if "]:" in line else line.partition(": ")
+def _cause(words: list[str]) -> str:
+    """The first exception that a log names, for it is the cause of those that follow."""
+    for line in words:
+        text = line.partition("]:")[2].strip() if line.startswith("[rank") else line
+        name, colon, message = text.partition(": ")
         if colon and name.replace(".", "").replace("_", "").isalnum() and name.endswith(("Error", "Exception")):
             return f"{name}: {message}"
     return "the workers ended without a word."

@@ -4,6 +4,10 @@ Each rank trains on its slice of every global batch; losses and gradients are su
 the global count, so the result does not depend on how many ranks share the work. Masks, order and initial weights
 are functions of (seed, epoch, image number), so neither does what it sees.
 
+The same configuration on the same number of processes and threads of one CPU gives the same bits; on another number,
+the same up to the order of sums. On a GPU even a repetition is the same up to rounding only: cuDNN's convolution
+gradients and the backward pass of memory-efficient attention add in no fixed order.
+
 Run by itself, or by torchrun with rank, world size and rendezvous in the environment.
 Paper: section 4.2. Book: chapter "Training".
 """
@@ -16,7 +20,6 @@ import itertools
 import math
 import os
 import resource
-import signal
 import sys
 import threading
 import time
@@ -33,16 +36,12 @@ from isonb.config import Execution, RunConfig
 from isonb.models import network as networks
 from isonb.models import objectives
 from isonb.training import augmentation, checkpoint, data, evaluate
-
-PREEMPTED = 75  # exit status after SIGTERM or SIGINT: the state is saved, run the same command again (EX_TEMPFAIL)
+from isonb.training.schedule import learning_rate
+from isonb.training.signals import Preempted, stop_requests
 
 
 class TrainingError(RuntimeError):
     """A run that cannot go on; its message names the step, the learning rate and the last good checkpoint."""
-
-
-class Preempted(KeyboardInterrupt):
-    """The run was asked to stop, finished its step and wrote a checkpoint."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,6 +71,16 @@ class World:
             dist.all_reduce(moved)
             return moved.to(x.device)
         return x
+
+    def share(self, content: bytes) -> bytes:
+        """Rank 0's bytes, on every rank. Hosts need no common disk."""
+        if self.size == 1:
+            return content
+        content = content if self.rank == 0 else b""
+        byte_S = torch.zeros(int(self.sum(torch.tensor(len(content)))), dtype=torch.uint8)
+        if content:
+            byte_S[:] = torch.frombuffer(bytearray(content), dtype=torch.uint8)
+        return self.sum(byte_S).numpy().tobytes()
 
 
 @contextlib.contextmanager
@@ -105,18 +114,6 @@ def resolve_precision(execution: Execution, device: torch.device) -> str:
     return "bfloat16" if gains else "float32"
 
 
-def learning_rate(config: RunConfig, step: int, steps_per_epoch: int) -> float:
-    """The rate of step `step`, counted from 0: linear to the peak over the warm-up, then a half cosine towards 0.
-
-    No step is wasted on a rate of exactly 0: warm-up step t of W takes (t + 1) / W of the peak, and the cosine starts
-    at the peak and would reach 0 one step after the last. Paper: section 4.2.
-    """
-    warmup, total = round(config.warmup_epochs * steps_per_epoch), config.epochs * steps_per_epoch
-    if step < warmup:
-        return config.learning_rate * (step + 1) / warmup
-    return config.learning_rate * 0.5 * (1.0 + math.cos(math.pi * (step - warmup) / (total - warmup)))
-
-
 def pretrain(
     config: RunConfig,
     images: data.Images,
@@ -126,13 +123,14 @@ def pretrain(
 ) -> Pretrained:
     """Train one network from scratch, or from the newest checkpoint in `folder`, to the end of its schedule.
 
+    A run keeps the precision it began with: 'auto' goes on in it, and another one is refused.
     Raises `TrainingError` for a loss or gradient that is not finite, `checkpoint.CheckpointError` when a checkpoint
-    belongs to another configuration or cannot be written, and `Preempted` after SIGTERM or SIGINT.
+    belongs to another configuration or precision or cannot be written, and `Preempted` after SIGTERM or SIGINT.
     """
     execution = execution or Execution()
     with join_world(execution) as world:
         run = _Run(config, images, folder, execution, world)
-        with _stop_requests() as stop:
+        with stop_requests() as stop:
             run.train(on_step or (lambda *_: None), stop)
         run.network.eval()
         return Pretrained(run.network, run.progress, world.device)
@@ -145,8 +143,18 @@ class _Run:
         self, config: RunConfig, images: data.Images, folder: Path, execution: Execution, world: World
     ) -> None:
         self.config, self.images, self.folder, self.execution, self.world = config, images, folder, execution, world
+        newest = checkpoint.latest(folder) if world.rank == 0 else None
+        content = world.share(newest.read_bytes() if newest else b"")
+        saved = checkpoint.read(content, config, folder) if content else None
+        precision = world.share(resolve_precision(execution, world.device).encode()).decode()
+        self.progress = saved.progress if saved else checkpoint.Progress(precision=precision)
+        if execution.precision not in ("auto", self.progress.precision):
+            raise checkpoint.CheckpointError(
+                f"{folder} holds a run in {self.progress.precision} and precision={execution.precision!r} was asked "
+                "for: leave it at 'auto' to go on, or delete the checkpoints to start anew."
+            )
         self.network = networks.build_network(config).to(world.device)
-        if execution.precision == "float64":
+        if self.progress.precision == "float64":
             self.network.double()
         self.adam = torch.optim.AdamW(
             [p for p in self.network.parameters() if p.requires_grad],
@@ -155,87 +163,79 @@ class _Run:
             weight_decay=config.weight_decay,
             fused=True,
         )
-        newest = checkpoint.latest(folder)
-        if newest:
-            self.progress = checkpoint.load(newest, config, self.network, self.adam)
-        else:
-            self.progress = checkpoint.Progress(precision=resolve_precision(execution, world.device))
-            self.progress.processes = world.size
+        if saved:
+            saved.restore(self.network, self.adam)
         self.steps_per_epoch = data.steps_per_epoch(len(images.train), config.batch_size)
         self.steps = config.epochs * self.steps_per_epoch
+        self.saved_at = time.perf_counter()
         self.model: nn.Module = self.network
         if execution.compile:
             for block in self.network.blocks:
                 block.compile()
         if world.size > 1:
             devices = [world.device.index] if world.device.type == "cuda" else None
-            self.model = DistributedDataParallel(self.network, devices, broadcast_buffers=False)
+            self.model = DistributedDataParallel(self.network, devices, forward_sync_buffers=False)
 
     def train(self, on_step: OnStep, stop: threading.Event) -> None:
-        """Run every remaining step; a checkpoint from time to time, at the end, and when asked to stop."""
-        progress, started, saved = self.progress, time.perf_counter(), time.perf_counter()
-        if not progress.curve:
-            self._close_epoch(0, 0.0)
-        while progress.step < self.steps:
-            epoch, done = divmod(progress.step, self.steps_per_epoch)
-            batches = data.batches(
-                len(self.images.train),
-                self.config.batch_size,
-                seed=self.config.seed,
-                epoch=epoch,
-                rank=self.world.rank,
-                world_size=self.world.size,
-            )
-            for batch_B in itertools.islice(batches, done, None):
-                due = time.perf_counter() - saved >= self.execution.checkpoint_seconds
-                loss, must_stop, must_save = self._step(epoch, batch_B, stop.is_set(), due)
-                now = time.perf_counter()
-                progress.seconds += now - started
-                progress.open_seconds += now - started
-                started = now
-                if progress.step % self.steps_per_epoch == 0:
-                    self._close_epoch(epoch + 1, learning_rate(self.config, progress.step - 1, self.steps_per_epoch))
-                    started = time.perf_counter()
-                on_step(progress.step, self.steps, loss)
-                if progress.step == self.steps or must_stop or must_save:
-                    self._save()
-                    saved = time.perf_counter()
-                if must_stop and progress.step < self.steps:
-                    raise Preempted(
-                        f"Stopped after step {progress.step} of {self.steps}: run the same command again to go on."
-                    )
+        """Run what remains: row 0 of the learning curve is before any step, row n closes epoch n."""
+        for row in range(len(self.progress.curve), self.config.epochs + 1):
+            if row:
+                self._train_epoch(row - 1, on_step, stop)
+            self._close_epoch(row)
+            if row == self.config.epochs:
+                self._save()
 
-    def _step(self, epoch: int, batch_B: torch.Tensor, stop: bool, due: bool) -> tuple[float, bool, bool]:
+    def _train_epoch(self, epoch: int, on_step: OnStep, stop: threading.Event) -> None:
+        """Take the epoch's remaining steps; write a checkpoint from time to time, and when asked to stop."""
+        progress, world = self.progress, self.world
+        order = {"seed": self.config.seed, "epoch": epoch, "rank": world.rank, "world_size": world.size}
+        batches = data.batches(len(self.images.train), self.config.batch_size, **order)
+        for batch_B in itertools.islice(batches, progress.step - epoch * self.steps_per_epoch, None):
+            started = time.perf_counter()
+            loss, must_stop, must_save = self._step(epoch, batch_B, stop)
+            seconds = time.perf_counter() - started
+            progress.seconds += seconds
+            progress.open_seconds += seconds
+            on_step(progress.step, self.steps, loss)
+            if must_stop or must_save:
+                self._save()
+            if must_stop:
+                raise Preempted(
+                    f"Stopped after step {progress.step} of {self.steps}: run the same command again to go on."
+                )
+
+    def _step(self, epoch: int, batch_B: torch.Tensor, stop: threading.Event) -> tuple[float, bool, bool]:
         """One optimiser step on this rank's share: the global loss, and whether any rank wants to stop or to save."""
         config, progress, train = self.config, self.progress, self.images.train
         share_B = batch_B if len(batch_B) else torch.zeros(1, dtype=torch.int64)  # an idle rank: an image, unmasked
         is_masked_BNC = objectives.sample_masks(config, train.index_B[share_B], "training", epoch)
         is_masked_BNC = is_masked_BNC & torch.tensor(len(batch_B) > 0)
-        agreed = self.world.sum(torch.tensor([int(is_masked_BNC.sum()), int(stop), int(due)]))
-        count = int(agreed[0])
-        nats = torch.zeros((), dtype=torch.float64)
+        count = int(self.world.sum(is_masked_BNC.sum()))
+        nats = self._accumulate_gradients(share_B, is_masked_BNC, epoch, count) if count else 0.0
+        is_due = time.perf_counter() - self.saved_at >= self.execution.checkpoint_seconds
+        wishes = torch.tensor([nats, stop.is_set(), is_due], dtype=torch.float64)
+        nats, must_stop, must_save = self.world.sum(wishes).tolist()  # the same on every rank
         if count:
             rate = learning_rate(config, progress.step, self.steps_per_epoch)
-            nats += self._accumulate_gradients(share_B, is_masked_BNC, epoch, count)
-            nats = self.world.sum(nats)
-            self._refuse_non_finite(float(nats), rate)
+            self._refuse_non_finite(nats, rate)
             for group in self.adam.param_groups:
                 group["lr"] = rate
             self.adam.step()
             self.adam.zero_grad()
         progress.step += 1
-        progress.open_loss += float(nats)
+        progress.processes = self.world.size
+        progress.open_loss += nats
         progress.open_count += count
-        return float(nats) / max(count, 1), bool(agreed[1]), bool(agreed[2])
+        return nats / max(count, 1), must_stop > 0, must_save > 0
 
     def _accumulate_gradients(
         self, share_B: torch.Tensor, is_masked_BNC: torch.Tensor, epoch: int, count: int
-    ) -> torch.Tensor:
+    ) -> float:
         """Gradients of the global mean loss, in micro-batches; ranks exchange them once. Returns this rank's nats."""
         config, train, device = self.config, self.images.train, self.world.device
         size = self.execution.micro_batch or len(share_B)
         parts = list(zip(share_B.split(size), is_masked_BNC.split(size), strict=True))
-        nats = torch.zeros((), dtype=torch.float64)
+        nats = 0.0
         for number, (image_B, masked) in enumerate(parts, 1):
             pixels_BNC = train.pixels_BNC[image_B].to(device)
             if config.augmentation != "none":
@@ -248,38 +248,43 @@ class _Run:
                     nats_part, _ = objectives.bert_loss(self.model, pixels_BNC, masked.to(device))
                 # DistributedDataParallel averages over ranks; a sum is wanted.
                 (nats_part * (self.world.size / count)).backward()
-            nats += nats_part.detach().double().cpu()
+            nats += float(nats_part.detach())
         return nats
 
     def _refuse_non_finite(self, nats: float, rate: float) -> None:
         """Look at the loss and at every gradient before the weights are touched, so that no saved state is broken."""
         gradients = [p.grad for p in self.network.parameters() if p.grad is not None]
-        norm = float(nn.utils.get_total_norm(gradients))
-        if math.isfinite(nats) and math.isfinite(norm):
-            return
+        if not math.isfinite(nats):
+            raise self._diverged("loss", rate)
+        if not math.isfinite(float(nn.utils.get_total_norm(gradients))):
+            raise self._diverged("gradient", rate)
+
+    def _diverged(self, what: str, rate: float) -> TrainingError:
         kept = checkpoint.latest(self.folder)
-        raise TrainingError(
-            f"The {'gradient' if math.isfinite(nats) else 'loss'} is not finite at step {self.progress.step} with "
-            f"learning rate {rate:.3g}; lower the learning rate. "
-            f"{f'The last good checkpoint is {kept}.' if kept else 'No checkpoint had been written yet.'}"
+        return TrainingError(
+            f"The {what} is not finite at step {self.progress.step} with learning rate {rate:.3g}; lower the learning "
+            f"rate. {f'The last good checkpoint is {kept}.' if kept else 'No checkpoint had been written yet.'}"
         )
 
-    def _close_epoch(self, epoch: int, rate: float) -> None:
+    def _close_epoch(self, row: int) -> None:
         """Score the validation images, each rank its share, and add a row to the learning curve."""
         progress, split = self.progress, self.images.validation
+        rate = learning_rate(self.config, progress.step - 1, self.steps_per_epoch) if row else 0.0
         mine_B = data.rank_slice(torch.arange(len(split)), self.world.rank, self.world.size)
         self.network.eval()
         nats_B, count_B = evaluate.nats_per_image(self.network, self.config, split, progress.precision, mine_B)
         self.network.train()
-        nats, count = self.world.sum(nats_B).sum(), self.world.sum(count_B).sum()
+        loss = float(self.world.sum(nats_B).sum() / self.world.sum(count_B).sum())
+        if not math.isfinite(loss):
+            raise self._diverged("validation loss", rate)
         progress.curve.append(
             records.Epoch(
-                epoch=epoch,
+                epoch=row,
                 learning_rate=rate,
                 train_loss=progress.open_loss / progress.open_count if progress.open_count else None,
-                validation_loss=float(nats / count),
+                validation_loss=loss,
                 seconds=progress.open_seconds,
-                images=len(self.images.train) if epoch else 0,
+                images=len(self.images.train) if row else 0,
             )
         )
         progress.open_loss, progress.open_count, progress.open_seconds = 0.0, 0, 0.0
@@ -292,19 +297,4 @@ class _Run:
         self.progress.peak_memory_bytes = max(peak, self.progress.peak_memory_bytes or 0)
         if self.world.rank == 0:
             checkpoint.save(self.folder, self.config, self.progress, self.network, self.adam)
-
-
-@contextlib.contextmanager
-def _stop_requests() -> Iterator[threading.Event]:
-    """An event that SIGTERM or SIGINT sets, so that the step under way is finished and saved first."""
-    stop = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield stop
-        return
-    signals = (signal.SIGTERM, signal.SIGINT)
-    before = [signal.signal(number, lambda *_: stop.set()) for number in signals]
-    try:
-        yield stop
-    finally:
-        for number, handler in zip(signals, before, strict=True):
-            signal.signal(number, handler)
+        self.saved_at = time.perf_counter()
