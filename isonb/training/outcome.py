@@ -110,9 +110,9 @@ def environment(pretrained: Pretrained, execution: Execution) -> records.Environ
 def _cpu_name() -> str:
     """The processor's model and the matrix instructions it offers to bfloat16."""
     try:
-        lines = [line for line in open("/proc/cpuinfo") if line.startswith("model name")]  # noqa: SIM115
-        name = lines[0].partition(":")[2].strip()
-    except (OSError, IndexError):
+        with open("/proc/cpuinfo") as file:
+            name = next(line for line in file if line.startswith("model name")).partition(":")[2].strip()
+    except (OSError, StopIteration):
         name = platform.processor() or platform.machine()
     return f"{name} (AMX)" if torch.cpu._is_amx_tile_supported() else name
 

@@ -1,0 +1,137 @@
+"""What a finished run leaves: every number of its record against the function that measured it, and its arrays."""
+
+import json
+import subprocess
+
+import numpy as np
+import pytest
+import torch
+
+import isonb
+from isonb import config, records
+from isonb.config import Execution
+from isonb.models import network as networks
+from isonb.training import checkpoint, data, evaluate, outcome, probe
+from isonb.training.train import Pretrained
+
+
+def random_split(images, seed):
+    generator = torch.Generator().manual_seed(seed)
+    pixels_BNC = torch.randint(0, 256, (images, 64, 3), generator=generator, dtype=torch.uint8)
+    return data.Split(pixels_BNC, torch.arange(images) % 3, torch.arange(images))
+
+
+IMAGES = data.Images(
+    "made", ("a", "b", "c"), 8, random_split(12, 1), random_split(5, 2), random_split(7, 3), {"file": "00ff"}
+)
+CURVE = [
+    records.Epoch(epoch=0, learning_rate=0, train_loss=None, validation_loss=5.5, seconds=1, images=0),
+    records.Epoch(epoch=1, learning_rate=0.01, train_loss=5.25, validation_loss=5.125, seconds=2, images=12),
+]
+
+
+def finished(encoding="continuous", **changes):
+    """A cell, its network after some imagined training, and what is recorded of it."""
+    cell = config.smoke(encoding=encoding, width=8, image_size=8, evaluation_masks=2, probe_epochs=2, **changes)
+    network = networks.build_network(cell.run).eval()
+    generator = torch.Generator().manual_seed(1)
+    for parameter in network.parameters():
+        parameter.data += 0.3 * torch.randn(parameter.shape, generator=generator)
+    progress = checkpoint.Progress(step=6, curve=CURVE, seconds=3.5, processes=2, peak_memory_bytes=1234)
+    pretrained = Pretrained(network, progress, torch.device("cpu"))
+    probed = probe.probe_layers(network, IMAGES, cell.probe)
+    record, arrays = outcome.record(cell, IMAGES, pretrained, probed, Execution(compile=True))
+    return cell, network, probed, record, arrays
+
+
+def test_a_record_holds_what_was_measured():
+    cell, network, probed, record, _ = finished(depth=2)
+    assert (record.cell, record.run_id, record.probe) == (cell, cell.run.run_id, probed.record)
+    assert record.data == records.Data(
+        name="made", classes=["a", "b", "c"], train=12, validation=5, test=7, sha256={"file": "00ff"}
+    )
+    nats_B, count_B = evaluate.nats_per_image(network, cell.run, IMAGES.test, "float32")
+    assert record.training.test_loss == pytest.approx((nats_B.sum() / count_B.sum()).item())
+    assert record.training.validation_loss == 5.125  # after the last epoch
+    assert record.training.curve == CURVE
+    assert (record.training.steps, record.training.seconds, record.training.peak_memory_bytes) == (6, 3.5, 1234)
+    assert record.baselines == evaluate.baselines(cell.run, IMAGES)
+    filled_BNC, is_masked_BNC = evaluate.reconstruct(network, cell.run, IMAGES.test, "float32", torch.arange(7))
+    scores = evaluate.reconstruction_scores(filled_BNC, is_masked_BNC, IMAGES.test.pixels_BNC)
+    assert record.reconstruction == scores
+
+
+def test_the_arrays_are_pictures_masks_and_paired_results():
+    cell, network, probed, _, arrays = finished()
+    nats_B, count_B = evaluate.nats_per_image(network, cell.run, IMAGES.test, "float32")
+    np.testing.assert_allclose(arrays["test_nats_B"], (nats_B / count_B).numpy(), rtol=1e-6)
+    assert np.array_equal(arrays["test_correct_LB"], probed.test_correct_LB)
+    original, masked, filled = (arrays[f"reconstruction_{name}"] for name in ("original", "masked", "filled"))
+    assert original.dtype == masked.dtype == filled.dtype == np.uint8
+    assert original.shape == masked.shape == filled.shape == (3, 8, 8, 3)
+    assert np.array_equal(original[1, 2, 5], IMAGES.test.pixels_BNC[1, 2 * 8 + 5])  # row 2, column 5
+    filled_BNC, is_masked_BNC = evaluate.reconstruct(network, cell.run, IMAGES.test, "float32", torch.arange(3))
+    is_masked = is_masked_BNC.numpy().reshape(3, 8, 8, 3)
+    assert (masked[is_masked] == 128).all() and np.array_equal(masked[~is_masked], original[~is_masked])
+    assert np.array_equal(filled, filled_BNC.numpy().reshape(3, 8, 8, 3))
+    assert is_masked.any() and "embedding_CVD" not in arrays
+
+
+def test_only_pix2vec_keeps_its_learned_table():
+    _, network, _, _, arrays = finished("pix2vec")
+    table_CVD = arrays["embedding_CVD"]
+    assert (table_CVD.dtype, table_CVD.shape) == (np.float16, (3, 256, 8))
+    np.testing.assert_allclose(table_CVD, network.encoding.embedding_CVF.detach().numpy(), rtol=1e-3, atol=1e-4)
+
+
+def test_a_record_survives_its_file(tmp_path, monkeypatch):
+    monkeypatch.setenv("ISONB_RESULTS", str(tmp_path))
+    cell, _, _, record, arrays = finished("rff", block="transformer")
+    path = records.write_record(record, arrays)
+    assert records.finished(cell) == record
+    assert json.loads(path.read_text())["probe"]["protocol"].startswith("mean-pooled")
+    read = records.read_arrays(path)
+    assert all(np.array_equal(read[name], arrays[name]) for name in arrays)
+
+
+def test_counts_are_of_the_network_that_ran():
+    # conv at width 8 on 64 positions: 3 maps of 1 value with bias, 2 convolutions and 2 norms per block, and the head
+    counts = outcome.counts(config.smoke(width=8, image_size=8, depth=3).run)
+    block = 2 * (9 * 8 * 8 + 8) + 2 * 2 * 8
+    assert counts.parameters_per_block == block
+    assert counts.parameters == 3 * (8 + 8) + 3 * block + 2 * 8 + (8 * 768 + 768)
+    assert counts.multiply_accumulates_per_block == 2 * 9 * 64 * 8 * 8
+    assert counts.multiply_accumulates == 3 * counts.multiply_accumulates_per_block + round(0.15 * 64) * 8 * 768
+
+
+def test_the_environment_is_this_one():
+    _, _, _, record, _ = finished()
+    environment = record.environment
+    assert (environment.isonb, environment.torch, environment.numpy) == (
+        isonb.__version__, torch.__version__, np.__version__
+    )  # fmt: skip
+    assert (environment.processes, environment.precision, environment.compiled) == (2, "float32", True)
+    assert environment.threads == torch.get_num_threads() and environment.device
+
+
+@pytest.mark.parametrize(("status", "is_dirty"), [("", False), (" M isonb/config.py\n", True)])
+def test_the_revision_says_whether_the_code_was_changed(monkeypatch, status, is_dirty):
+    def answer(command, **_):
+        return subprocess.CompletedProcess(command, 0, stdout="abc123\n" if "rev-parse" in command else status)
+
+    monkeypatch.setattr(subprocess, "run", answer)
+    progress = checkpoint.Progress(curve=CURVE)
+    network = networks.build_network(config.smoke(width=8, image_size=8).run)
+    made = outcome.environment(Pretrained(network, progress, torch.device("cpu")), Execution())
+    assert (made.git_revision, made.git_dirty) == ("abc123", is_dirty)
+
+
+@pytest.mark.parametrize("error", [OSError("no git"), subprocess.CalledProcessError(128, "git")])
+def test_outside_a_checkout_the_revision_is_unknown(monkeypatch, error):
+    def fail(*_, **__):
+        raise error
+
+    monkeypatch.setattr(subprocess, "run", fail)
+    network = networks.build_network(config.smoke(width=8, image_size=8).run)
+    made = outcome.environment(Pretrained(network, checkpoint.Progress(), torch.device("cpu")), Execution())
+    assert made.git_revision is None and made.git_dirty is None
