@@ -69,14 +69,15 @@ class Trained:
 
 
 def assert_close(one: Trained, other: Trained, tolerance: float) -> None:
-    """Losses agree relative to themselves, weights relative to the largest of their tensor."""
+    """Losses agree relative to themselves, weights relative to the largest of the network."""
     assert (one.fault, other.fault) == ("", "")
     for row, expected in zip(one.curve, other.curve, strict=True):
         for name in ("train_loss", "validation_loss", "learning_rate"):
             assert row[name] is expected[name] or abs(row[name] - expected[name]) <= tolerance * abs(expected[name])
     assert one.weights.keys() == other.weights.keys()
+    largest = max(abs(tensor).max() for tensor in other.weights.values())
     for name, tensor in other.weights.items():
-        assert abs(one.weights[name] - tensor).max() <= tolerance * abs(tensor).max(), name
+        assert abs(one.weights[name] - tensor).max() <= tolerance * largest, name
 
 
 def tell(run: RunConfig, folder: Path, on_step: train.OnStep | None = None, **execution: Any) -> Trained:

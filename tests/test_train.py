@@ -1,0 +1,167 @@
+"""The trainer on one process: against a plain loop, twice the same, and what ends a run before its time."""
+
+import math
+import os
+import signal
+import threading
+
+import pytest
+import torch
+from tiny_runs import assert_same_bits, curve, made_images, pretrain, tiny_run, weights
+from torch.nn import functional as F
+
+from isonb import draws
+from isonb.config import Execution
+from isonb.models import network as networks
+from isonb.models import objectives
+from isonb.training import checkpoint, evaluate, train
+from isonb.training.schedule import learning_rate
+
+
+def mean_nats(network, run, split, image_B, purpose, repeat):
+    """The loss of equation 5 from the full logits: the mean over masked sub-pixels."""
+    is_masked_BNC = objectives.sample_masks(run, split.index_B[image_B], purpose, repeat)
+    everywhere_BNC = torch.ones_like(is_masked_BNC)
+    x_BND = network.embed(split.pixels_BNC[image_B], is_masked_BNC)
+    for block in network.blocks:
+        x_BND = block(x_BND)
+    logits_BNCV = network.head(network.head_norm(x_BND)).unflatten(2, (3, 256))
+    assert everywhere_BNC.shape == logits_BNCV.shape[:3]
+    return F.cross_entropy(logits_BNCV[is_masked_BNC], split.pixels_BNC[image_B][is_masked_BNC].long()), is_masked_BNC
+
+
+@pytest.mark.parametrize("block", ["conv", "mixer", "transformer"])
+def test_a_run_is_what_a_plain_loop_computes(block, tmp_path):
+    run, images = tiny_run(block=block, encoding="pix2vec", learning_rate=0.003), made_images()
+    network = networks.build_network(run).double()
+    adam = torch.optim.Adam(network.parameters(), betas=(0.9, 0.999), eps=1e-7)
+    rates = [0.001, 0.002, 0.003]  # the warm-up is one epoch of three steps, then half a cosine of three
+    rates += [0.0015 * (1 + math.cos(math.pi * step / 3)) for step in range(3)]
+    losses = []
+    for epoch in range(2):
+        order_B = draws.permutation(run.seed, "batch order", 13, epoch)
+        sums = torch.zeros(2, dtype=torch.float64)
+        for number, image_B in enumerate(torch.from_numpy(order_B).split(5)):
+            loss, is_masked_BNC = mean_nats(network, run, images.train, image_B, "training", epoch)
+            adam.zero_grad()
+            loss.backward()
+            adam.param_groups[0]["lr"] = rates[3 * epoch + number]
+            adam.step()
+            sums += torch.tensor([loss.item() * is_masked_BNC.sum(), is_masked_BNC.sum()])
+        losses.append(float(sums[0] / sums[1]))
+    parts = [mean_nats(network, run, images.validation, torch.arange(3), "evaluation", repeat) for repeat in range(2)]
+    validation = sum(loss.item() * mask.sum() for loss, mask in parts) / sum(mask.sum() for _, mask in parts)
+
+    ours = pretrain(run, tmp_path)
+    rows = ours.progress.curve
+    assert [row.train_loss for row in rows] == [None, *(pytest.approx(loss, rel=1e-12) for loss in losses)]
+    assert rows[0].validation_loss == pytest.approx(math.log(256), rel=1e-12)  # the head starts at zero
+    assert rows[2].validation_loss == pytest.approx(float(validation), rel=1e-12)
+    assert [row.learning_rate for row in rows] == pytest.approx([0.0, rates[2], rates[5]])
+    assert [row.images for row in rows] == [0, 13, 13]
+    for name, tensor in network.state_dict().items():
+        torch.testing.assert_close(weights(ours)[name], tensor, rtol=0, atol=1e-12)
+    assert {tensor.dtype for tensor in weights(ours).values()} == {torch.float64}
+
+
+def test_the_rate_rises_without_a_step_of_zero_and_falls_to_nearly_zero():
+    run = tiny_run(learning_rate=0.01, warmup_epochs=0.5, epochs=2)
+    rates = [learning_rate(run, step, 4) for step in range(8)]
+    assert rates[:3] == pytest.approx([0.005, 0.01, 0.01])
+    assert rates[3:] == pytest.approx([0.005 * (1 + math.cos(math.pi * step / 6)) for step in range(1, 6)])
+    assert learning_rate(tiny_run(warmup_epochs=0), 0, 4) == 0.01
+    assert learning_rate(tiny_run(epochs=1, warmup_epochs=1), 3, 4) == 0.01
+
+
+@pytest.mark.parametrize(
+    ("changes", "precision"),
+    [
+        ({"block": "conv"}, "bfloat16"),
+        ({"block": "mixer", "encoding": "rff"}, "bfloat16"),
+        ({"block": "transformer", "encoding": "pix2vec"}, "bfloat16"),
+        ({"block": "conv", "encoding": "pix2vec", "augmentation": "flip-crop"}, "float32"),
+    ],
+    ids=["conv", "mixer", "transformer", "conv float32"],
+)
+def test_the_same_run_twice_gives_the_same_bits(changes, precision, tmp_path):
+    runs = [pretrain(tiny_run(**changes), tmp_path / name, precision=precision) for name in "ab"]
+    assert_same_bits(*runs)
+    assert runs[0].progress.precision == precision
+    assert curve(pretrain(tiny_run(**changes, seed=1), tmp_path / "c", precision=precision)) != curve(runs[0])
+
+
+def test_a_precision_that_needs_no_hardware_is_chosen_where_there_is_none(monkeypatch):
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
+    for has_tiles, precision in ((False, "float32"), (True, "bfloat16")):
+        monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda has_tiles=has_tiles: has_tiles)
+        assert train.resolve_precision(Execution(), torch.device("cpu")) == precision
+    assert train.resolve_precision(Execution(precision="float64"), torch.device("cpu")) == "float64"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_is_answered_by_a_checkpoint_after_the_step(number, tmp_path):
+    def on_step(step, steps, loss):
+        if step == 2:
+            os.kill(os.getpid(), number)
+
+    before = [signal.getsignal(one) for one in (signal.SIGTERM, signal.SIGINT)]
+    with pytest.raises(KeyboardInterrupt, match=r"Stopped after step 3 of 6: run the same command again"):
+        pretrain(tiny_run(), tmp_path, on_step)
+    assert [signal.getsignal(one) for one in (signal.SIGTERM, signal.SIGINT)] == before
+    assert [path.name for path in tmp_path.iterdir()] == ["step-00000003.safetensors"]
+    assert_same_bits(pretrain(tiny_run(), tmp_path), pretrain(tiny_run(), tmp_path / "uninterrupted"))
+
+
+def test_a_run_in_a_thread_leaves_signals_alone(tmp_path):
+    done = []
+    thread = threading.Thread(target=lambda: done.append(pretrain(tiny_run(), tmp_path / "thread")))
+    thread.start()
+    thread.join()
+    assert_same_bits(done[0], pretrain(tiny_run(), tmp_path / "main"))
+
+
+def poison(what, at, monkeypatch):
+    """From call number `at` on, the loss is not a number or its gradient is infinite."""
+    sound, calls = objectives.bert_loss, []
+
+    def bert_loss(*arguments):
+        calls.append(1)
+        nats, count = sound(*arguments)
+        if len(calls) <= at:
+            return nats, count
+        if what == "loss":
+            return nats * math.nan, count
+        nats.register_hook(lambda gradient: gradient * math.inf)
+        return nats, count
+
+    monkeypatch.setattr(objectives, "bert_loss", bert_loss)
+
+
+@pytest.mark.parametrize("what", ["loss", "gradient"])
+def test_a_run_that_diverges_says_when_and_leaves_sound_weights(what, tmp_path, monkeypatch):
+    poison(what, 4, monkeypatch)
+    with pytest.raises(train.TrainingError) as error:
+        pretrain(tiny_run(), tmp_path, checkpoint_seconds=0)
+    kept = tmp_path / "step-00000004.safetensors"
+    assert str(error.value) == (
+        f"The {what} is not finite at step 4 with learning rate 0.0075; lower the learning rate. "
+        f"The last good checkpoint is {kept}."
+    )
+    assert checkpoint.latest(tmp_path) == kept
+    saved = checkpoint.read(kept.read_bytes(), tiny_run(), tmp_path)
+    assert all(tensor.isfinite().all() for tensor in saved.tensors.values())
+    monkeypatch.undo()
+    assert_same_bits(pretrain(tiny_run(), tmp_path), pretrain(tiny_run(), tmp_path / "sound"))
+
+
+def test_a_run_that_diverges_at_once_says_that_nothing_was_saved(tmp_path, monkeypatch):
+    poison("loss", 0, monkeypatch)
+    with pytest.raises(train.TrainingError, match=r"at step 0 .* No checkpoint had been written yet"):
+        pretrain(tiny_run(), tmp_path)
+
+
+def test_an_infinite_validation_loss_is_a_divergence(tmp_path, monkeypatch):
+    infinite = torch.full((3,), math.inf, dtype=torch.float64), torch.ones(3, dtype=torch.int64)
+    monkeypatch.setattr(evaluate, "nats_per_image", lambda *_: infinite)
+    with pytest.raises(train.TrainingError, match="The validation loss is not finite at step 0"):
+        pretrain(tiny_run(), tmp_path)
