@@ -11,6 +11,7 @@ import pytest
 
 from isonb import config
 from isonb.config import Cell, ConfigError, Execution, ProbeConfig, RunConfig
+from isonb.evidence import metrics
 
 MODELS = [RunConfig, ProbeConfig, Execution, Cell]
 # For every field of a run another value that is allowed, with what it needs to mean something.
@@ -191,14 +192,34 @@ def test_the_name_of_a_run_can_be_read_and_is_the_same_everywhere():
 # Profiles and parameters
 
 
-@pytest.mark.parametrize(("name", "cells"), [("smoke", 9), ("cpu", 3 * (3 * 3 * 3 + 2 * 3)), ("paper", 3 * 4 * 3 * 4)])
-def test_a_study_has_its_cells_once(name, cells):
+@pytest.mark.parametrize(
+    ("name", "grid", "arms"),
+    [("smoke", 9, 0), ("cpu", 3 * (3 * 3 * 3 + 2 * 3), 3 * (10 + 4)), ("paper", 3 * 4 * 3 * 4, 3 * (10 + 4))],
+)
+def test_a_study_has_its_cells_once(name, grid, arms):
     study = config.study(name)
-    assert len(study) == len({cell.run.run_id for cell in study}) == cells
+    assert len(study) == len({cell.run.run_id for cell in study}) == grid + arms
+    assert sum(metrics.arm(cell) == metrics.MAIN for cell in study) == grid
     assert {cell.profile for cell in study} == {name}
     assert {cell.run.encoding for cell in study} == set(config.ENCODINGS)
-    seeds = [cell.run.seed for cell in study]
-    assert seeds == sorted(seeds)  # a first whole study is worth having before a second seed
+    order = [(cell.run.seed, cell.run.depth) for cell in study]
+    assert order == sorted(order)  # a first whole study is worth having before a second seed, small networks first
+
+
+@pytest.mark.parametrize(("name", "size", "batch_size"), [("cpu", 1, 128), ("paper", 3, 32)])
+def test_every_arm_changes_one_setting_of_a_cell_of_the_grid(name, size, batch_size):
+    study = config.study(name)
+    grid = {tuple(getattr(cell.run, key) for key in metrics.IDENTITY) for cell in study if metrics.arm(cell) == "main"}
+    arms = [cell for cell in study if metrics.arm(cell) != "main"]
+    assert all(" " not in metrics.arm(cell) for cell in arms)
+    assert {tuple(getattr(cell.run, key) for key in metrics.IDENTITY) for cell in arms} <= grid
+    of_transformers = {metrics.arm(cell) for cell in arms if cell.run.block == "transformer" and cell.run.depth == size}
+    assert of_transformers - {"initialisation=torch"} == {
+        "positions=none", "positions=sincos", "learning_rate=0.003", "learning_rate=0.001", "data_fraction=0.25",
+        f"batch_size={batch_size}",
+    }  # fmt: skip
+    without = {cell.run.encoding for cell in arms if metrics.arm(cell) == "positions=none"}
+    assert without == set(config.ENCODINGS)
 
 
 def test_profiles_differ_in_data_and_length():
