@@ -155,6 +155,16 @@ def test_damaged_missing_and_pickled_arrays_are_named():
         records.read_arrays(path)
 
 
+def test_a_damaged_compressed_stream_is_named():
+    path = records.write_record(made_record(config.smoke()), {"zeros": np.zeros(1000)})
+    content = bytearray(path.with_suffix(".npz").read_bytes())
+    start = 30 + int.from_bytes(content[26:28], "little") + int.from_bytes(content[28:30], "little")  # past the header
+    content[start] = 0xFF  # deflate knows no block of type 3
+    path.with_suffix(".npz").write_bytes(content)
+    with pytest.raises(records.RecordError, match=r"cannot be read \(Error -3 .*: run its cell again"):
+        records.read_arrays(path)
+
+
 @pytest.mark.parametrize("changes", [{"probe_pooling": "grid4"}, {"probe_epochs": 3}])
 def test_only_exactly_the_same_cell_is_finished(changes):
     cell = config.smoke()
