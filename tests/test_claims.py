@@ -146,6 +146,11 @@ def objectives(other, **effects):
     )
 
 
+def test_another_initialisation_is_not_among_the_settings_asked_about():
+    t = one_setting("initialisation=torch", always(4.1), conv=always(3.5))
+    assert claims.apply(BY_ID["C24"], t).verdict == NOT_RUN
+
+
 def one_setting(arm, transformer, conv=lambda seed: 3.5):
     """Transformers lose 1 nat to conv (3.5); with one setting changed the losses are as given."""
     changed = {"transformer-1": transformer, "conv": conv}
