@@ -94,7 +94,7 @@ def together(count: int, work: Callable[..., Any], *arguments: Any, meetings: in
 
     Returns, by meeting, what each rank returned.
     """
-    pipes, processes, ports = [], [], [_free_port() for _ in range(meetings)]
+    pipes, processes, ports = [], [], [free_port() for _ in range(meetings)]
     for rank in range(count):
         ours, theirs = PROCESSES.Pipe(duplex=False)
         process = PROCESSES.Process(target=_rank, args=(rank, count, ports, theirs, work, arguments), daemon=True)
@@ -123,7 +123,7 @@ def _rank(rank: int, count: int, ports: Sequence[int], pipe: Any, work: Callable
         pipe.send(work(rank, meeting, *arguments))
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         return free.getsockname()[1]
