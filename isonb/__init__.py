@@ -9,4 +9,10 @@ Tensor names carry their axes: B images, N positions, C colour channels, D width
 positions, L layers, F features, K classes. `x_BND` is a batch of N tokens of D channels.
 """
 
+import os
+
+# Before torch is loaded: threads that wait for each other sleep instead of spinning, which on a busy machine takes
+# the cores from those they wait for.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
 __version__ = "0.1.0"

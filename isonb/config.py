@@ -139,9 +139,9 @@ class ProbeConfig(Frozen):
     feature: Literal["layernorm", "raw"] = choice("layernorm", "A22", "each token normalised, no learned scale")
     inputs: Literal["unmasked", "masked", "vote5"] = choice("unmasked", "A24", "the whole image, as image-GPT")
     solver: Literal["adam", "lbfgs"] = choice("adam", "A23", "the paper's optimiser; L-BFGS is the cross-check")
-    learning_rate: float = choice(0.01, "A23", "the paper: the same as in pre-training", gt=0, le=1)
-    epochs: int = choice(100, "A23", "the paper decays over 100 epochs", ge=1, le=10_000)
-    batch_size: int = choice(128, "A23", "the same as in pre-training", ge=1)
+    learning_rate: float = choice(0.01, "A23", "the paper: the same as in pre-training", {"solver": "adam"}, gt=0, le=1)
+    epochs: int = choice(100, "A23", "the paper decays over 100 epochs", {"solver": "adam"}, ge=1, le=10_000)
+    batch_size: int = choice(128, "A23", "the same as in pre-training", {"solver": "adam"}, ge=1)
     select_on: Literal["validation", "test"] = choice("validation", "A20", "the best layer is chosen off the test set")
 
 
@@ -182,7 +182,11 @@ def _cell(profile: str, defaults: Mapping[str, Any], changes: Mapping[str, Any])
     for name in values:
         if name not in RunConfig.model_fields:
             raise ConfigError(unknown_name(name, setting_names()))
-    return Cell(profile=profile, run=RunConfig(**values), probe=ProbeConfig(**probe))
+    run = RunConfig(**values)
+    try:
+        return Cell(profile=profile, run=run, probe=ProbeConfig(**probe))
+    except ConfigError as error:
+        raise ConfigError(f"Of the probe's settings, {error}") from None
 
 
 def _is_probe_setting(name: str) -> bool:
