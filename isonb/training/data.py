@@ -17,12 +17,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import filelock
 import numpy as np
 import pooch
 import torch
 
 from isonb import draws, records
 from isonb.config import RunConfig
+from isonb.training import download
 
 POOL_SEED = 0  # fixed: crops and splits are the same in every run, whatever the run's seed
 
@@ -255,14 +257,15 @@ def _read_archive(place: Path) -> dict[str, bytes]:
 
 
 def _download_cifar10() -> Path:
-    """The official archive in the user's cache; a failed download leaves nothing behind."""
+    """The official archive in the user's cache; a download that breaks off goes on from there the next time."""
     by_hand = f"unpack {CIFAR10_URL} by hand and set ISONB_DATA to the folder that holds {CIFAR10_FOLDER}."
-    downloader = pooch.HTTPDownloader(progressbar=True, chunk_size=2**20)
-    folder, name = pooch.os_cache("isonb"), Path(CIFAR10_URL).name
+    folder, name = Path(pooch.os_cache("isonb")), Path(CIFAR10_URL).name
+    folder.mkdir(parents=True, exist_ok=True)
     try:
-        return Path(pooch.retrieve(CIFAR10_URL, f"md5:{CIFAR10_MD5}", name, folder, downloader=downloader))
+        with filelock.FileLock(folder / f"{name}.lock"):  # the ranks of one host share the cache
+            return Path(pooch.retrieve(CIFAR10_URL, f"md5:{CIFAR10_MD5}", name, folder, downloader=download.resume))
     except OSError as error:
-        raise DataError(f"CIFAR-10 could not be downloaded ({type(error).__name__}): {by_hand}") from None
+        raise DataError(f"CIFAR-10 could not be downloaded ({type(error).__name__}): try again, or {by_hand}") from None
     except ValueError:
         raise DataError(f"The downloaded CIFAR-10 archive has a wrong checksum: try again, or {by_hand}") from None
 
