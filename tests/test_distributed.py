@@ -71,7 +71,7 @@ def go_on(rank: int, meeting: int, folder: Path) -> object:
 
 def test_ranks_stop_at_one_step_and_any_number_of_them_goes_on(tmp_path):
     first, second = together(2, stop_one_rank, tmp_path, meetings=2)
-    same_command = "run the same command again to go on."
+    same_command = "run the same command again."
     assert [rank.fault for rank in first] == 2 * [f"Preempted: Stopped after step 2 of 6: {same_command}"]
     assert [rank.fault for rank in second] == 2 * [f"Preempted: Stopped after step 4 of 6: {same_command}"]
     assert checkpoint.latest(tmp_path / "0").name == "step-00000004.safetensors"

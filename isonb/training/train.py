@@ -36,6 +36,7 @@ from isonb.config import Execution, RunConfig
 from isonb.models import network as networks
 from isonb.models import objectives
 from isonb.training import augmentation, checkpoint, data, evaluate
+from isonb.training.rendezvous import agree_on_name
 from isonb.training.schedule import learning_rate
 from isonb.training.signals import Preempted, stop_requests
 
@@ -97,9 +98,11 @@ def join_world(execution: Execution) -> Iterator[World]:
     if size == 1:
         yield World(0, 1, device)
         return
-    dist.init_process_group("nccl" if on_gpu else "gloo")
+    store, rank, _ = next(dist.rendezvous("env://"))
+    store = dist.PrefixStore(agree_on_name(store, rank, size), store)
+    dist.init_process_group("nccl" if on_gpu else "gloo", store=store, rank=rank, world_size=size)
     try:
-        yield World(dist.get_rank(), size, device)
+        yield World(rank, size, device)
     finally:
         dist.destroy_process_group()
 
@@ -200,9 +203,7 @@ class _Run:
             if must_stop or must_save:
                 self._save()
             if must_stop:
-                raise Preempted(
-                    f"Stopped after step {progress.step} of {self.steps}: run the same command again to go on."
-                )
+                raise Preempted(f"Stopped after step {progress.step} of {self.steps}: run the same command again.")
 
     def _step(self, epoch: int, batch_B: torch.Tensor, stop: threading.Event) -> tuple[float, bool, bool]:
         """One optimiser step on this rank's share: the global loss, and whether any rank wants to stop or to save."""
@@ -211,7 +212,7 @@ class _Run:
         is_masked_BNC = objectives.sample_masks(config, train.index_B[share_B], "training", epoch)
         is_masked_BNC = is_masked_BNC & torch.tensor(len(batch_B) > 0)
         count = int(self.world.sum(is_masked_BNC.sum()))
-        nats = self._accumulate_gradients(share_B, is_masked_BNC, epoch, count) if count else 0.0
+        nats = self._add_gradients(share_B, is_masked_BNC, epoch, count) if count else 0.0
         is_due = time.perf_counter() - self.saved_at >= self.execution.checkpoint_seconds
         wishes = torch.tensor([nats, stop.is_set(), is_due], dtype=torch.float64)
         nats, must_stop, must_save = self.world.sum(wishes).tolist()  # the same on every rank
@@ -228,9 +229,7 @@ class _Run:
         progress.open_count += count
         return nats / max(count, 1), must_stop > 0, must_save > 0
 
-    def _accumulate_gradients(
-        self, share_B: torch.Tensor, is_masked_BNC: torch.Tensor, epoch: int, count: int
-    ) -> float:
+    def _add_gradients(self, share_B: torch.Tensor, is_masked_BNC: torch.Tensor, epoch: int, count: int) -> float:
         """Gradients of the global mean loss, in micro-batches; ranks exchange them once. Returns this rank's nats."""
         config, train, device = self.config, self.images.train, self.world.device
         size = self.execution.micro_batch or len(share_B)

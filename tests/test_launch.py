@@ -1,0 +1,201 @@
+"""Real processes of torchrun, from a shell, from a notebook and from two hosts; and what is left when one is killed."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from nbclient import NotebookClient
+from nbformat.v4 import new_code_cell, new_notebook
+from tiny_runs import PROCESSES, Trained, assert_close, curve, free_port, weights
+
+from isonb import config
+from isonb.__main__ import main
+from isonb.training import checkpoint, data, launch, signals, train
+
+SETTINGS = {
+    "profile": "cpu", "width": 4, "batch_size": 3, "epochs": 2, "evaluation_masks": 1, "validation_fraction": 0.5,
+    "device": "cpu", "precision": "float64", "checkpoint_seconds": 0.0,
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def images_folder(tmp_path_factory):
+    """A CIFAR-10 of eight training images, four of them to validate: nothing heavy is imported to read it."""
+    folder = tmp_path_factory.mktemp("images")
+    generator = np.random.default_rng(0)
+    for name, count in (("data_batch_1.bin", 8), ("test_batch.bin", 2)):
+        pixels = generator.integers(0, 256, (count, data.CIFAR10_RECORD), dtype=np.uint8)
+        pixels[:, 0] = np.arange(count)
+        (folder / name).write_bytes(pixels.tobytes())
+    return folder
+
+
+@pytest.fixture
+def settings(images_folder, tmp_path, monkeypatch):
+    monkeypatch.setenv("ISONB_RUNS", str(tmp_path / "runs"))
+    return {**SETTINGS, "data_folder": str(images_folder)}
+
+
+@pytest.fixture
+def alone(settings, tmp_path, images_folder):
+    """The uninterrupted run in this process."""
+
+    def compute(**changes):
+        cell, execution = config.from_parameters({**settings, **changes})
+        images = data.load(cell.run, images_folder)
+        return as_told(train.pretrain(cell.run, images, tmp_path / "alone", execution))
+
+    return compute
+
+
+def as_told(pretrained):
+    return Trained(curve(pretrained), {name: t.numpy() for name, t in weights(pretrained).items()}, "")
+
+
+def finished(settings, images_folder):
+    """What lies in the run's folder, read by a process on its own; there is nothing left to train."""
+    cell, execution = config.from_parameters(settings)
+    newest = checkpoint.latest(launch.checkpoints_folder(cell))
+    assert newest.name == f"step-{2 * settings.get('epochs', 2):08d}.safetensors"
+    return as_told(launch.pretrain(cell, data.load(cell.run, images_folder), execution))
+
+
+def command(settings, *torchrun):
+    words = [f"{name}={value}" for name, value in settings.items() if name != "profile"]
+    return [sys.executable, *torchrun, "-m", "isonb", "pretrain", "--profile", settings["profile"], *words]
+
+
+def processes_about(text):
+    """The identifiers of the processes whose command line holds a text."""
+    found = set()
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            if text.encode() in path.read_bytes():
+                found.add(int(path.parent.name))
+        except OSError:
+            continue
+    return found - {os.getpid()}
+
+
+def wait_until(condition, seconds):
+    end = time.monotonic() + seconds
+    while not condition() and time.monotonic() < end:
+        time.sleep(0.05)
+    return condition()
+
+
+def test_a_killed_worker_is_restarted_and_the_run_ends_as_if_nothing_had_been(settings, alone, images_folder):
+    """The epochs are many, so that the worker is killed while it trains."""
+    settings |= {"epochs": 40}
+    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "--max-restarts=2"]
+    run = subprocess.Popen(command(settings, *torchrun, "--monitor-interval=0.1"), stderr=subprocess.DEVNULL)
+    folder = launch.checkpoints_folder(config.from_parameters(settings)[0])
+    assert wait_until(lambda: checkpoint.latest(folder), 120)
+    workers = [pid for pid in processes_about(str(images_folder)) if pid != run.pid]
+    os.kill(max(workers), signal.SIGKILL)
+    killed_at = checkpoint.latest(folder).name
+    assert run.wait(120) == 0
+    assert killed_at < "step-00000080"
+    assert_close(finished(settings, images_folder), alone(epochs=40), 1e-9)
+
+
+def test_two_hosts_meet_and_train_as_one(settings, alone, images_folder, tmp_path, monkeypatch):
+    """Each has its own disk; what is on the first is what counts."""
+    torchrun = ["-m", "torch.distributed.run", "--nnodes=2", "--nproc-per-node=1", "--rdzv-backend=c10d"]
+    torchrun += [f"--rdzv-endpoint=127.0.0.1:{free_port()}", "--rdzv-id=two", "--local-addr=127.0.0.1"]
+    disks = [tmp_path / "runs", tmp_path / "second"]
+    hosts = [
+        subprocess.Popen(command(settings, *torchrun), env={**os.environ, "ISONB_RUNS": str(disk)}) for disk in disks
+    ]
+    assert [host.wait(120) for host in hosts] == [0, 0]
+    kept = [disk for disk in disks if disk.exists()]
+    assert len(kept) == 1
+    kept[0].rename(tmp_path / "kept")
+    monkeypatch.setenv("ISONB_RUNS", str(tmp_path / "kept"))
+    assert_close(finished(settings, images_folder), alone(), 1e-9)
+
+
+SOURCE = """
+from isonb import config
+from isonb.training import data, launch
+cell, execution = config.from_parameters({settings!r})
+images = data.load(cell.run, execution.data_path)
+steps = []
+pretrained = launch.pretrain(cell, images, execution, lambda *step: steps.append(step[:2]))
+print(steps, pretrained.progress.processes)
+"""
+
+
+def test_a_notebook_trains_on_two_processes(settings, alone, images_folder):
+    cells = [new_code_cell(SOURCE.format(settings={**settings, "processes": 2}))]
+    notebook = new_notebook(cells=cells)
+    NotebookClient(notebook, timeout=120, kernel_name="python3").execute()
+    assert notebook.cells[0].outputs[0].text == "[(1, 4), (2, 4), (3, 4), (4, 4)] 2\n"
+    assert_close(finished(settings, images_folder), alone(), 1e-9)
+
+
+def test_a_workers_fault_comes_back_with_its_log(settings, images_folder, tmp_path):
+    cell, execution = config.from_parameters({**settings, "processes": 2, "data_folder": str(tmp_path / "nothing")})
+    with pytest.raises(train.TrainingError) as error:
+        launch.pretrain(cell, data.load(cell.run, images_folder), execution)
+    log = launch.checkpoints_folder(cell) / "workers.log"
+    assert str(error.value) == (
+        f"Training on 2 processes failed: The data folder {str(tmp_path / 'nothing')!r} is not a directory: name the "
+        f"one that holds cifar-10-batches-bin. Its log is {log}."
+    )
+    assert "is not a directory" in log.read_text()
+
+
+def train_on_two(settings):
+    cell, execution = config.from_parameters(settings)
+    launch.pretrain(cell, data.load(cell.run, execution.data_path), execution)
+
+
+def test_nothing_computes_on_when_the_parent_is_killed(settings, images_folder):
+    settings |= {"epochs": 10_000, "processes": 2}
+    parent = PROCESSES.Process(target=train_on_two, args=(settings,))
+    parent.start()
+    folder = launch.checkpoints_folder(config.from_parameters(settings)[0])
+    assert wait_until(lambda: checkpoint.latest(folder), 120)
+    assert len(processes_about(str(images_folder))) == 3  # torchrun and two workers
+    parent.kill()
+    parent.join()
+    assert wait_until(lambda: not processes_about(str(images_folder)), 3)
+    assert checkpoint.latest(folder)
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_command_that_is_asked_to_stop_saves_and_exits_75(processes, settings, images_folder):
+    settings |= {"epochs": 10_000, "processes": processes}
+    run = subprocess.Popen(command(settings), stderr=subprocess.PIPE, text=True)
+    folder = launch.checkpoints_folder(config.from_parameters(settings)[0])
+    assert wait_until(lambda: checkpoint.latest(folder), 120)
+    run.send_signal(signal.SIGTERM)
+    words = run.communicate(timeout=60)[1].splitlines()[-1]
+    assert run.returncode == signals.PREEMPTED == 75
+    step = int(re.match(r"Stopped after step (\d+) of 20000: run the same command again\.", words)[1])
+    assert checkpoint.latest(folder).name == f"step-{step:08d}.safetensors"
+
+
+@pytest.mark.parametrize(
+    ("settings_given", "code", "message"),
+    [
+        (["data=cifar10", "data_folder=/nowhere"], 1, "The data folder '/nowhere' is not a directory: name the one"),
+        (["dept=3"], 2, "There is no setting called 'dept': did you mean 'depth'?"),
+    ],
+)
+def test_a_training_that_cannot_be_is_one_sentence(settings_given, code, message, capsys):
+    assert main(["pretrain", *settings_given]) == code
+    assert capsys.readouterr().err.startswith(message)
+
+
+def test_the_cause_is_the_first_exception_in_a_log():
+    words = ["[rank1]: Traceback (most recent call last):", "[rank1]:   File ...", "[rank1]: ValueError: no: memory"]
+    assert launch._cause([*words, "RuntimeError: closed by peer"]) == "ValueError: no: memory"
+    assert launch._cause(["Killed"]) == "the workers ended without a word."
