@@ -6,13 +6,12 @@ import subprocess
 import sys
 
 import numpy as np
-import pandas as pd
 import pytest
 from made_records import made_arrays, made_record
 from matplotlib.colors import to_rgb
 
 from isonb import config, features, records
-from isonb.evidence import figures
+from isonb.evidence import figures, metrics
 from isonb.evidence.picture import COLOURS, MARKERS
 
 PHONE_COLUMN = 358  # CSS pixels of a text column on a phone that is 390 wide
@@ -24,18 +23,26 @@ def results(tmp_path, monkeypatch):
     return tmp_path
 
 
+def read(*found, arrays=None):
+    """Tables of made records, each with made arrays or those given."""
+    return metrics.tables(
+        {run.run_id: run for run in found}, arrays={run.run_id: arrays or made_arrays() for run in found}
+    )
+
+
 @pytest.fixture
-def table():
+def runs():
     losses = {"conv": 3.0, "mixer": 4.0, "transformer": 5.0}
-    runs = [made_record(cell, losses[cell.run.block], test_accuracy=0.25) for cell in config.study("smoke")]
-    return pd.DataFrame([records.as_row(run) for run in runs])
+    return read(*(made_record(cell, losses[cell.run.block], 0.25) for cell in config.study("smoke"))).runs
 
 
 @functools.cache
 def every_figure():
     run = made_record(config.smoke())
     runs = [made_record(cell) for cell in config.study("smoke")]
-    rows = pd.DataFrame([records.as_row(run) for run in runs])
+    whole = read(*(made_record(cell) for cell in config.study("cpu") if cell.run.seed < 2))
+    nothing = metrics.tables({})
+    layers = {"mixer": {"network": "mixer"}, "size 6": {"network": "transformer-1", "depth": 6}}
     panels = {"one-hot": features.one_hot(), "same": np.ones((256, 256))}
     image = made_arrays()["reconstruction_original"]
     return {
@@ -44,8 +51,13 @@ def every_figure():
         "learning_curve": figures.learning_curve(run.training.curve, run.baselines),
         "learning_curves": figures.learning_curves(runs),
         "probe_curve": figures.probe_curve(run.probe),
-        "by block": figures.loss_accuracy(rows, "block"),
-        "by encoding": figures.loss_accuracy(rows, "encoding"),
+        "scatter": figures.loss_accuracy(whole.runs, "network", "encoding", "depth"),
+        "probes by layer": figures.probes_by_layer(whole, layers),
+        "learned tables": figures.learned_tables(nothing),
+        "reconstruction_by_block": figures.reconstruction_by_block(whole),
+        "no points": figures.loss_accuracy(nothing.runs, "network", "depth"),
+        "no layers": figures.probes_by_layer(nothing, layers),
+        "no reconstructions": figures.reconstruction_by_block(nothing),
         "reconstructions": figures.reconstructions(image, image, image, ["a", "b", "c"]),
         "reconstruction_grid": figures.reconstruction_grid(config.study("smoke")),
     }
@@ -164,23 +176,86 @@ def test_probe_curve_is_in_per_cent_and_names_the_chosen_layer():
     assert "made by a test" in figure.caption
 
 
-@pytest.mark.parametrize(("by", "groups"), [("block", config.BLOCKS), ("encoding", config.ENCODINGS)])
-def test_scatter_colours_by_the_factor_asked_for(table, by, groups):
-    figure = figures.loss_accuracy(table, by)
+@pytest.mark.parametrize("factor", ["network", "encoding", "depth"])
+def test_scatter_colours_by_the_factor_asked_for(runs, factor):
+    figure = figures.loss_accuracy(runs, factor)
     points = [container.lines[0] for container in figure.axes[0].containers]
-    assert [point.get_xydata().tolist() for point in points] == [[[row, 25.0]] for row in table["validation_loss"]]
-    assert [point.get_color() for point in points] == [COLOURS[key] for key in table[by]]
-    assert len(figure.legends[0].legend_handles) == len(groups)
+    assert [point.get_xydata().tolist() for point in points] == [[[row, 25.0]] for row in runs["validation_loss"]]
+    assert [point.get_color() for point in points] == [COLOURS[key] for key in runs[factor]]
+    assert [point.get_marker() for point in points] == [MARKERS[key] for key in runs[factor]]
+    assert len(figure.axes[0].get_legend().legend_handles) == runs[factor].nunique()
     assert "9 networks, profile smoke, seed 0; bars are 95 % intervals over 40 test images" in figure.caption
 
 
-def test_scatter_bars_are_wilson_intervals(table):
-    figure = figures.loss_accuracy(table.head(1), "block")
+def test_scatter_leaves_out_networks_that_are_not_the_studys():
+    t = read(made_record(config.smoke()), made_record(config.smoke(depth=2)),
+             made_record(config.smoke(block="transformer", heads=2)))  # fmt: skip
+    figure = figures.loss_accuracy(t.runs, "depth")
+    assert len(figure.axes[0].containers) == 1
+    assert "1 network," in figure.caption
+
+
+def test_scatter_bars_are_wilson_intervals(runs):
+    figure = figures.loss_accuracy(runs.head(1), "network")
     (bar,) = figure.axes[0].containers[0].lines[2]
     low, high = bar.get_segments()[0][:, 1]
     # Wilson's formula by hand for 10 of 40: centre (p + z²/2n) / (1 + z²/n), half-width z/(1 + z²/n) √(pq/n + z²/4n²)
     assert low == pytest.approx(14.187, abs=2e-3)
     assert high == pytest.approx(40.194, abs=2e-3)
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [
+        lambda t: figures.loss_accuracy(t.runs, "network", "encoding"),
+        lambda t: figures.probes_by_layer(t, {"a": {}, "b": {"depth": 6}}),
+        figures.learned_tables,
+        figures.reconstruction_by_block,
+    ],
+)
+def test_without_a_run_every_panel_says_not_run(draw):
+    figure = draw(metrics.tables({}))
+    empty = [ax for ax in figure.axes if [text.get_text() for text in ax.texts] == ["not run"]]
+    assert len(empty) == len([ax for ax in figure.axes if ax.get_label() != "<colorbar>"])
+    assert "not run" in figure.caption
+
+
+def test_probes_by_layer_are_means_over_seeds_with_each_seed_beside():
+    cells = [config.cpu(block="mixer", encoding="rff", seed=seed) for seed in (0, 1)]
+    others = [config.cpu(block="conv"), config.cpu(block="mixer", encoding="rff", learning_rate=0.001)]
+    found = [made_record(cell, test_accuracy=accuracy) for cell, accuracy in zip(cells, (0.25, 0.5), strict=True)]
+    figure = figures.probes_by_layer(read(*found, *map(made_record, others)), {"mixer": {"network": "mixer"}})
+    lines = [line for line in figure.axes[0].lines if line.get_color() == COLOURS["rff"]]
+    assert [line.get_ydata().tolist() for line in lines] == [[12.5, 25.0], [12.5, 50.0], [12.5, 37.5]]
+    assert lines[-1].get_marker() == MARKERS["rff"]
+    assert lines[-1].get_linewidth() > lines[0].get_linewidth()
+    assert "2 networks, profile cpu, 2 seeds" in figure.caption
+    # Wilson by hand for 1/2 of 40: half-width z √(1/160 + z²/6400) / (1 + z²/40) = 14.8 points
+    assert "at most 14.8 points" in figure.caption
+    assert "mixer, random Fourier, size 1, layers 0 to 1: 12.5, 37.5 %" in figure.alt
+
+
+def test_learned_tables_are_the_cosines_of_the_red_channel():
+    angle_V = np.linspace(0, np.pi, 256)
+    red_VD = np.stack([np.cos(angle_V), np.sin(angle_V)], axis=1)
+    table_CVD = np.stack([red_VD, np.ones_like(red_VD), np.ones_like(red_VD)]).astype(np.float16)
+    cells = [config.cpu(block="mixer", encoding="pix2vec", depth=3, seed=seed) for seed in (2, 1)]
+    figure = figures.learned_tables(read(*map(made_record, cells), arrays={"embedding_CVD": table_CVD}))
+    drawn = {ax.get_title(): [image.get_array() for image in ax.images] for ax in figure.axes[:4]}
+    assert [title for title, images in drawn.items() if images] == ["mixer"]
+    # unit vectors at angles a and b have the cosine cos(a - b)
+    np.testing.assert_allclose(drawn["mixer"][0], np.cos(angle_V[:, None] - angle_V), atol=2e-3)
+    assert "1 network, profile cpu, seed 1" in figure.caption  # the lowest seed at hand
+
+
+def test_reconstructions_by_block_are_of_networks_that_share_all_else():
+    cells = [config.cpu(block="conv", depth=6), config.cpu(block="conv", depth=3), config.cpu(block="mixer", depth=3),
+             config.cpu(block="conv"), config.cpu(block="mixer")]  # fmt: skip
+    figure = figures.reconstruction_by_block(read(*map(made_record, cells)))
+    assert "size 3, continuous input; 2 networks" in figure.caption
+    titles = [ax.get_title() for ax in figure.axes[:5]]
+    assert titles == ["masked", "convolution", "mixer", "transformer", "original"]
+    assert [len(ax.images) for ax in figure.axes[:5]] == [1, 1, 1, 0, 1]
 
 
 def test_reconstructions_come_in_the_order_masked_filled_original():

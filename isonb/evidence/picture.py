@@ -12,9 +12,15 @@ from __future__ import annotations
 import base64
 import html
 import io
+from collections.abc import Iterable, Sequence
 
 import matplotlib
+import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from isonb import records
 
 COLOURS = {
     "conv": "#0072B2",
@@ -24,8 +30,14 @@ COLOURS = {
     "rff": "#B0469C",
     "pix2vec": "#8C6D00",
 }
+COLOURS |= {"transformer-1": COLOURS["transformer"], "transformer-4": "#003D2E"}
+COLOURS |= {1: "#8560B5", 3: "#6A3D9A", 6: "#43206B", 12: "#1F0A38"}  # sizes: the darker the deeper
 MARKERS = {"conv": "o", "mixer": "s", "transformer": "^", "continuous": "D", "rff": "P", "pix2vec": "X"}
-NAMES = {"conv": "convolution", "rff": "random Fourier"}
+MARKERS |= {"transformer-1": "^", "transformer-4": "v", 1: "<", 3: ">", 6: "p", 12: "*"}
+DASHES = {1: ":", 3: "--", 6: "-", 12: "-."}
+NAMES = {"conv": "convolution", "rff": "random Fourier", "transformer-1": "transformer", "transformer-4": "4 heads"}
+NAMES |= {size: f"size {size}" for size in (1, 3, 6, 12)}
+NATS = "loss (nats per masked sub-pixel)"
 QUIET = "#5F6670"
 
 WIDTH = 4.8  # inches: ten-point letters stay readable when a phone shrinks the page's column to three quarters of it
@@ -70,3 +82,41 @@ class Picture(Figure):
             'style="width:100%;max-width:36rem;background:#fff">'
         )
         return f'<figure class="isonb-figure">{image}<figcaption>{html.escape(self.caption)}</figcaption></figure>'
+
+
+def name_of(key: str | int) -> str:
+    """What a block, network, encoding or size is called in a figure."""
+    return NAMES.get(key, str(key))
+
+
+def legend(figure: Figure, keys: Iterable[str | int]) -> None:
+    """The same key above every figure that tells blocks, networks, encodings or sizes apart."""
+    handles = marks(keys)
+    if handles:
+        columns = min(len(handles), 4)
+        figure.legend(handles=handles, loc="outside upper center", ncols=columns, handletextpad=0.2, columnspacing=1.2)
+
+
+def marks(keys: Iterable[str | int]) -> list[Line2D]:
+    """One legend entry for each key, in its colour and marker."""
+    return [Line2D([], [], marker=MARKERS[key], color=COLOURS[key], linestyle="", label=name_of(key)) for key in keys]
+
+
+def say_not_run(ax: Axes) -> None:
+    """Write "not run" where a result is missing."""
+    ax.text(0.5, 0.5, "not run", ha="center", va="center", transform=ax.transAxes, color=QUIET, fontsize=9)
+
+
+def describe(runs: pd.DataFrame) -> str:
+    """How many networks, of which profile and seeds: what every caption owes its reader."""
+    if runs.empty:
+        return "not run"
+    networks = f"{len(runs)} network{'' if len(runs) == 1 else 's'}"
+    seeds = sorted(set(runs["seed"]))
+    of_seeds = f"seed {seeds[0]}" if len(seeds) == 1 else f"{len(seeds)} seeds"
+    return f"{networks}, profile {', '.join(sorted(set(runs['profile'])))}, {of_seeds}"
+
+
+def described(found: Sequence[records.Record]) -> str:
+    """The same for records."""
+    return describe(pd.DataFrame([{"profile": run.cell.profile, "seed": run.cell.run.seed} for run in found]))

@@ -1,0 +1,24 @@
+"""Every figure of the book as a pure function of records, tables or pixels, in one visual language.
+
+Book: chapters "Encodings", "Objective", "Smoke results" and "Results".
+"""
+
+from isonb.evidence.figures.curves import learning_curve, learning_curves, probe_curve, probes_by_layer
+from isonb.evidence.figures.pictures import images, reconstruction_by_block, reconstruction_grid, reconstructions
+from isonb.evidence.figures.scatter import loss_accuracy
+from isonb.evidence.figures.similarity import learned_tables, similarity, similarity_by_distance
+
+__all__ = [
+    "images",
+    "learned_tables",
+    "learning_curve",
+    "learning_curves",
+    "loss_accuracy",
+    "probe_curve",
+    "probes_by_layer",
+    "reconstruction_by_block",
+    "reconstruction_grid",
+    "reconstructions",
+    "similarity",
+    "similarity_by_distance",
+]

@@ -1,0 +1,171 @@
+"""Curves by epoch and by layer: learning curves, and the accuracy of linear probes.
+
+Book: chapters "Results" and "Smoke results", and every executed cell.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import matplotlib
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+
+from isonb import config, records
+from isonb.evidence import statistics
+from isonb.evidence.metrics import MAIN, Tables
+from isonb.evidence.picture import (
+    COLOURS,
+    DASHES,
+    MARKERS,
+    NATS,
+    QUIET,
+    STYLE,
+    WIDTH,
+    Picture,
+    describe,
+    described,
+    legend,
+    name_of,
+    say_not_run,
+)
+
+
+@matplotlib.rc_context(STYLE)
+def learning_curve(curve: Sequence[records.Epoch], baselines: records.Baselines) -> Picture:
+    """Training and validation loss of one run by epoch, beside what needs no network. Losses in nats."""
+    figure = Picture(figsize=(WIDTH, 3), layout="constrained")
+    ax = figure.subplots()
+    trained = [row for row in curve if row.train_loss is not None]
+    ax.plot([row.epoch for row in trained], [row.train_loss for row in trained], "--", color=QUIET, label="training")
+    ax.plot([row.epoch for row in curve], [row.validation_loss for row in curve], "o-", color="#222222",
+            label="validation")  # fmt: skip
+    _draw_baselines(ax, baselines)
+    ax.set(xlabel="epoch", ylabel=NATS)
+    ax.xaxis.get_major_locator().set_params(integer=True)
+    figure.legend(*ax.get_legend_handles_labels(), loc="outside upper center", ncols=2)
+    last = curve[-1]
+    figure.caption = f"Learning curve. Validation loss after epoch {last.epoch}: {last.validation_loss:.3f} nats."
+    figure.alt = (
+        f"Validation loss goes from {curve[0].validation_loss:.2f} nats to {last.validation_loss:.2f} in "
+        f"{last.epoch} epochs. Without a network: {_in_words(baselines)}."
+    )
+    return figure
+
+
+@matplotlib.rc_context(STYLE)
+def learning_curves(runs: Sequence[records.Record]) -> Picture:
+    """Validation loss by epoch of several runs: a panel for each encoding, a colour and marker for each block."""
+    figure = Picture(figsize=(WIDTH, 3.1), layout="constrained")
+    axes = figure.subplots(1, len(config.ENCODINGS), sharex=True, sharey=True)
+    for ax, encoding in zip(axes, config.ENCODINGS, strict=True):
+        for run in (run for run in runs if run.cell.run.encoding == encoding):
+            epochs, losses = zip(*((row.epoch, row.validation_loss) for row in run.training.curve), strict=True)
+            ax.plot(epochs, losses, marker=MARKERS[run.cell.run.block], color=COLOURS[run.cell.run.block])
+        ax.set_title(name_of(encoding))
+        ax.xaxis.get_major_locator().set_params(integer=True)
+    figure.supxlabel("epoch", fontsize=10)
+    axes[0].set_ylabel(NATS)
+    legend(figure, config.BLOCKS)
+    data = " and ".join(sorted({f"{run.data.validation} validation images of {run.data.name}" for run in runs}))
+    figure.caption = f"Validation loss by epoch of {described(runs)}, on {data}."
+    figure.alt = "Learning curves. " + " ".join(
+        f"{name_of(run.cell.run.block)} with {name_of(run.cell.run.encoding)}: "
+        f"{run.training.curve[0].validation_loss:.2f} to {run.training.validation_loss:.2f} nats."
+        for run in runs
+    )
+    return figure
+
+
+@matplotlib.rc_context(STYLE)
+def probe_curve(probe: records.Probe) -> Picture:
+    """Accuracy of the linear probe of each layer, in per cent; layer 0 is the encoding. Paper: Figures 6 and 7."""
+    figure = Picture(figsize=(WIDTH, 2.8), layout="constrained")
+    ax = figure.subplots()
+    layers = [layer.layer for layer in probe.layers]
+    ax.plot(layers, [100 * layer.validation_accuracy for layer in probe.layers], "--", color=QUIET, label="validation")
+    ax.plot(layers, [100 * layer.test_accuracy for layer in probe.layers], "o-", color="#222222", label="test")
+    ax.plot(probe.best_layer, 100 * probe.test_accuracy, "o", ms=13, mfc="none", mec="#222222", label="chosen")
+    ax.axhline(100 * probe.chance, color=QUIET, linestyle=":", label="chance")
+    ax.set(xlabel="layer (0 is the encoding)", ylabel="accuracy (%)", xticks=layers)
+    ax.margins(x=0.1)
+    figure.legend(*ax.get_legend_handles_labels(), loc="outside upper center", ncols=4, handlelength=1.6)
+    chosen = f"layer {probe.best_layer} is chosen, with {100 * probe.test_accuracy:.1f} % on test images"
+    figure.caption = (
+        f"Linear probes by layer; {chosen}. Chance is {100 * probe.chance:.1f} %. Protocol: {probe.protocol}."
+    )
+    figure.alt = f"Accuracy of linear probes by layer; {chosen}. " + " ".join(
+        f"Layer {layer.layer}: {100 * layer.test_accuracy:.1f} %." for layer in probe.layers
+    )
+    return figure
+
+
+@matplotlib.rc_context(STYLE)
+def probes_by_layer(t: Tables, panels: Mapping[str, Mapping[str, object]]) -> Picture:
+    """Test accuracy of the probe of each layer in per cent, of the main runs with a panel's values.
+
+    A colour and marker for each encoding, dashes for each size; thick the mean over seeds, thin each of several seeds.
+    Paper: Figures 6 and 7.
+    """
+    figure = Picture(figsize=(WIDTH, 0.8 + 2.5 * len(panels)), layout="constrained")
+    axes = figure.subplots(len(panels), 1, sharey=True, squeeze=False)[:, 0]
+    runs, words = [t.runs[:0]], []
+    for ax, (title, wanted) in zip(axes, panels.items(), strict=True):
+        chosen = t.runs[(t.runs["arm"] == MAIN) & t.runs["depth"].isin(DASHES)]
+        for column, value in wanted.items():
+            chosen = chosen[chosen[column] == value]
+        runs.append(chosen)
+        layers = t.layers[t.layers["run_id"].isin(chosen["run_id"])]
+        for (encoding, depth), cell in layers.groupby(["encoding", "depth"]):
+            words.append(_draw_layers(ax, title, encoding, depth, cell))
+        if layers.empty:
+            say_not_run(ax)
+            words.append(f"{title}: not run.")
+        ax.axhline(100 * chosen["chance"].mean(), color=QUIET, linestyle=":", linewidth=1)
+        ax.set_title(title, loc="left")
+        ax.set_ylabel("accuracy (%)")
+        ax.xaxis.get_major_locator().set_params(integer=True)
+    axes[-1].set_xlabel("layer (0 is the encoding)")
+    drawn = pd.concat(runs)
+    legend(figure, [encoding for encoding in config.ENCODINGS if encoding in set(drawn["encoding"])])
+    sizes = sorted(set(drawn["depth"]))
+    if len(sizes) > 1:
+        handles = [Line2D([], [], color=QUIET, linestyle=DASHES[size], label=name_of(size)) for size in sizes]
+        axes[0].legend(handles=handles, ncols=len(sizes))
+    figure.caption = f"Linear probes by layer, on test images: {describe(drawn)}. {_precision(drawn)}"
+    figure.alt = "Accuracy of linear probes by layer. " + " ".join(words)
+    return figure
+
+
+def _draw_layers(ax: Axes, title: str, encoding: str, depth: int, cell: pd.DataFrame) -> str:
+    """One cell's lines; returns them in words."""
+    look = {"color": COLOURS[encoding], "linestyle": DASHES[depth]}
+    by_seed = cell.pivot(index="layer", columns="seed", values="test_accuracy") * 100
+    mean = by_seed.mean(axis=1)
+    if by_seed.shape[1] > 1:
+        ax.plot(by_seed.index, by_seed, linewidth=0.6, alpha=0.6, **look)
+    ax.plot(mean.index, mean, marker=MARKERS[encoding], markersize=5, **look)
+    accuracies = ", ".join(f"{value:.1f}" for value in mean)
+    return f"{title}, {name_of(encoding)}, size {depth}, layers 0 to {depth}: {accuracies} %."
+
+
+def _precision(runs: pd.DataFrame) -> str:
+    if runs.empty:
+        return ""
+    low, high = statistics.wilson(0.5, int(runs["data_test"].min()))
+    return (
+        f"A thick line is the mean over seeds, dotted is chance; the 95 % interval of one network's accuracy over "
+        f"{runs['data_test'].min()} test images is at most {50 * (high - low):.1f} points to either side."
+    )
+
+
+def _draw_baselines(ax: Axes, baselines: records.Baselines) -> None:
+    for name, loss in baselines:
+        ax.axhline(loss, color=QUIET, linewidth=1, linestyle=":")
+        place = {"xycoords": ("axes fraction", "data"), "xytext": (0, 2), "textcoords": "offset points"}
+        ax.annotate(name.replace("_", " "), (0.99, loss), color=QUIET, fontsize=8, ha="right", **place)
+
+
+def _in_words(baselines: records.Baselines) -> str:
+    return ", ".join(f"{name.replace('_', ' ')} {loss:.2f}" for name, loss in baselines)

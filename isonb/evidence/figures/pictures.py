@@ -1,0 +1,113 @@
+"""Images in rows and columns: what was hidden, what networks filled in, and the truth.
+
+Book: chapters "Data", "Objective" and "Results".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import matplotlib
+import numpy as np
+import pandas as pd
+
+from isonb import config, records
+from isonb.evidence.metrics import MAIN, Tables
+from isonb.evidence.picture import STYLE, WIDTH, Picture, describe, described, name_of, say_not_run
+
+
+def reconstructions(
+    masked_BHWC: np.ndarray, reconstructed_BHWC: np.ndarray, original_BHWC: np.ndarray, titles: Sequence[str]
+) -> Picture:
+    """What the network saw, what it filled in and the truth; a titled row for each image, uint8. Paper: Figure 1."""
+    rows = [list(row) for row in zip(masked_BHWC, reconstructed_BHWC, original_BHWC, strict=True)]
+    caption = "Masked input (masked pixels in mid-grey), reconstruction and original."
+    return images(rows, caption, row_titles=titles, column_titles=["masked input", "reconstruction", "original"])
+
+
+def reconstruction_grid(cells: Sequence[config.Cell]) -> Picture:
+    """The same test image filled in by every network: a row for each block, a column for each encoding."""
+    runs = {(cell.run.block, cell.run.encoding): record for cell in cells if (record := records.finished(cell))}
+    arrays = {key: records.read_arrays(records.record_path(run.cell)) for key, run in runs.items()}
+    ends = [next(iter(arrays.values()), {}).get(f"reconstruction_{name}", [None])[0] for name in ("masked", "original")]
+    rows = [
+        [
+            ends[0],
+            *(arrays[block, encoding]["reconstruction_filled"][0] if (block, encoding) in arrays else None
+              for encoding in config.ENCODINGS),
+            ends[1],
+        ]
+        for block in config.BLOCKS
+    ]  # fmt: skip
+    return images(
+        rows,
+        f"One test image: what the networks saw, what each filled in, and the original ({described(runs.values())}).",
+        row_titles=[name_of(block) for block in config.BLOCKS],
+        column_titles=["masked", *(name_of(encoding).replace(" ", "\n") for encoding in config.ENCODINGS), "original"],
+    )
+
+
+def reconstruction_by_block(t: Tables) -> Picture:
+    """Three test images filled in by a conv network, a mixer and a 1-head transformer that share all else.
+
+    Of the main runs those of the encoding, size and seed that most blocks have; of these the largest. Paper: Figure 1.
+    """
+    networks = ("conv", "mixer", "transformer-1")
+    runs = t.runs[(t.runs["arm"] == MAIN) & t.runs["network"].isin(networks)]
+    alike = [group for _, group in runs.groupby(["encoding", "depth", "seed"])]
+    shown = max(alike, key=lambda group: (len(group), *_worth(group.iloc[0])), default=runs)
+    arrays = {run.network: t.arrays[run.run_id] for run in shown.itertuples()}
+    some = next(iter(arrays.values()), None)
+    rows = [
+        [
+            some["reconstruction_masked"][image] if some else None,
+            *(arrays[name]["reconstruction_filled"][image] if name in arrays else None for name in networks),
+            some["reconstruction_original"][image] if some else None,
+        ]
+        for image in range(len(some["reconstruction_original"]) if some else 1)
+    ]
+    which = f"size {shown['depth'].iloc[0]}, {name_of(shown['encoding'].iloc[0])} input; " if len(shown) else ""
+    return images(
+        rows,
+        f"Test images with masked pixels in mid-grey, what each network fills in, and the originals ({which}"
+        f"{describe(shown)}).",
+        column_titles=["masked", *map(name_of, networks), "original"],
+    )
+
+
+def _worth(run: pd.Series) -> tuple[int, int, int]:
+    """Larger networks first, then encodings in the study's order, then low seeds."""
+    return run["depth"], -config.ENCODINGS.index(run["encoding"]), -run["seed"]
+
+
+@matplotlib.rc_context(STYLE)
+def images(
+    rows: Sequence[Sequence[np.ndarray | None]],
+    caption: str,
+    row_titles: Sequence[str] = (),
+    column_titles: Sequence[str] = (),
+) -> Picture:
+    """A grid of uint8 images of shape H, W, C; None is drawn as an empty frame that says "not run"."""
+    columns = len(rows[0])
+    margin = 0.1 + 0.075 * max(map(len, row_titles), default=0)  # a letter is about 0.075 inches wide
+    figure = Picture(figsize=(WIDTH, (WIDTH - margin) / columns * len(rows) + 0.3), layout="constrained")
+    figure.get_layout_engine().set(w_pad=0.02, h_pad=0.02, wspace=0.02, hspace=0.02)
+    axes = figure.subplots(len(rows), columns, squeeze=False)
+    for ax, image in zip(axes.flat, (image for row in rows for image in row), strict=True):
+        ax.set(xticks=[], yticks=[])
+        ax.grid(False)
+        ax.spines[:].set_visible(image is None)
+        if image is None:
+            ax.set_box_aspect(1)
+            say_not_run(ax)
+        else:
+            ax.imshow(image, interpolation="none")
+    for ax, title in zip(axes[0], column_titles, strict=False):
+        ax.set_title(title, fontsize=9)
+    for ax, title in zip(axes[:, 0], row_titles, strict=False):
+        ax.set_ylabel(title, fontsize=9, rotation=0, ha="right", va="center")
+    figure.caption = caption
+    named = {"Rows": ", ".join(row_titles), "Columns": ", ".join(column_titles)}
+    alt = [caption, *(f"{what}: {which}." for what, which in named.items() if which)]
+    figure.alt = " ".join(alt).replace("\n", " ")
+    return figure
