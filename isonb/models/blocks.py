@@ -8,6 +8,7 @@ Paper: section 3.1, equations 1 to 3. Book: chapter "Blocks".
 
 from __future__ import annotations
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -61,8 +62,8 @@ class MixerBlock(nn.Module):
         """`W2 GELU(W1 x)` with W acting on the rows of each x: one matrix product for the whole batch."""
         batch, _, width = x.shape
         columns = x.transpose(0, 1).reshape(-1, batch * width)
-        hidden = F.gelu(self.token1.weight @ columns + self.token1.bias[:, None])
-        mixed = self.token2.weight @ hidden + self.token2.bias[:, None]
+        hidden = F.gelu(torch.addmm(self.token1.bias[:, None], self.token1.weight, columns))
+        mixed = torch.addmm(self.token2.bias[:, None], self.token2.weight, hidden)
         return mixed.unflatten(1, (batch, width)).transpose(0, 1)
 
 

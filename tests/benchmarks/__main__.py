@@ -1,0 +1,142 @@
+"""`make bench`, or `python tests/benchmarks [part ...]`: measure, print tables, keep them as JSON and as text.
+
+The absolute numbers are this machine's at this hour. What may be quoted are the ratios: contestants take turns in one
+process, and each round gives one ratio.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import memory
+import numpy as np
+import peers
+import processes
+import steps
+import torch
+from timing import machine
+
+from isonb import records
+
+PARTS: dict[str, Callable[..., Iterable[dict[str, Any]]]] = {
+    "steps": steps.run,
+    "profile": steps.profile,
+    "peers": peers.run,
+    "processes": processes.run,
+    "memory": memory.run,
+}
+
+
+def main() -> None:
+    """Run the chosen parts; each is written as soon as it is done."""
+    parser = argparse.ArgumentParser(prog="python tests/benchmarks", description=__doc__.splitlines()[0])
+    parser.add_argument("parts", nargs="*", help=f"some of {', '.join(PARTS)}; all unless told")
+    parser.add_argument("--threads", type=int, default=0, help="threads of each process; 1 suits a machine in use")
+    parser.add_argument("--batches", type=int, nargs="+", default=[32], help="batch sizes of the steps")
+    parser.add_argument("--rounds", type=int, default=5, help="each gives one ratio")
+    parser.add_argument("--repeats", type=int, default=4, help="steps of each contestant in a round")
+    parser.add_argument("--compiled", action="store_true", help="a column for torch.compile; minutes more")
+    chosen = parser.parse_args()
+    if unknown := set(chosen.parts) - set(PARTS):
+        parser.error(f"there is no part called {', '.join(sorted(unknown))}")
+    if chosen.threads:
+        torch.set_num_threads(chosen.threads)
+        os.environ["OMP_NUM_THREADS"] = str(chosen.threads)
+    for part in chosen.parts or PARTS:
+        options = {"batches": tuple(chosen.batches), "compiled": chosen.compiled} if part == "steps" else {}
+        if part in ("steps", "peers", "processes"):
+            options |= {"rounds": chosen.rounds, "repeats": chosen.repeats}
+        print(write(part, PARTS[part](**options)), flush=True)
+
+
+def write(part: str, rows: Iterable[dict[str, Any]]) -> str:
+    """Measure row by row and keep what there is after each; returns the table."""
+    kept = {"machine": machine(), "seconds": 0.0, "rows": []}
+    started, text = time.perf_counter(), ""
+    for row in rows:
+        kept["rows"].append(row)
+        kept["seconds"] = time.perf_counter() - started
+        text = "\n".join(as_text(part, kept)) + "\n"
+        folder = records.results_folder("benchmarks")
+        records.write_atomically(folder / f"{part}.json", (json.dumps(kept, indent=1) + "\n").encode())
+        records.write_atomically(folder / f"{part}.txt", text.encode())
+    return text
+
+
+def as_text(part: str, kept: dict[str, Any]) -> Iterator[str]:
+    """The part's table below a description of the machine."""
+    about = kept["machine"]
+    units = " ".join(name for name in ("amx", "avx512_bf16") if about[name]) or "no bfloat16 units"
+    yield f"{part}: {kept['seconds']:.0f} s on {about['processor']}, {about['cores']} cores, {units},"
+    yield f"{about['threads']} threads, torch {about['torch']}, Python {about['python']}, load {about['load']:.1f};"
+    rates = [f"{about[name + '_rate'] / 1e9:.0f} {name}" for name in ("float32", "bfloat16")]
+    yield f"giga multiply-accumulates a second of a large matrix product: {' and '.join(rates)}."
+    yield ""
+    yield from TEXTS[part](kept["rows"], about)
+
+
+def ratio(value: dict[str, float]) -> str:
+    """The median of the rounds' ratios, then the least and the greatest, then that of processor time."""
+    cpu = f", cpu {value['processor_time']:.2f}" if "processor_time" in value else ""
+    return f"{value['median']:.2f} ({value['least']:.2f} to {value['greatest']:.2f}{cpu})"
+
+
+def _steps(rows: list[dict[str, Any]], about: dict[str, Any]) -> Iterator[str]:
+    for row in rows:
+        yield f"{row['block']}, depth {row['depth']}, batch {row['batch']}: {row['steps']} timed steps"
+        for name, value in row["speed_up"].items():
+            apart = f"losses at most {row['loss_difference'][name]:.1e} nats apart"
+            yield f"  {name:<9} {row['images_per_second'][name]:6.1f} images/s, {ratio(value)} times plain; {apart}"
+        if row["compile_seconds"] is not None:
+            yield f"  compiling took {row['compile_seconds']:.0f} s"
+        yield f"  plain     {row['images_per_second']['plain']:6.1f} images/s"
+
+
+def _profile(rows: list[dict[str, Any]], about: dict[str, Any]) -> Iterator[str]:
+    for row in rows:
+        yield f"{row['block']}, depth {row['depth']}: {row['share_of_rate']:.0%} of the measured product rate"
+        yield "  " + ", ".join(f"{name} {share:.0%}" for name, share in row["shares"].items())
+
+
+def _peers(rows: list[dict[str, Any]], about: dict[str, Any]) -> Iterator[str]:
+    for row in rows:
+        if "skipped" in row:
+            yield row["skipped"]
+            continue
+        counts = row["parameters_per_block"]
+        yield (
+            f"{row['library']}, {row['block']}, depth {row['depth']}, batch {row['batch']}: "
+            f"{counts['peer']} parameters a block, ours {counts['ours']}"
+        )
+        for name, value in row["speed_up"].items():
+            yield f"  {name:<9} {row['images_per_second'][name]:6.1f} images/s, {ratio(value)} times the peer"
+        yield f"  peer      {row['images_per_second']['peer']:6.1f} images/s"
+
+
+def _processes(rows: list[dict[str, Any]], about: dict[str, Any]) -> Iterator[str]:
+    for row in rows:
+        yield f"{row['block']}, depth {row['depth']}, global batch {row['batch']}, {row['processes']} processes"
+        yield f"  efficiency {ratio(row['efficiency'])}; best round against best {row['efficiency_best_rounds']:.2f}"
+        yield f"  {row['efficiency_processor_time']:.2f} in processor time"
+        yield f"  losses at most {row['loss_difference']:.1e} nats from those of one process"
+
+
+def _memory(rows: list[dict[str, Any]], about: dict[str, Any]) -> Iterator[str]:
+    groups: dict[tuple[str, int], list[dict[str, Any]]] = {}
+    for row in rows:
+        groups.setdefault((row["kind"], row["batch"]), []).append(row)
+    for (kind, batch), found in groups.items():
+        x, y = (np.log([row[name] for row in found]) for name in ("positions", "peak_bytes"))
+        sizes = ", ".join(f"{row['peak_bytes'] / 2**20:.0f} MiB at {row['positions']}" for row in found)
+        yield f"{kind}, batch {batch}: {sizes} positions; slope of the logarithms {np.polyfit(x, y, 1)[0]:.2f}"
+
+
+TEXTS = {"steps": _steps, "profile": _profile, "peers": _peers, "processes": _processes, "memory": _memory}
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,141 @@
+"""The same sizes in libraries that many use: Hugging Face's ImageGPT and lucidrains' mlp-mixer-pytorch."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import steps
+import torch
+from timing import Contestant, alternate, speed_up
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from isonb.config import RunConfig
+from isonb.models import blocks, objectives
+from isonb.models import network as networks
+from isonb.training import data, evaluate, train
+
+PALETTE = 512
+
+
+class PaletteNetwork(nn.Module):
+    """Our transformer blocks on ImageGPT's task: a palette colour a position, and logits at every position."""
+
+    def __init__(self, config: RunConfig) -> None:
+        super().__init__()
+        self.table = nn.Embedding(PALETTE + 1, config.width)
+        self.position_ND = nn.Parameter(torch.zeros(config.image_size**2, config.width))
+        self.blocks = nn.Sequential(*(blocks.build_block(config) for _ in range(config.depth)))
+        self.norm, self.head = nn.LayerNorm(config.width), nn.Linear(config.width, PALETTE, bias=False)
+
+    def forward(self, colour_BN: Tensor) -> Tensor:
+        x_BND = (self.table(colour_BN) + self.position_ND).bfloat16()
+        return self.head(self.norm(self.blocks(x_BND)))
+
+
+def image_gpt(config: RunConfig) -> nn.Module:
+    """Equal width, depth, heads and hidden units."""
+    from transformers import ImageGPTConfig, ImageGPTForCausalImageModeling
+
+    size = {"n_embd": config.width, "n_inner": config.width, "n_layer": config.depth, "n_head": config.heads}
+    settings = ImageGPTConfig(vocab_size=PALETTE + 1, n_positions=config.image_size**2, **size)
+    settings.resid_pdrop = settings.embd_pdrop = settings.attn_pdrop = 0.0  # we have none either
+    return ImageGPTForCausalImageModeling(settings).train()
+
+
+def mixer(config: RunConfig) -> nn.Module:
+    """Equal width, depth and hidden units; without its mean over positions, so that it predicts pixels, too.
+
+    Its `expansion_factor` widens the positions' maps by that times the width, `expansion_factor_token` the channels'.
+    """
+    from mlp_mixer_pytorch import MLPMixer
+
+    net = MLPMixer(
+        image_size=config.image_size, channels=3, patch_size=1, dim=config.width, depth=config.depth, num_classes=768,
+        expansion_factor=config.image_size**2 // config.width, expansion_factor_token=1,
+    )  # fmt: skip
+    return nn.Sequential(*(part for part in net if type(part).__name__ != "Reduce"))
+
+
+def contestant(name: str, network: nn.Module, batch_size: int, loss: Callable[[nn.Module], Tensor]) -> Contestant:
+    """A step in bfloat16 where the trainer's would be, with the same optimiser."""
+    adam = torch.optim.AdamW(network.parameters(), lr=1e-3, fused=True)
+    precision = train.resolve_precision(steps.Execution(), torch.device("cpu"))
+
+    def step(_: int) -> float:
+        with evaluate.autocast(torch.device("cpu"), precision):
+            nats = loss(network)
+        nats.backward()
+        adam.step()
+        adam.zero_grad()
+        return nats.item()
+
+    return Contestant(name, batch_size, step)
+
+
+def against_image_gpt(depth: int, images: data.Images, rounds: int, repeats: int) -> dict[str, Any]:
+    """The trainer's step, and our blocks on their task, against ImageGPT. Colours are random: no step looks at them."""
+    config = RunConfig(block="transformer", depth=depth, batch_size=32)
+    colour_BN = torch.randint(PALETTE, (config.batch_size, config.image_size**2))
+    own, theirs = PaletteNetwork(config), image_gpt(config)
+
+    def full(network: nn.Module) -> Tensor:
+        return F.cross_entropy(network(colour_BN).flatten(0, 1).float(), colour_BN.flatten())
+
+    ours = [
+        steps.trainer(config, images, "trainer"),
+        contestant("same task", own, config.batch_size, full),
+    ]
+    peer = contestant("peer", theirs, config.batch_size, lambda net: net(colour_BN, labels=colour_BN).loss)
+    alternate([*ours, peer], rounds, repeats)
+    return row("transformers", config, ours, peer, own.blocks[0], theirs.transformer.h[0])
+
+
+def against_mixer(depth: int, images: data.Images, rounds: int, repeats: int) -> dict[str, Any]:
+    """The trainer's step against the mixer, whose logits of all positions are masked afterwards."""
+    config = RunConfig(block="mixer", depth=depth, batch_size=32)
+    theirs = mixer(config)
+    pixels_BNC = images.train.pixels_BNC[: config.batch_size]
+    image_BCHW = (pixels_BNC.float() / 127.5 - 1).transpose(1, 2).unflatten(2, (config.image_size, config.image_size))
+    is_masked_BN = objectives.sample_masks(config, images.train.index_B[: config.batch_size], "training")[:, :, 0]
+    image_BCHW = image_BCHW * ~is_masked_BN.unflatten(1, image_BCHW.shape[2:])[:, None]
+
+    def masked(network: nn.Module) -> Tensor:
+        nats_S = F.cross_entropy(
+            network(image_BCHW).view(-1, 256).float(), pixels_BNC.long().flatten(), reduction="none"
+        )
+        return nats_S.view_as(pixels_BNC)[is_masked_BN].mean()
+
+    ours = steps.trainer(config, images, "trainer")
+    peer = contestant("peer", theirs, config.batch_size, masked)
+    alternate([ours, peer], rounds, repeats)
+    return row("mlp-mixer-pytorch", config, [ours], peer, networks.build_network(config).blocks[0], theirs[2])
+
+
+def row(
+    library: str, config: RunConfig, ours: list[Contestant], peer: Contestant, own: nn.Module, theirs: nn.Module
+) -> dict[str, Any]:
+    """How many times as fast, with the parameters of one block of each."""
+    return {
+        "library": f"{library} {importlib.metadata.version(library)}",
+        "block": config.block,
+        "depth": config.depth,
+        "batch": config.batch_size,
+        "parameters_per_block": {"ours": networks.parameters(own), "peer": networks.parameters(theirs)},
+        "images_per_second": {one.name: one.images_per_second() for one in (*ours, peer)},
+        "speed_up": {one.name: speed_up(one, peer) for one in ours},
+    }
+
+
+def run(rounds: int, repeats: int) -> Iterator[dict[str, Any]]:
+    """Both libraries at depth 1 and 3; a library that is not installed leaves its reason."""
+    images = data.load(RunConfig())
+    for module, compare in (("transformers", against_image_gpt), ("mlp_mixer_pytorch", against_mixer)):
+        if importlib.util.find_spec(module):
+            for depth in (1, 3):
+                yield compare(depth, images, rounds, repeats)
+        else:
+            yield {"skipped": f"{module} is not installed: pip install --editable '.[bench]'."}
