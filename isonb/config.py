@@ -137,6 +137,7 @@ class ProbeConfig(Frozen):
 
     pooling: Literal["mean", "grid4", "flatten"] = choice("mean", "A21", "mean over positions, as image-GPT")
     feature: Literal["layernorm", "raw"] = choice("layernorm", "A22", "each token normalised, no learned scale")
+    standardise: bool = choice(True, "A22", "the same classifiers, found by Adam within the paper's 100 epochs")
     inputs: Literal["unmasked", "masked", "vote5"] = choice("unmasked", "A24", "the whole image, as image-GPT")
     solver: Literal["adam", "lbfgs"] = choice("adam", "A23", "the paper's optimiser; L-BFGS is the cross-check")
     learning_rate: float = choice(0.01, "A23", "the paper: the same as in pre-training", {"solver": "adam"}, gt=0, le=1)

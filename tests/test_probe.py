@@ -108,13 +108,13 @@ def test_the_earliest_of_equal_layers_is_chosen():
     assert probe.probe_layers(network, coloured_images(), QUICK).record.best_layer == 1
 
 
-@pytest.mark.parametrize("settings", [{}, {"inputs": "vote5"}, {"solver": "lbfgs"}])
+@pytest.mark.parametrize("settings", [{"epochs": 2}, {"epochs": 2, "inputs": "vote5"}, {"solver": "lbfgs"}])
 @pytest.mark.parametrize("training", [True, False])
 def test_probing_leaves_the_network_as_it_was(training, settings):
     network = networks.build_network(RUN).train(training)
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     state = torch.get_rng_state()
-    probe.probe_layers(network, coloured_images(), ProbeConfig(**{"epochs": 2, **settings}))
+    probe.probe_layers(network, coloured_images(), ProbeConfig(**settings))
     assert network.training is training
     assert torch.equal(torch.get_rng_state(), state)
     for name, tensor in network.state_dict().items():
@@ -215,7 +215,7 @@ def test_views_are_the_whole_image_or_its_evaluation_masks(inputs, views, monkey
 
 def test_a_vote_adds_the_probabilities_of_five_masked_views():
     network, images = networks.build_network(RUN), coloured_images()
-    config = ProbeConfig(inputs="vote5", epochs=1)
+    config = ProbeConfig(inputs="vote5", epochs=1, standardise=False)
     probed = probe.probe_layers(network, images, config)
     first_view = probe.extract(network, images.train, config)[0]
     weight_LFK, bias_LK = probe._fit_adam(first_view, images.train.labels_B, 3, config, RUN.seed)
@@ -251,8 +251,21 @@ def test_features_that_do_not_fit_are_refused_before_any_are_made():
 
 def test_the_protocol_says_what_was_done():
     assert probe.describe(ProbeConfig()) == (
-        "mean-pooled layernorm features of unmasked images, Adam 0.01, cosine over 100 epochs, batch 128, "
+        "mean-pooled standardised layernorm features of unmasked images, Adam 0.01, cosine over 100 epochs, batch 128, "
         "layer chosen on validation"
     )
     other = probe.describe(ProbeConfig(pooling="grid4", feature="raw", inputs="vote5", solver="lbfgs"))
     assert other == "4x4-pooled raw features of vote5 images, L-BFGS to convergence, layer chosen on validation"
+
+
+def test_standardised_features_are_centred_and_scaled_by_the_training_images_alone():
+    train = torch.tensor(
+        [[[1.0, 5.0], [3.0, 5.0]]]
+    )  # one layer, two images, two features: means 2 and 5, deviation sqrt 2
+    test = torch.tensor([[[2.0, 6.0]]])
+    features = {"train": [train], "test": [test.clone(), test.clone()]}
+    probe._standardise(features)
+    assert features["train"][0].tolist() == [[[pytest.approx(-(0.5**0.5)), 0], [pytest.approx(0.5**0.5), 0]]]
+    for view in features["test"]:
+        assert view[0, 0, 0] == 0  # the training mean, although it is the test split's own mean as well
+        assert view[0, 0, 1] == 1  # centred, and not divided by nothing

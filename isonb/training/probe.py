@@ -51,6 +51,8 @@ def probe_layers(
     started = time.perf_counter()
     splits = {name: getattr(images, name) for name in ("train", "validation", "test")}
     features = {name: extract(network, split, config, precision) for name, split in splits.items()}
+    if config.standardise:
+        _standardise(features)
     labels = {name: split.labels_B for name, split in splits.items()}
     fit = _fit_adam if config.solver == "adam" else _fit_lbfgs
     weight_LFK, bias_LK = fit(features["train"][0], labels["train"], len(images.classes), config, network.config.seed)
@@ -83,9 +85,8 @@ def describe(config: ProbeConfig) -> str:
         "adam": f"Adam {config.learning_rate:g}, cosine over {config.epochs} epochs, batch {config.batch_size}",
         "lbfgs": "L-BFGS to convergence",
     }[config.solver]
-    return (
-        f"{pooling} {config.feature} features of {config.inputs} images, {solver}, layer chosen on {config.select_on}"
-    )
+    feature = f"{'standardised ' if config.standardise else ''}{config.feature} features of {config.inputs} images"
+    return f"{pooling} {feature}, {solver}, layer chosen on {config.select_on}"
 
 
 @torch.inference_mode()
@@ -123,6 +124,19 @@ def _pool(x_BND: Float[Tensor, "B N D"], size: int, config: ProbeConfig) -> Floa
         return x_BND.flatten(1)
     grid_BDHW = x_BND.transpose(1, 2).unflatten(2, (size, size))
     return F.adaptive_avg_pool2d(grid_BDHW, GRID).flatten(1)
+
+
+@torch.inference_mode()
+def _standardise(features: dict[str, list[Float[Tensor, "L B F"]]]) -> None:
+    """Centre and scale each feature, in place, by its mean and deviation over the training images.
+
+    A linear classifier of the one is a linear classifier of the other, so no layer gains what it lacked.
+    """
+    deviation_L1F, mean_L1F = torch.std_mean(features["train"][0], dim=1, keepdim=True)
+    deviation_L1F[deviation_L1F < 1e-6] = 1.0  # a feature that is constant there says nothing, elsewhere neither
+    for views in features.values():
+        for x_LBF in views:
+            x_LBF.sub_(mean_L1F).div_(deviation_L1F)
 
 
 def _refuse_too_large(run, config: ProbeConfig, images: int) -> None:
