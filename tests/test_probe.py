@@ -255,7 +255,9 @@ def test_the_protocol_says_what_was_done():
         "layer chosen on validation"
     )
     other = probe.describe(ProbeConfig(pooling="grid4", feature="raw", inputs="vote5", solver="lbfgs"))
-    assert other == "4x4-pooled standardised raw features of vote5 images, L-BFGS to convergence, layer chosen on validation"
+    assert other == (
+        "4x4-pooled standardised raw features of vote5 images, L-BFGS to convergence, layer chosen on validation"
+    )
 
 
 def test_standardised_features_are_centred_and_scaled_by_the_training_images_alone():
