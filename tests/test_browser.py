@@ -9,8 +9,8 @@ from chromium import EXECUTABLE, Chromium
 
 pytestmark = pytest.mark.skipif(EXECUTABLE is None, reason="no Chromium is installed")
 
-CHAPTERS = ["index", "notation", "data", "encodings", "blocks", "objective", "probing", "smoke", "departures", "cells",
-            "run", "bibliography"]  # fmt: skip
+CHAPTERS = ["index", "notation", "data", "encodings", "blocks", "objective", "probing", "smoke", "results",
+            "transformers", "verdict", "departures", "cells", "run", "bibliography"]  # fmt: skip
 EXPECTED_ERROR = "Identifier 'THEBE_JS_URL' has already been declared"  # the theme declares it twice; harmless
 
 

@@ -12,7 +12,7 @@ import pandas as pd
 from pydantic.fields import FieldInfo
 
 from isonb import config, records
-from isonb.evidence import statistics
+from isonb.evidence import metrics, statistics
 
 NOT_RUN = "not run"
 RESULTS = ("validation loss", "test loss", "within 8 levels", "best layer", "accuracy", "95 % interval")
@@ -59,6 +59,71 @@ def _profile_row(name: str, cells: list[config.Cell]) -> dict[str, str | int]:
         for title, field in (("data", "data"), ("sizes", "depth"), ("seeds", "seed"), ("epochs", "epochs"))
     }
     return {"profile": name, "networks": len(cells), "run": len(finished(name)) or NOT_RUN, **settings}
+
+
+def arms(profile: str) -> pd.DataFrame:
+    """One row for each arm of a profile's study: what changes when one setting of one cell of the grid does.
+
+    Losses are validation losses in nats per masked sub-pixel, accuracies of the chosen probe in points; a change is the
+    mean over the seeds that have both networks, with Student's interval over them where there are several.
+    """
+    study = config.study(profile)
+    grid = {_identity(cell): records.finished(cell) for cell in study if metrics.arm(cell) == metrics.MAIN}
+    rows: dict[tuple[str, ...], list[tuple[records.Record | None, records.Record | None]]] = {}
+    for cell in study:
+        if (arm := metrics.arm(cell)) != metrics.MAIN:
+            of = (arm, f"{metrics.network(cell.run)}, {cell.run.encoding}, size {cell.run.depth}")
+            rows.setdefault(of, []).append((records.finished(cell), grid[_identity(cell)]))
+    names = ("setting", "network")
+    return pd.DataFrame([dict(zip(names, of, strict=True)) | _arm_row(pairs) for of, pairs in rows.items()])
+
+
+def _identity(cell: config.Cell) -> tuple[object, ...]:
+    return tuple(getattr(cell.run, name) for name in metrics.IDENTITY)
+
+
+def _arm_row(pairs: list[tuple[records.Record | None, records.Record | None]]) -> dict[str, str]:
+    both = [(arm, main) for arm, main in pairs if arm and main]
+    seeds = {"seeds": f"{len(both)} of {len(pairs)}"}
+    if not both:
+        return dict.fromkeys(("loss", "change of loss", "change of accuracy"), NOT_RUN) | seeds
+    losses, accuracies = (
+        [(value(arm), value(main)) for arm, main in both]
+        for value in (lambda run: run.training.validation_loss, lambda run: 100 * run.probe.test_accuracy)
+    )
+    return {
+        "loss": f"{sum(arm for arm, _ in losses) / len(losses):.3f}",
+        "change of loss": _change(losses, ".3f"),
+        "change of accuracy": _change(accuracies, ".1f"),
+        **seeds,
+    }
+
+
+def _change(pairs: list[tuple[float, float]], spec: str) -> str:
+    changes = [arm - main for arm, main in pairs]
+    mean = format(sum(changes) / len(changes), f"+{spec}")
+    if len(changes) < 2:
+        return mean
+    low, high = statistics.student_interval(changes)
+    return f"{mean} ({low:+{spec}} to {high:+{spec}})"
+
+
+def arm_commands(profile: str) -> list[str]:
+    """For each arm of which no seed has run, the command that runs its first."""
+    first: dict[tuple[str, ...], config.Cell] = {}
+    is_run: set[tuple[str, ...]] = set()
+    for cell in config.study(profile):
+        of = (metrics.arm(cell), metrics.network(cell.run), cell.run.encoding, str(cell.run.depth))
+        first.setdefault(of, cell)
+        if records.finished(cell):
+            is_run.add(of)
+    return [
+        f"python -m isonb run-cell --profile {profile} block={cell.run.block}"
+        + (f" heads={cell.run.heads}" if cell.run.heads > 1 else "")
+        + f" encoding={cell.run.encoding} depth={cell.run.depth} seed={cell.run.seed} {of[0]}"
+        for of, cell in first.items()
+        if of[0] != metrics.MAIN and of not in is_run
+    ]
 
 
 def settings(cell: config.Cell) -> pd.DataFrame:

@@ -1,0 +1,167 @@
+"""Verdicts in words: what a study says to each claim, for the pages of the book.
+
+Book: chapters "Results", "Why do the transformers fail?" and "Verdict", and the first page.
+"""
+
+from __future__ import annotations
+
+import html
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from isonb import config
+from isonb.evidence import claims
+from isonb.evidence.ledger.finding import CONTRADICTED, NOT_RUN, PARTLY, SUPPORTED, UNDETERMINED, VERDICTS
+from isonb.evidence.metrics import Tables
+
+AGREES = {
+    SUPPORTED: "Ours agrees",
+    PARTLY: "Ours agrees in part",
+    UNDETERMINED: "Ours cannot tell",
+    CONTRADICTED: "Ours disagrees",
+    NOT_RUN: "Not run",
+}
+SOURCES = {"P": "the paper", "G": "image-GPT"}
+
+
+@dataclass(frozen=True)
+class Study:
+    """A profile's tables and, by claim, the row of its verdict with the columns of `claims.as_rows`."""
+
+    profile: str
+    tables: Tables
+    rows: Mapping[str, Mapping[str, Any]]
+
+    @property
+    def command(self) -> str:
+        """What runs everything that this profile lacks."""
+        return f"python -m isonb study --profile {self.profile}"
+
+
+def read(profile: str) -> Study:
+    """A profile's results, judged."""
+    t = claims.read(profile)
+    return Study(profile, t, {row["id"]: row for row in claims.as_rows(claims.judge(t))})
+
+
+def read_all() -> list[Study]:
+    """Every profile's results, judged."""
+    return [read(profile) for profile in config.PROFILES]
+
+
+def summary(studies: Sequence[Study]) -> pd.DataFrame:
+    """How many claims have each verdict: a row a verdict, a column a profile."""
+    counts = {study.profile: Counter(row["verdict"] for row in study.rows.values()) for study in studies}
+    columns = {profile: [count[verdict] for verdict in VERDICTS] for profile, count in counts.items()}
+    return pd.DataFrame(columns, index=pd.Index(VERDICTS, name="verdict"))
+
+
+def sentence(study: Study) -> str:
+    """The counts in words, in Markdown."""
+    counts = Counter(row["verdict"] for row in study.rows.values())
+    trained = counts.total() - sum(row["seeds_asked"] == 0 for row in study.rows.values())
+    runs = len(study.tables.runs)
+    found = ", ".join(f"{counts[verdict]} {verdict}" for verdict in VERDICTS)
+    networks = f"{runs or 'no'} finished network{'' if runs == 1 else 's'}"
+    return (
+        f"**{study.profile}**, from {networks}: of {counts.total()} claims ({trained} need trained networks) {found}."
+    )
+
+
+def number(row: Mapping[str, Any]) -> str:
+    """A verdict's value with its unit, interval, n and corrected p, or nothing."""
+    if row["value"] is None:
+        return ""
+    parts = [f"{row['value']:.3g} ({row['unit']})"]
+    if row["low"] is not None and row["high"] is not None and row["low"] < row["high"]:
+        parts.append(f"95 % interval {row['low']:.3g} to {row['high']:.3g}")
+    if row["n"]:
+        parts.append(f"n = {row['n']} {row['of'].removesuffix('s') if row['n'] == 1 else row['of']}")
+    if row["p_holm"] is not None:
+        parts.append(f"p = {row['p_holm']:.2g} after Holm")
+    if row["seeds_asked"]:
+        parts.append(f"{row['seeds'] or 0} of at least {row['seeds_asked']} seeds")
+    return "; ".join(parts) + "."
+
+
+def answers(study: Study, *ids: str) -> str:
+    """What a study says to some claims, as HTML; where nothing is there, what would run it."""
+    return "\n".join([
+        '<dl class="isonb-verdicts">',
+        *(_answer(study, study.rows[name]) for name in ids),
+        "</dl>",
+    ])  # fmt: skip
+
+
+def _answer(study: Study, row: Mapping[str, Any]) -> str:
+    if row["verdict"] == NOT_RUN:
+        found = f"{html.escape(row['note'])} To run it: <code>{study.command}</code>"
+    else:
+        found = html.escape(_evidence(row))
+    link = f'<a href="verdict.html#claim-{row["id"]}">{row["id"]}</a>'
+    return (
+        f"<dt>{badge(row['verdict'])} {link}: {html.escape(row['statement'])}</dt>"
+        f"<dd><strong>{AGREES[row['verdict']]}.</strong> {found}</dd>"
+    )
+
+
+def badge(verdict: str, profile: str = "") -> str:
+    """A verdict as a small label."""
+    text = f"{profile}: {verdict}" if profile else verdict
+    return f'<span class="isonb-verdict isonb-{verdict.replace(" ", "-")}">{text}</span>'
+
+
+def ledger(studies: Sequence[Study], source: str) -> str:
+    """Every claim of a source ("P" or "G") as it was written before the runs, and what each study says, as HTML."""
+    ids = [name for name, row in studies[0].rows.items() if row["source"].startswith(source)]
+    return "\n".join(_entry(studies, name) for name in ids)
+
+
+def _entry(studies: Sequence[Study], name: str) -> str:
+    rows = {study.profile: study.rows[name] for study in studies}
+    claim = next(iter(rows.values()))
+    place = claim["source"].removeprefix(f"{claim['source'][0]}, ")
+    quotation = (
+        f"<blockquote><p>{html.escape(claim['quotation'])}</p><p>-- {SOURCES[claim['source'][0]]}, {html.escape(place)}"
+        "</p></blockquote>"
+        if claim["quotation"]
+        else f"<p>After {SOURCES[claim['source'][0]]}, {html.escape(place)}.</p>"
+    )
+    found = [
+        f"<dt>{badge(row['verdict'], profile)}</dt><dd>{html.escape(_evidence(row))}{_power(row)}</dd>"
+        for profile, row in _distinct(rows).items()
+    ]
+    return "\n".join([
+        f'<details class="isonb-claim" id="claim-{name}">',
+        f"<summary><b>{name}</b> {html.escape(claim['statement'])} "
+        + " ".join(badge(row["verdict"], profile) for profile, row in _distinct(rows).items())
+        + "</summary>",
+        quotation,
+        "<dl>",
+        f"<dt>Statistic</dt><dd>{html.escape(claim['statistic'])}.</dd>",
+        f"<dt>Supported if</dt><dd>{html.escape(claim['rule'])}.</dd>",
+        f"<dt>Needs</dt><dd>{html.escape(claim['needs'])}.</dd>",
+        *found,
+        "</dl>",
+        "</details>",
+    ])  # fmt: skip
+
+
+def _evidence(row: Mapping[str, Any]) -> str:
+    return f"{number(row)} {row['note']}".strip()
+
+
+def _distinct(rows: Mapping[str, Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
+    """One row for each profile; a single one, without a profile's name, where all say the same."""
+    values = list(rows.values())
+    return {"": values[0]} if all(row == values[0] for row in values) else dict(rows)
+
+
+def _power(row: Mapping[str, Any]) -> str:
+    if row["seeds_needed"] is None or row["verdict"] != UNDETERMINED:
+        return ""
+    return f" The present spread would need {row['seeds_needed']} seeds for a verdict."
