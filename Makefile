@@ -3,13 +3,14 @@
 PROFILE ?= smoke
 PYTHON ?= $(shell command -v python3.11 || command -v python3 || echo python3.11)
 TORCH_ARGS ?=
+BENCH ?=
 JOBS ?= auto
 
 BIN := .venv/bin
 READY := .venv/ready
 
 .DEFAULT_GOAL := help
-.PHONY: help study test lab book clean
+.PHONY: help study test lab book bench clean
 
 help: ## say what can be made
 	@echo "make ... (PROFILE=$(PROFILE), PYTHON=$(PYTHON))"
@@ -31,6 +32,9 @@ lab: $(READY) ## open JupyterLab on the notebooks
 book: $(READY) ## build the book from the results at hand; warnings are errors
 	@$(BIN)/jupyter-book build . --all -W -n --keep-going --quiet
 	@echo "The book is built: open file://$(CURDIR)/_build/html/index.html"
+
+bench: $(READY) ## time a training step against a plain one, other libraries and more processes; BENCH=steps for a part
+	$(BIN)/python tests/benchmarks $(BENCH)
 
 clean: ## remove the built book and the tools' caches; the environment, results and checkpoints stay
 	rm -rf _build .pytest_cache .ruff_cache .import_linter_cache .hypothesis *.egg-info

@@ -1,4 +1,4 @@
-"""The command line: `python -m isonb study | run-cell | pretrain | cells | claims`."""
+"""The command line: `python -m isonb study | run-cell | pretrain | cells | estimate | claims`."""
 
 from __future__ import annotations
 
@@ -37,6 +37,7 @@ def _parser() -> argparse.ArgumentParser:
         ("run-cell", _run_cell, "run one cell with some settings changed"),
         ("pretrain", _pretrain, "pre-train one network, alone or as a process of torchrun, without probes or a record"),
         ("cells", _cells, "list the cells of a profile's study"),
+        ("estimate", _estimate, "predict the hours and the memory of a profile's study"),
         ("claims", _claims, "judge the paper's claims from a profile's results"),
     ):
         sub = commands.add_parser(name, help=text, description=text.capitalize() + ".")
@@ -46,6 +47,9 @@ def _parser() -> argparse.ArgumentParser:
             sub.add_argument("settings", nargs="*", metavar="name=value", help="as in block=mixer depth=3")
         if command is _pretrain:
             sub.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)  # of `launch.pretrain`
+        if command is _estimate:
+            sub.add_argument("--device", default="auto", help="auto, cpu or cuda; some steps are timed on it, once")
+            sub.add_argument("--images-per-second", type=float, help="instead: what the profile's first cell reaches")
         if command is _claims:
             sub.add_argument("--json", action="store_true", help="print JSON instead of a table")
     return parser
@@ -114,6 +118,17 @@ def _cells(chosen: argparse.Namespace) -> int:
         state = "finished" if records.finished(cell) else "not run"
         settings = " ".join(f"{name}={value}" for name, value in runner.parameters(cell).items())
         print(f"{cell.run.run_id:<40} {state:<8} {settings}")
+    return 0
+
+
+def _estimate(chosen: argparse.Namespace) -> int:
+    config.profile(chosen.profile)  # refuses an unknown one
+    if chosen.images_per_second is not None and not chosen.images_per_second > 0:
+        raise config.ConfigError(f"images-per-second={chosen.images_per_second:g} is not allowed: it must be above 0.")
+    from isonb import estimate
+
+    execution = config.Execution(device=chosen.device)
+    print(estimate.as_text(estimate.study(chosen.profile, execution, chosen.images_per_second)))
     return 0
 
 

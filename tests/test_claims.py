@@ -195,6 +195,17 @@ def encodings(one_hot, literal, distance, by_sigma):
     return with_more(encodings=pd.DataFrame(rows))
 
 
+def memory(attention, mixer, scatter=0.01):
+    """Bytes that grow with positions by the given powers, alternately a little more and a little less."""
+    rows = [
+        {"kind": kind, "positions": n, "batch": batch, "peak_bytes": batch * n**power * (1 + scatter * (-1) ** i)}
+        for kind, power in (("attention, every weight kept", attention), ("mixer", mixer))
+        for batch in (8, 32)
+        for i, n in enumerate((256, 576, 1024))
+    ]
+    return pd.DataFrame(rows)
+
+
 def with_more(**more):
     return dataclasses.replace(EMPTY, more={name: pd.DataFrame(rows) for name, rows in more.items()})
 
@@ -286,6 +297,10 @@ SCENARIOS = {
     ("C20", SUPPORTED): lambda: objectives("mse", accuracy=lambda other, seed: 0.5 - 0.1 * other),
     ("C20", CONTRADICTED): lambda: objectives("mse", accuracy=lambda other, seed: 0.5 + 0.1 * other),
     ("C20", UNDETERMINED): lambda: objectives("mse", accuracy=lambda other, seed: 0.5 + 0.1 * other * sign_of(seed)),
+    ("C21", SUPPORTED): lambda: with_more(memory=memory(1.9, 1.1)),
+    ("C21", CONTRADICTED): lambda: with_more(memory=memory(1.1, 1.9)),
+    ("C21", PARTLY): lambda: with_more(memory=memory(1.2, 1.1)),
+    ("C21", UNDETERMINED): lambda: with_more(memory=memory(1.6, 1.4, scatter=0.5)),
     ("C23", SUPPORTED): lambda: with_more(blocks=analytic.blocks().assign(largest_activation=1)),
     ("C23", PARTLY): lambda: with_more(blocks=analytic.blocks()),
     ("C23", CONTRADICTED): lambda: with_more(blocks=analytic.blocks().assign(nonlinearities=[2, 2, 1])),
@@ -393,7 +408,7 @@ def test_one_seed_gives_no_verdict_where_the_rule_asks_for_three(monkeypatch, ve
 
 def test_every_rule_about_trained_networks_asks_for_seeds():
     computed = {claim.id for claim in claims.LEDGER if claim.judge and not claim.seeds}
-    assert computed == {"C2", "C3", "C4", "C19", "C23"}
+    assert computed == {"C2", "C3", "C4", "C19", "C21", "C23"}
 
 
 @pytest.mark.parametrize("name", sorted({name for name, _ in SCENARIOS if BY_ID[name].seeds}))

@@ -16,7 +16,7 @@ from typing import Any
 
 import pandas as pd
 
-from isonb.evidence import analytic, metrics, statistics
+from isonb.evidence import analytic, benchmarks, metrics, statistics
 from isonb.evidence.ledger import blocks, encodings, image_gpt, layers, loss, scale
 from isonb.evidence.ledger.finding import ALPHA, NOT_RUN, UNDETERMINED, VERDICTS, Claim, Finding, NotRun
 from isonb.evidence.metrics import Tables
@@ -55,7 +55,12 @@ def read(profile: str) -> Tables:
     Runs that read other images than most of the main runs did are set aside, and named in `faults`.
     """
     found = metrics.read(profile)
-    more = {"encodings": analytic.encodings(), "packing": analytic.packing(), "blocks": analytic.blocks()}
+    more = {
+        "encodings": analytic.encodings(),
+        "packing": analytic.packing(),
+        "blocks": analytic.blocks(),
+        "memory": benchmarks.memory(),
+    }
     return dataclasses.replace(_same_images(found), more=more)
 
 

@@ -21,11 +21,14 @@ from isonb.config import RunConfig
 from isonb.models.blocks import TransformerBlock
 from isonb.training import data
 
+NAIVE = "attention, every weight kept"
 KINDS = {  # what is measured, and the block it is made of
-    "attention, every weight kept": "transformer",
-    "attention, memory-efficient": "transformer",
-    "mixer": "mixer",
-    "conv": "conv",
+    NAIVE: {"block": "transformer"},
+    f"{NAIVE}, 4 heads": {"block": "transformer", "heads": 4},
+    "attention, memory-efficient": {"block": "transformer"},
+    "attention, memory-efficient, 4 heads": {"block": "transformer", "heads": 4},
+    "mixer": {"block": "mixer"},
+    "conv": {"block": "conv"},
 }
 SIZES = (16, 24, 32)
 BATCHES = (8, 32)
@@ -40,9 +43,9 @@ def naive_attention(self: TransformerBlock, x: Tensor) -> Tensor:
 
 def measure(kind: str, size: int, batch_size: int) -> dict[str, Any]:
     """Bytes that a process of depth 1 in float32 needs beyond what it had before its network was made."""
-    if kind == "attention, every weight kept":
+    if kind.startswith(NAIVE):
         TransformerBlock.attention = naive_attention
-    config = RunConfig(block=KINDS[kind], image_size=size, batch_size=batch_size)
+    config = RunConfig(**KINDS[kind], image_size=size, batch_size=batch_size)
     pixels_BNC = torch.randint(256, (batch_size, size * size, 3), dtype=torch.uint8)
     split = data.Split(pixels_BNC, torch.zeros(batch_size, dtype=torch.int64), torch.arange(batch_size))
     images = data.Images(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from isonb.evidence import statistics
+from isonb.evidence import benchmarks, statistics
 from isonb.evidence.ledger.finding import (
     ALPHA,
     CONTRADICTED,
@@ -14,6 +14,9 @@ from isonb.evidence.ledger.finding import (
     Finding,
     NotRun,
     bonferroni,
+    by_sign,
+    combine,
+    parts_note,
 )
 from isonb.evidence.ledger.select import cell_means, complete_seeds, differences, gap, grid, needed
 from isonb.evidence.metrics import MAIN, Tables
@@ -21,6 +24,8 @@ from isonb.evidence.metrics import MAIN, Tables
 SIZES = (1, 3, 6)
 MONOTONE = 0.8
 SMALL_SHARE = 0.05
+KEPT = "attention, every weight kept"  # what the benchmark calls attention as the paper computed it
+QUADRATIC = 1.5  # a slope above it is nearer to a square than to a line
 SETTINGS = ("positions", "learning_rate", "batch_size", "data_fraction")  # what C24 asks about
 
 
@@ -51,6 +56,33 @@ def c11(t: Tables) -> Finding:
         len(complete_seeds(used)),
         gain.by_seed,
         note=f"{share:.0%} of the rows rise at every step.",
+    )
+
+
+def c21(t: Tables) -> Finding:
+    """How peak memory grows with the number of positions: attention with all its weights in memory, and the mixer."""
+    rows = needed(t.frame("memory"), "measured memory (make bench)")
+    kinds = {kind: part for kind, part in rows.groupby("kind", sort=False)}
+    naive = [kind for kind in kinds if kind.startswith(KEPT)]
+    if not naive or "mixer" not in kinds:
+        raise NotRun(f"Needs the memory of '{KEPT}' and of 'mixer' (make bench).")
+    slopes = {kind: benchmarks.memory_slope(part) for kind, part in kinds.items()}
+    verdicts = {kind: by_sign(slopes[kind][1], QUADRATIC) for kind in naive}
+    low, high = slopes["mixer"][1]
+    verdicts["mixer"] = by_sign((-high, -low), -QUADRATIC)
+    steepest = max(naive, key=lambda kind: slopes[kind][0])
+    return Finding(
+        combine(verdicts.values()),
+        slopes[steepest][0],
+        f"slope of log memory against log positions, {steepest}",
+        slopes[steepest][1],
+        len(kinds[steepest]),
+        "measurements",
+        threshold=QUADRATIC,
+        note=parts_note(verdicts)
+        + " Slopes: "
+        + ", ".join(f"{kind} {value:.2f} ({low:.2f} to {high:.2f})" for kind, (value, (low, high)) in slopes.items())
+        + ".",
     )
 
 
@@ -116,4 +148,4 @@ def c24(t: Tables) -> Finding:
     )
 
 
-RULES = {"C11": c11, "C23": c23, "C24": c24}
+RULES = {"C11": c11, "C21": c21, "C23": c23, "C24": c24}

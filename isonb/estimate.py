@@ -1,0 +1,230 @@
+"""How long a profile's study will take and what memory it needs, before it is started.
+
+Hours are operations times a throughput that a few real training steps of each kind of network measure on this
+machine, once. Memory is counted: what a training step keeps for its backward pass, weights, gradients and Adam's two
+averages. torch is imported only where something is measured or counted.
+
+Book: chapter "Training".
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+import os
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+from isonb import config, records
+from isonb.config import Execution, RunConfig
+
+DEPTHS = (1, 3)  # two points make a line: what every network costs, and what each block adds
+STEPS, WARM_UP = 7, 3
+LARGEST_BATCH = 32  # of a measurement; an image costs hardly less in a larger one
+BYTES_PER_PARAMETER = 16  # float32 weight, gradient, and Adam's two averages
+FORWARD_SHARE = 1 / 3  # of a training step: the backward pass makes two products of each of the forward pass
+CIFAR10 = (50_000, 10_000)  # published training and test images
+
+
+@dataclasses.dataclass(frozen=True)
+class Throughput:
+    """Seconds that one image costs in a training step: those of any network, and those of an operation in a block."""
+
+    fixed: float
+    per_operation: float
+
+    def seconds(self, run: RunConfig) -> float:
+        """Seconds an image of this network."""
+        return self.fixed + self.per_operation * _operations(run)
+
+
+@dataclasses.dataclass(frozen=True)
+class Estimate:
+    """A cell's predicted cost. `training` and `evaluation` in seconds; the fit of the linear probes is left out."""
+
+    cell: config.Cell
+    training: float
+    evaluation: float
+    memory_bytes: int
+
+    @property
+    def hours(self) -> float:
+        """Training and evaluation together."""
+        return (self.training + self.evaluation) / 3600
+
+
+def _operations(run: RunConfig) -> int:
+    from isonb.models import blocks
+
+    return run.depth * blocks.multiply_accumulates(run)
+
+
+def kind(run: RunConfig) -> str:
+    """What has a throughput of its own: the block, with the number of heads of a transformer."""
+    return f"{run.block}-{run.heads}" if run.block == "transformer" else run.block
+
+
+def given(images_per_second: float, cells: list[config.Cell]) -> dict[str, Throughput]:
+    """The same seconds an operation for every kind of network, from what the first cell is said to reach."""
+    per_operation = 1 / (images_per_second * _operations(cells[0].run))
+    return {kind(cell.run): Throughput(0.0, per_operation) for cell in cells}
+
+
+def measured(cells: list[config.Cell], execution: Execution) -> dict[str, Throughput]:
+    """The throughput of every kind of network among the cells: from the cache, else from some training steps."""
+    import torch
+
+    on_gpu = execution.device == "cuda" or (execution.device == "auto" and torch.cuda.is_available())
+    device = torch.cuda.get_device_name() if on_gpu else f"cpu, {torch.get_num_threads()} threads"
+    path = cache(execution)
+    known = json.loads(path.read_text()) if path.exists() else {}
+    for cell in cells:
+        key = f"{kind(cell.run)} on {device}, torch {torch.__version__}"
+        if key not in known:
+            known[key] = dataclasses.asdict(calibrate(cell.run, execution))
+            records.write_atomically(path, (json.dumps(known, indent=1) + "\n").encode())
+    return {
+        kind(cell.run): Throughput(**known[f"{kind(cell.run)} on {device}, torch {torch.__version__}"])
+        for cell in cells
+    }
+
+
+def cache(execution: Execution) -> Path:
+    """Where measured throughputs are kept; delete the file to have them measured again."""
+    return records.runs_folder("estimate") / f"throughput-{execution.precision}-{execution.threads}.json"
+
+
+def calibrate(run: RunConfig, execution: Execution) -> Throughput:
+    """A line through the seconds an image of two depths."""
+    low, high = (_seconds_per_image(run, depth, execution) for depth in DEPTHS)
+    operations = [_operations(run.model_copy(update={"depth": depth})) for depth in DEPTHS]
+    per_operation = max(high - low, 0.0) / (operations[1] - operations[0])
+    return Throughput(max(low - per_operation * operations[0], 0.0), per_operation)
+
+
+def _seconds_per_image(run: RunConfig, depth: int, execution: Execution) -> float:
+    """The median of some real steps of the trainer, on noise; masks, optimiser and all."""
+    import torch
+
+    from isonb.training import data, train
+
+    batch_size = min(run.batch_size, LARGEST_BATCH)
+    settings = {"depth": depth, "batch_size": batch_size, "epochs": 1, "warmup_epochs": 1.0, "evaluation_masks": 1}
+    small = RunConfig(**{**run.model_dump(), **settings, "data": "photos", "validation_fraction": 0.1})
+    images = STEPS * batch_size
+    pixels_BNC = torch.randint(256, (images, small.image_size**2, 3), dtype=torch.uint8)
+    noise = data.Split(pixels_BNC, torch.zeros(images, dtype=torch.int64), torch.arange(images))
+    one = data.Split(noise.pixels_BNC[:1], noise.labels_B[:1], noise.index_B[:1])
+    all_images = data.Images("noise", ("noise",), small.image_size, noise, one, one, {})
+    times: list[float] = []
+    with tempfile.TemporaryDirectory() as folder:
+        train.pretrain(small, all_images, Path(folder), execution, lambda *_: times.append(time.perf_counter()))
+    return statistics.median(b - a for a, b in zip(times[WARM_UP - 1 :], times[WARM_UP:], strict=False)) / batch_size
+
+
+@functools.cache
+def memory_bytes(run: RunConfig, batch_size: int, precision: str) -> int:
+    """Weights, gradients, Adam's state, and what one training step of that batch keeps for its backward pass.
+
+    What is kept is counted on two images, once for each storage however often it is kept.
+    """
+    import torch
+
+    from isonb.models import network as networks
+    from isonb.models import objectives
+    from isonb.training import evaluate
+
+    network = networks.build_network(run)
+    index_B = torch.arange(2)
+    pixels_BNC = torch.zeros(2, run.image_size**2, 3, dtype=torch.uint8)
+    own = {p.untyped_storage().data_ptr() for p in (*network.parameters(), *network.buffers())}
+    kept: dict[int, torch.Tensor] = {}  # holding the tensors keeps their addresses from being used again
+
+    def keep(x: torch.Tensor) -> torch.Tensor:
+        kept[x.untyped_storage().data_ptr()] = x
+        return x
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda x: x), evaluate.autocast(torch.device("cpu"), precision):
+        objectives.bert_loss(network, pixels_BNC, objectives.sample_masks(run, index_B, "training"))
+    weights = {p.shape for p in network.parameters()}  # a bfloat16 copy of a weight does not grow with the batch
+    activations = sum(
+        x.untyped_storage().nbytes() for address, x in kept.items() if address not in own and x.shape not in weights
+    )
+    return networks.parameters(network) * BYTES_PER_PARAMETER + activations * batch_size // len(index_B)
+
+
+def images(run: RunConfig, execution: Execution) -> tuple[int, int, int]:
+    """How many training, validation and test images the run will read: counted if they are at hand, else published."""
+    if run.data == "photos" or execution.data_path or os.environ.get("ISONB_DATA"):
+        from isonb.training import data
+
+        found = data.load(run, execution.data_path)
+        return len(found.train), len(found.validation), len(found.test)
+    validation = round(run.validation_fraction * CIFAR10[0])
+    return round(run.data_fraction * (CIFAR10[0] - validation)), validation, CIFAR10[1]
+
+
+def estimate(
+    cell: config.Cell, throughput: Throughput, counts: tuple[int, int, int], precision: str, micro_batch: int = 0
+) -> Estimate:
+    """One cell's cost: every epoch trains once and validates with every fixed mask; at the end test and features."""
+    run = cell.run
+    train, validation, test = counts
+    seconds = throughput.seconds(run)
+    passes = run.evaluation_masks * (validation * (run.epochs + 1) + test) + train + validation + test
+    batch_size = min(micro_batch or run.batch_size, run.batch_size)
+    plain = run.model_copy(update={"seed": 0, "epochs": 1, "learning_rate": 0.01})  # what memory does not depend on
+    return Estimate(
+        cell,
+        training=run.epochs * train * seconds,
+        evaluation=passes * seconds * FORWARD_SHARE,
+        memory_bytes=memory_bytes(plain, batch_size, precision),
+    )
+
+
+def study(profile: str, execution: Execution, images_per_second: float | None = None) -> list[Estimate]:
+    """Every cell of a profile's study, in its order."""
+    import torch
+
+    from isonb.training import train
+
+    cells = config.study(profile)
+    speeds = given(images_per_second, cells) if images_per_second else measured(cells, execution)
+    counts = images(cells[0].run, execution)
+    on_gpu = execution.device == "cuda" or (execution.device == "auto" and torch.cuda.is_available())
+    precision = train.resolve_precision(execution, torch.device("cuda" if on_gpu else "cpu"))
+    return [estimate(cell, speeds[kind(cell.run)], counts, precision, execution.micro_batch) for cell in cells]
+
+
+def as_text(found: list[Estimate]) -> str:
+    """One line for each kind of cell, the total, and how far off the predictions were for cells that have run."""
+    lines = [f"{'network':<14}{'encoding':<12}{'size':>4}{'cells':>6}{'hours each':>12}{'memory':>11}"]
+    groups: dict[tuple[str, str, int], list[Estimate]] = {}
+    for one in found:
+        groups.setdefault((kind(one.cell.run), one.cell.run.encoding, one.cell.run.depth), []).append(one)
+    for (network, encoding, depth), cells in groups.items():
+        memory = f"{cells[0].memory_bytes / 2**30:.2f} GiB"
+        lines.append(f"{network:<14}{encoding:<12}{depth:>4}{len(cells):>6}{cells[0].hours:>12.2f}{memory:>11}")
+    left = [one for one in found if records.finished(one.cell) is None]
+    total = sum(one.hours for one in found)
+    lines.append(
+        f"In all {total:.1f} hours for {len(found)} cells; {sum(one.hours for one in left):.1f} hours are left."
+    )
+    lines.append("Memory is a training step's, beyond what a process with torch holds anyway.")
+    return "\n".join([*lines, *errors(found)])
+
+
+def errors(found: list[Estimate]) -> list[str]:
+    """For each finished cell, the training seconds it took beside those predicted; a sentence where there is none."""
+    lines = []
+    for one in found:
+        if record := records.finished(one.cell):
+            took = record.training.seconds
+            lines.append(
+                f"{one.cell.run.run_id} trained for {took:.0f} s; predicted {one.training:.0f} s, "
+                f"{one.training / took - 1:+.0%}."
+            )
+    return lines or ["No cell of this profile has run yet, so the error of these numbers is unknown."]

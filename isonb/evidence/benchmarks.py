@@ -1,0 +1,158 @@
+"""What `make bench` measured, as tables: speed of a training step, its parts, several processes, and memory.
+
+Only ratios are shown beside a machine's name: contestants took turns, so what slowed one slowed the others.
+
+Book: chapter "Training".
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import scipy.stats
+
+from isonb import records
+from isonb.evidence.statistics import LEVEL, Interval
+
+NOT_RUN = "not run"
+MEBIBYTE = 2**20
+
+
+def read(part: str) -> dict[str, Any]:
+    """One part's file: `machine`, `seconds` and `rows`; empty where it has not been measured.
+
+    Raises `RecordError` for a file that cannot be read.
+    """
+    path = records.results_folder("benchmarks") / f"{part}.json"
+    if not path.exists():
+        return {}
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise records.RecordError(f"{path} cannot be read ({error}): run make bench again.") from None
+
+
+def rows(part: str) -> list[dict[str, Any]]:
+    """The measured rows of a part, none where it has not been run; rows that were skipped are left out."""
+    return [row for row in read(part).get("rows", []) if "skipped" not in row]
+
+
+def machine(part: str) -> str:
+    """One sentence about the machine that measured a part."""
+    about = read(part).get("machine")
+    if about is None:
+        return f"{part}: {NOT_RUN}"
+    units = " and ".join(name for name in ("amx", "avx512_bf16") if about[name]) or "no bfloat16 units"
+    return (
+        f"Measured on {about['processor']} with {units}, {about['threads']} of {about['cores']} cores, "
+        f"torch {about['torch']}; load average {about['load']:.1f} at the start."
+    )
+
+
+def _ratio(value: dict[str, float] | None) -> str:
+    return f"{value['median']:.1f} ({value['least']:.1f} to {value['greatest']:.1f})" if value else NOT_RUN
+
+
+def speed() -> pd.DataFrame:
+    """How many times as many images a second as the plain form: median of the rounds, least and greatest in brackets.
+
+    `same loss` is the largest difference between the two losses of a step, in nats.
+    """
+    table = [
+        {
+            "block": row["block"],
+            "size": row["depth"],
+            "batch": row["batch"],
+            "ours": _ratio(row["speed_up"]["auto"]),
+            "ours in float32": _ratio(row["speed_up"].get("float32")),
+            "loss differs by": f"{row['loss_difference']['auto']:.0e}",
+        }
+        for row in rows("steps")
+    ]
+    return pd.DataFrame(table or [{"block": NOT_RUN}])
+
+
+def peers() -> pd.DataFrame:
+    """The trainer's step, and our blocks on the peer's own task, against other libraries' networks of equal size."""
+    table = [
+        {
+            "library": row["library"],
+            "size": row["depth"],
+            "parameters of a block, theirs and ours": " and ".join(
+                f"{row['parameters_per_block'][whose]:,}" for whose in ("peer", "ours")
+            ),
+            "our training step": _ratio(row["speed_up"]["trainer"]),
+            "our blocks, their task": _ratio(row["speed_up"].get("same task")),
+        }
+        for row in rows("peers")
+    ]
+    return pd.DataFrame(table or [{"library": NOT_RUN}])
+
+
+def shares() -> pd.DataFrame:
+    """Where a step's time goes, and what part of the machine's measured matrix product rate it reaches."""
+    table = [
+        {
+            "block": row["block"],
+            "size": row["depth"],
+            "share of the product rate": f"{row['share_of_rate']:.0%}",
+            "time goes to": ", ".join(f"{name} {share:.0%}" for name, share in list(row["shares"].items())[:4]),
+        }
+        for row in rows("profile")
+    ]
+    return pd.DataFrame(table or [{"block": NOT_RUN}])
+
+
+def efficiency() -> pd.DataFrame:
+    """Images a second of two processes, over twice those of one."""
+    table = [
+        {
+            "block": row["block"],
+            "size": row["depth"],
+            "global batch": row["batch"],
+            "processes": row["processes"],
+            "efficiency": f"{row['efficiency']['median']:.2f} ({row['efficiency']['least']:.2f} to "
+            f"{row['efficiency']['greatest']:.2f})",
+            "loss differs by": f"{row['loss_difference']:.0e}",
+        }
+        for row in rows("processes")
+    ]
+    return pd.DataFrame(table or [{"block": NOT_RUN}])
+
+
+def memory() -> pd.DataFrame:
+    """One row per measured training step: `kind`, `positions`, `batch`, `peak_bytes`. Empty where none was measured."""
+    return pd.DataFrame(rows("memory"))
+
+
+def memory_by_positions() -> pd.DataFrame:
+    """Peak MiB of a training step by number of positions, and the slope of its logarithm against theirs."""
+    found = memory()
+    if found.empty:
+        return pd.DataFrame([{"kind": NOT_RUN}])
+    table = []
+    for (kind, batch), part in found.groupby(["kind", "batch"], sort=False):
+        sizes = {f"{row.positions} positions": f"{row.peak_bytes / MEBIBYTE:.0f} MiB" for row in part.itertuples()}
+        value = memory_slope(part)[0]
+        table.append({"kind": kind, "batch": batch, **sizes, "slope": f"{value:.2f}"})
+    return pd.DataFrame(table)
+
+
+def memory_slope(part: pd.DataFrame, level: float = LEVEL) -> tuple[float, Interval]:
+    """The slope of log peak memory against log positions, one line for each batch, all of one slope; and its interval.
+
+    Least squares; Student's t with as many degrees of freedom as measurements beyond the slope and the lines' heights.
+    """
+    x, y = np.log(part["positions"].to_numpy(float)), np.log(part["peak_bytes"].to_numpy(float))
+    batch = part["batch"].to_numpy()
+    x, y = (values - pd.Series(values).groupby(batch).transform("mean").to_numpy() for values in (x, y))
+    slope = float(x @ y / (x @ x))
+    freedom = len(x) - len(np.unique(batch)) - 1
+    if freedom < 1:
+        return slope, (-np.inf, np.inf)
+    error = np.sqrt(np.sum((y - slope * x) ** 2) / freedom / (x @ x))
+    half = float(scipy.stats.t.ppf((1 + level) / 2, freedom) * error)
+    return slope, (slope - half, slope + half)

@@ -1,0 +1,139 @@
+"""The prediction of hours and memory: its arithmetic by hand, its measurement by a trainer that takes known time."""
+
+import itertools
+import json
+
+import pytest
+import torch
+from made_records import made_record
+
+from isonb import config, estimate, records
+from isonb.__main__ import main
+from isonb.config import Execution, RunConfig
+from isonb.estimate import Throughput
+from isonb.training import train
+
+CONV_OPERATIONS = 2 * 9 * 1024 * 128 * 128  # two 3x3 convolutions of 128 channels at 1024 positions
+
+
+def test_seconds_grow_by_the_operations_of_the_blocks():
+    throughput = Throughput(fixed=0.001, per_operation=2e-12)
+    assert throughput.seconds(RunConfig(depth=3)) == pytest.approx(0.001 + 3 * CONV_OPERATIONS * 2e-12)
+
+
+def test_given_images_per_second_hold_for_the_first_cell_and_scale_to_the_others():
+    cells = [config.cpu(depth=1), config.cpu(block="transformer", depth=3)]
+    speeds = estimate.given(50.0, cells)
+    assert speeds["conv"].seconds(cells[0].run) == pytest.approx(1 / 50)
+    transformer = 4 * 1024 * 128**2 + 2 * 1024**2 * 128 + 2 * 1024 * 128**2
+    assert speeds["transformer-1"].seconds(cells[1].run) == pytest.approx(3 * transformer / CONV_OPERATIONS / 50)
+
+
+def test_a_cell_trains_validates_tests_and_extracts_features():
+    cell = config.cpu(epochs=6)  # four evaluation masks
+    found = estimate.estimate(cell, Throughput(0.01, 0.0), (900, 100, 200), "float32")
+    assert found.training == pytest.approx(6 * 900 * 0.01)
+    forwards = 4 * (100 * 7 + 200) + 900 + 100 + 200  # seven validations, the test, then one pass for the features
+    assert found.evaluation == pytest.approx(forwards * 0.01 / 3)
+    assert found.hours == pytest.approx((54 + forwards * 0.01 / 3) / 3600)
+
+
+def test_memory_counts_weights_once_and_activations_by_image():
+    run = RunConfig(image_size=8, width=8)
+    one, three, five = (estimate.memory_bytes(run, batch, "float32") for batch in (1, 3, 5))
+    assert five - three == three - one > 0
+    assert one - (three - one) // 2 == 16 * parameters(run)
+
+
+def parameters(run):
+    """conv: two norms and convolutions a block; an encoding of three maps and biases; a norm and the head."""
+    d = run.width
+    return 2 * (2 * d + 9 * d * d + d) + 3 * (d + d) + 2 * d + 768 * d + 768
+
+
+def test_kept_memory_is_quadratic_only_where_it_must_be():
+    def kept(size):
+        run = RunConfig(block="transformer", image_size=size, width=8, positions="none")
+        return estimate.memory_bytes(run, 64, "float32") - estimate.memory_bytes(run, 2, "float32")
+
+    masked = 1.05  # the number of masked positions is drawn
+    assert kept(32) < 4 * masked * kept(16)
+
+
+def test_a_published_collection_needs_not_be_at_hand(monkeypatch):
+    monkeypatch.delenv("ISONB_DATA", raising=False)
+    assert estimate.images(config.paper().run, Execution()) == (45_000, 5_000, 10_000)
+    assert estimate.images(config.paper(data_fraction=0.1).run, Execution()) == (4_500, 5_000, 10_000)
+
+
+@pytest.fixture
+def clock(tmp_path, monkeypatch):
+    """A trainer whose steps take 0.2 s at depth 1 and 0.5 s at depth 3, by a clock of its own."""
+    monkeypatch.setenv("ISONB_RUNS", str(tmp_path / "runs"))
+    monkeypatch.setenv("ISONB_RESULTS", str(tmp_path / "results"))
+    trained = []
+
+    def pretrain(run, images, folder, execution, on_step):
+        trained.append(run.depth)
+        ticks = itertools.count(step=0.2 if run.depth == 1 else 0.5)
+        monkeypatch.setattr(estimate.time, "perf_counter", lambda: next(ticks))
+        for step in range(len(images.train) // run.batch_size):
+            on_step(step, 0, 0.0)
+
+    monkeypatch.setattr(train, "pretrain", pretrain)
+    return trained
+
+
+def test_a_measurement_is_a_line_through_two_depths_and_is_made_once(clock):
+    cells = [config.cpu(batch_size=4), config.cpu(batch_size=4, seed=1)]
+    speeds = estimate.measured(cells, Execution(device="cpu"))
+    assert speeds["conv"].seconds(RunConfig(depth=1)) == pytest.approx(0.2 / 4)
+    assert speeds["conv"].seconds(RunConfig(depth=6)) == pytest.approx((0.2 + 5 * 0.15) / 4)
+    assert estimate.measured(cells, Execution(device="cpu")) == speeds
+    assert clock == [1, 3]
+
+
+def test_the_real_trainer_can_be_measured(tmp_path):
+    run = RunConfig(image_size=8, width=4, batch_size=1)
+    threads = torch.get_num_threads()
+    assert estimate.calibrate(run, Execution(device="cpu")).seconds(run) > 0
+    assert torch.get_num_threads() == threads
+
+
+def test_the_command_prints_each_kind_of_cell_the_total_and_how_wrong_it_was(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("ISONB_RESULTS", str(tmp_path))
+    assert main(["estimate", "--profile", "smoke", "--images-per-second", "1000"]) == 0
+    before = capsys.readouterr().out.splitlines()
+    assert len([line for line in before if line.endswith("GiB")]) == 9
+    assert before[-1] == "No cell of this profile has run yet, so the error of these numbers is unknown."
+    cell = config.study("smoke")[0]
+    record = made_record(cell, 3.0)
+    took = 3 * len_of_photos() / 1000 * 2  # twice as long as predicted
+    training = record.training.model_copy(update={"seconds": took})
+    records.write_record(record.model_copy(update={"training": training}), {})
+    assert main(["estimate", "--profile", "smoke", "--images-per-second", "1000"]) == 0
+    after = capsys.readouterr().out.splitlines()[-1]
+    assert after == f"{cell.run.run_id} trained for {took:.0f} s; predicted {took / 2:.0f} s, -50%."
+
+
+def len_of_photos():
+    return estimate.images(config.smoke().run, Execution())[0]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--profile", "smok"], "profile='smok' is not allowed: choose smoke, cpu, paper.\n"),
+        (["--images-per-second", "0"], "images-per-second=0 is not allowed: it must be above 0.\n"),
+        (["--images-per-second", "-3"], "images-per-second=-3 is not allowed: it must be above 0.\n"),
+    ],
+)
+def test_a_request_that_cannot_be_met_is_one_sentence(arguments, message, capsys):
+    assert main(["estimate", *arguments]) == 2
+    assert capsys.readouterr().err == message
+
+
+def test_a_cache_holds_readable_numbers(clock):
+    estimate.measured([config.cpu()], Execution(device="cpu"))
+    [found] = json.loads(estimate.cache(Execution(device="cpu")).read_text()).values()
+    assert set(found) == {"fixed", "per_operation"}
