@@ -16,6 +16,7 @@ from typing import Any
 import memory
 import numpy as np
 import peers
+import probing
 import processes
 import steps
 import torch
@@ -29,6 +30,7 @@ PARTS: dict[str, Callable[..., Iterable[dict[str, Any]]]] = {
     "peers": peers.run,
     "processes": processes.run,
     "memory": memory.run,
+    "probing": probing.run,
 }
 
 
@@ -136,7 +138,25 @@ def _memory(rows: list[dict[str, Any]], about: dict[str, Any]) -> Iterator[str]:
         yield f"{kind}, batch {batch}: {sizes} positions; slope of the logarithms {np.polyfit(x, y, 1)[0]:.2f}"
 
 
-TEXTS = {"steps": _steps, "profile": _profile, "peers": _peers, "processes": _processes, "memory": _memory}
+def _probing(rows: list[dict[str, Any]], about: dict[str, Any]) -> Iterator[str]:
+    for row in rows:
+        seconds, passes = row["seconds"], row["passes"]
+        yield f"{row['block']}, depth {row['depth']}, {row['images']} images"
+        yield f"  {passes['ours']} passes through the network, the paper's procedure {passes['paper']}:"
+        times = {name: value["paper"] / value["ours"] for name, value in (("many", passes), ("long", seconds))}
+        yield f"  {times['many']:.0f} times as many, {times['long']:.0f} times as long"
+        for layer, (ours, paper) in enumerate(zip(*row["accuracies"].values(), strict=True)):
+            yield f"  layer {layer}: {ours:.1%}, the paper's procedure {paper:.1%}, of {row['test_images']} test images"
+
+
+TEXTS = {
+    "steps": _steps,
+    "profile": _profile,
+    "peers": _peers,
+    "processes": _processes,
+    "memory": _memory,
+    "probing": _probing,
+}
 
 if __name__ == "__main__":
     main()
