@@ -446,6 +446,20 @@ def test_a_seed_with_missing_cells_does_not_count():
     assert claims.apply(BY_ID["C5"], dataclasses.replace(t, runs=runs)).seeds == 2
 
 
+@pytest.mark.parametrize("arm", ["main", "positions=none"])
+@pytest.mark.parametrize("seeds", [(0,), (0, 1, 2)])
+@pytest.mark.parametrize("depths", [(1,), (3, 6)])
+@pytest.mark.parametrize("encodings", [("continuous",), ("rff", "pix2vec")])
+@pytest.mark.parametrize("networks", [("conv",), ("mixer", "transformer-1"), ("transformer-4",)])
+def test_a_part_of_a_study_is_judged_as_far_as_it_goes(networks, encodings, depths, seeds, arm):
+    part = study(networks=networks, encodings=encodings, depths=depths, seeds=seeds, arms=(arm,),
+                 kept=lambda **_: 0.5)  # fmt: skip
+    for t in (part, dataclasses.replace(part, runs=part.runs.head(1))):
+        verdicts = {judged.claim.id: judged.finding.verdict for judged in claims.judge(t)}
+        assert set(verdicts) == set(BY_ID)
+        assert verdicts["C5"] != SUPPORTED
+
+
 def test_other_arms_do_not_touch_the_grid():
     t = study(loss=by_block(0.3), arms=("main", "epochs=1"))
     worse = t.runs["arm"] == "epochs=1"

@@ -205,7 +205,7 @@ def c10(t: Tables) -> Finding:
 def c16(t: Tables) -> Finding:
     """Permutation test of the interaction of block and encoding in accuracy, sizes taken out."""
     runs = grid(t, network=BLOCK_ORDER)
-    runs = runs[runs["seed"].isin(complete_seeds(runs))]
+    runs = needed(runs[runs["seed"].isin(complete_seeds(runs))], "three blocks and encodings over sizes or seeds")
     accuracy = runs["test_accuracy"] - runs.groupby("depth")["test_accuracy"].transform("mean")
     try:
         found = regression.interaction(accuracy, runs["network"], runs["encoding"])
