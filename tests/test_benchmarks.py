@@ -1,0 +1,93 @@
+"""What the book reads of the benchmarks: slopes by hand, ratios as measured, and "not run" where nothing was."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from isonb import records
+from isonb.evidence import benchmarks
+
+MACHINE = {"processor": "A processor", "cores": 2, "threads": 1, "amx": True, "avx512_bf16": False,
+           "torch": "2.0", "python": "3.11", "load": 0.25, "float32_rate": 1.0, "bfloat16_rate": 1.0}  # fmt: skip
+
+
+@pytest.fixture
+def write(tmp_path, monkeypatch):
+    monkeypatch.setenv("ISONB_RESULTS", str(tmp_path))
+
+    def write(part, rows):
+        path = tmp_path / "benchmarks" / f"{part}.json"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(json.dumps({"machine": MACHINE, "seconds": 1.0, "rows": rows}))
+        return path
+
+    return write
+
+
+def growth(power, batches=(8, 32), scatter=(1.0, 1.0, 1.0)):
+    rows = [
+        (n, batch, batch * n**power * s) for batch in batches for n, s in zip((256, 512, 1024), scatter, strict=True)
+    ]
+    return pd.DataFrame(rows, columns=["positions", "batch", "peak_bytes"])
+
+
+@pytest.mark.parametrize("power", [0.5, 1.0, 2.0])
+def test_the_slope_is_the_power_with_which_memory_grows_whatever_the_batch(power):
+    slope, (low, high) = benchmarks.memory_slope(growth(power))
+    assert (slope, low, high) == pytest.approx((power, power, power))
+
+
+def test_the_slopes_interval_is_students():
+    # In units of log 2 the middle size is one too high in each batch: x = -1, 0, 1 and residuals -1/3, 2/3, -1/3, twice.
+    slope, (low, high) = benchmarks.memory_slope(growth(1.0, scatter=(1.0, 2.0, 1.0)))
+    error = np.sqrt((2 * (1 + 4 + 1) / 9) / 3 / 4)  # six points, two heights, one slope: 3 degrees of freedom
+    assert slope == pytest.approx(1.0)
+    assert (high - low) / 2 == pytest.approx(3.1824463 * error)
+
+
+def test_two_points_have_a_slope_and_no_interval():
+    slope, interval = benchmarks.memory_slope(growth(2.0, batches=(8,)).iloc[:2])
+    assert slope == pytest.approx(2.0)
+    assert interval == (-np.inf, np.inf)
+
+
+def test_memory_is_shown_by_kind_and_batch(write):
+    sizes = ((256, 1), (512, 2), (1024, 4))
+    write("memory", [{"kind": "mixer", "positions": n, "batch": 8, "peak_bytes": m * 2**20} for n, m in sizes])
+    [row] = benchmarks.memory_by_positions().to_dict("records")
+    assert row == {"kind": "mixer", "batch": 8, "256 positions": "1 MiB", "512 positions": "2 MiB",
+                   "1024 positions": "4 MiB", "slope": "1.00"}  # fmt: skip
+
+
+def test_a_ratio_is_shown_with_its_least_and_its_greatest(write):
+    ratio = {"median": 2.54, "least": 2.0, "greatest": 3.0, "processor_time": 9.0}
+    write("steps", [{"block": "conv", "depth": 3, "batch": 32, "speed_up": {"auto": ratio},
+                     "loss_difference": {"auto": 1e-4}}])  # fmt: skip
+    [row] = benchmarks.speed().to_dict("records")
+    assert row["ours"] == "2.5 (2.0 to 3.0)"
+    assert row["ours in float32"] == "not run"
+    assert benchmarks.machine("steps") == (
+        "Measured on A processor with amx, 1 of 2 cores, torch 2.0; load average 0.2 at the start."
+    )
+
+
+def test_a_library_that_was_skipped_has_no_row(write):
+    write("peers", [{"skipped": "transformers is not installed"}])
+    assert benchmarks.peers().to_dict("records") == [{"library": "not run"}]
+
+
+def test_what_was_not_measured_reads_not_run(write):
+    for table in (benchmarks.speed, benchmarks.peers, benchmarks.shares, benchmarks.efficiency):
+        assert table().iloc[0, 0] == "not run"
+    assert benchmarks.memory().empty
+    assert benchmarks.memory_by_positions().iloc[0, 0] == "not run"
+    assert benchmarks.machine("steps") == "steps: not run"
+
+
+def test_a_damaged_file_is_named(write):
+    path = write("steps", [])
+    path.write_text("{")
+    with pytest.raises(records.RecordError, match=rf"{path} cannot be read .*: run make bench again\."):
+        benchmarks.speed()
