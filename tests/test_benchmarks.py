@@ -40,7 +40,7 @@ def test_the_slope_is_the_power_with_which_memory_grows_whatever_the_batch(power
 
 
 def test_the_slopes_interval_is_students():
-    # In units of log 2 the middle size is one too high in each batch: x = -1, 0, 1 and residuals -1/3, 2/3, -1/3, twice.
+    # In units of log 2 each batch's middle is one too high: x = -1, 0, 1, and residuals -1/3, 2/3, -1/3.
     slope, (low, high) = benchmarks.memory_slope(growth(1.0, scatter=(1.0, 2.0, 1.0)))
     error = np.sqrt((2 * (1 + 4 + 1) / 9) / 3 / 4)  # six points, two heights, one slope: 3 degrees of freedom
     assert slope == pytest.approx(1.0)
