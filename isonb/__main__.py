@@ -129,6 +129,8 @@ def _estimate(chosen: argparse.Namespace) -> int:
 
     execution = config.Execution(device=chosen.device)
     print(estimate.as_text(estimate.study(chosen.profile, execution, chosen.images_per_second)))
+    if chosen.images_per_second is None:
+        print(f"Throughputs are measured once and kept in {estimate.cache(execution)}; delete it to measure again.")
     return 0
 
 

@@ -1,8 +1,8 @@
 """How long a profile's study will take and what memory it needs, before it is started.
 
 Hours are operations times a throughput that a few real training steps of each kind of network measure on this
-machine, once. Memory is counted: what a training step keeps for its backward pass, weights, gradients and Adam's two
-averages. torch is imported only where something is measured or counted.
+machine, once. Memory is counted: what a training step keeps for its backward pass, with an allowance for what comes and
+goes, weights, gradients and Adam's two averages. torch is imported only where something is measured or counted.
 
 Book: chapter "Training".
 """
@@ -25,6 +25,7 @@ DEPTHS = (1, 3)  # two points make a line: what every network costs, and what ea
 STEPS, WARM_UP = 7, 3
 LARGEST_BATCH = 32  # of a measurement; an image costs hardly less in a larger one
 BYTES_PER_PARAMETER = 16  # float32 weight, gradient, and Adam's two averages
+TRANSIENT = 1.8  # measured peak over what is kept: gradients under way, and what the allocator does not give back
 FORWARD_SHARE = 1 / 3  # of a training step: the backward pass makes two products of each of the forward pass
 CIFAR10 = (50_000, 10_000)  # published training and test images
 
@@ -149,11 +150,13 @@ def memory_bytes(run: RunConfig, batch_size: int, precision: str) -> int:
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda x: x), evaluate.autocast(torch.device("cpu"), precision):
         objectives.bert_loss(network, pixels_BNC, objectives.sample_masks(run, index_B, "training"))
-    weights = {p.shape for p in network.parameters()}  # a bfloat16 copy of a weight does not grow with the batch
+    shapes = {p.shape for p in network.parameters()}  # a bfloat16 copy of a weight does not grow with the batch
     activations = sum(
-        x.untyped_storage().nbytes() for address, x in kept.items() if address not in own and x.shape not in weights
+        x.untyped_storage().nbytes() for address, x in kept.items() if address not in own and x.shape not in shapes
     )
-    return networks.parameters(network) * BYTES_PER_PARAMETER + activations * batch_size // len(index_B)
+    return networks.parameters(network) * BYTES_PER_PARAMETER + round(
+        TRANSIENT * activations * batch_size / len(index_B)
+    )
 
 
 def images(run: RunConfig, execution: Execution) -> tuple[int, int, int]:
