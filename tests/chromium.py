@@ -28,16 +28,16 @@ class Chromium:
             [EXECUTABLE, *FLAGS, f"--user-data-dir={profile}", "about:blank"], stderr=subprocess.DEVNULL
         )
         port = self._wait_for_port(profile / "DevToolsActivePort")
-        pages = json.load(urllib.request.urlopen(f"http://127.0.0.1:{port}/json", timeout=20))
+        pages = json.load(urllib.request.urlopen(f"http://127.0.0.1:{port}/json", timeout=120))
         target = next(page for page in pages if page["type"] == "page")["webSocketDebuggerUrl"]
-        self.socket = websocket.create_connection(target, timeout=30, suppress_origin=True)
+        self.socket = websocket.create_connection(target, timeout=120, suppress_origin=True)
         self.numbers = itertools.count(1)
         self.events: list[dict[str, Any]] = []
         for domain in ("Page", "Network", "Runtime"):
             self.send(f"{domain}.enable")
 
     def _wait_for_port(self, file: Path) -> str:
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 120
         while time.monotonic() < deadline:
             if file.exists() and (lines := file.read_text().split()):
                 return lines[0]

@@ -150,7 +150,7 @@ def test_a_notebook_holds_the_widget_and_the_page():
     notebook = nbformat.v4.new_notebook(
         cells=[nbformat.v4.new_code_cell("from isonb import explorer; explorer.sigma_explorer()")]
     )
-    nbclient.NotebookClient(notebook, timeout=120, kernel_name="python3").execute()
+    nbclient.NotebookClient(notebook, timeout=600, kernel_name="python3").execute()
     (output,) = notebook.cells[0].outputs
     assert output.data["text/html"] == explorer.page()
     assert output.data["application/vnd.jupyter.widget-view+json"]["model_id"]

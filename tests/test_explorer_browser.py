@@ -278,13 +278,13 @@ def lab(tmp_path_factory):
 
 def answers(url):
     try:
-        with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(url, timeout=5):
+        with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(url, timeout=60):
             return True
     except OSError:
         return False
 
 
-def wait_for(condition, seconds=90):
+def wait_for(condition, seconds=300):
     deadline = time.monotonic() + seconds
     while not (value := condition()):
         assert time.monotonic() < deadline, "JupyterLab did not get there in time"

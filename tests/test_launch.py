@@ -135,7 +135,7 @@ print(steps, pretrained.progress.processes)
 def test_a_notebook_trains_on_two_processes(settings, alone, images_folder):
     cells = [new_code_cell(SOURCE.format(settings={**settings, "processes": 2}))]
     notebook = new_notebook(cells=cells)
-    NotebookClient(notebook, timeout=120, kernel_name="python3").execute()
+    NotebookClient(notebook, timeout=600, kernel_name="python3").execute()
     assert notebook.cells[0].outputs[0].text == "[(1, 4), (2, 4), (3, 4), (4, 4)] 2\n"
     assert_close(finished(settings, images_folder), alone(), 1e-9)
 
@@ -177,7 +177,7 @@ def test_a_command_that_is_asked_to_stop_saves_and_exits_75(processes, settings,
     folder = launch.checkpoints_folder(config.from_parameters(settings)[0])
     assert wait_until(lambda: checkpoint.latest(folder), 120)
     run.send_signal(signal.SIGTERM)
-    words = run.communicate(timeout=60)[1].splitlines()[-1]
+    words = run.communicate(timeout=300)[1].splitlines()[-1]
     assert run.returncode == signals.PREEMPTED == 75
     step = int(re.match(r"Stopped after step (\d+) of 20000: run the same command again\.", words)[1])
     assert checkpoint.latest(folder).name == f"step-{step:08d}.safetensors"

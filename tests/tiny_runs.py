@@ -112,7 +112,7 @@ def together(count: int, work: Callable[..., Any], *arguments: Any, meetings: in
 
 
 def _receive(pipe: Any) -> Any:
-    assert pipe.poll(120), "a process waits for ever"
+    assert pipe.poll(600), "a process waits for ever"
     return pipe.recv()
 
 
