@@ -10,7 +10,7 @@ from built_book import LOSSES, book_with_results, build, copy_sources, page, sha
 from made_records import made_arrays, made_record
 
 from isonb import config, records
-from isonb.evidence import book, tables
+from isonb.evidence import book, claims, metrics, tables, verdicts
 
 CONV = "smoke:block=conv,encoding=continuous"
 
@@ -139,6 +139,78 @@ def test_the_study_table_says_not_run_cell_by_cell(results):
     assert len(rows) == 9
 
 
+def test_an_arm_is_compared_with_the_same_network_and_seed(results):
+    for seed, main, arm in ((0, 4.0, 4.5), (1, 4.25, 4.5)):
+        for settings, loss in (({}, main), ({"positions": "none"}, arm)):
+            cell = config.cpu(block="transformer", seed=seed, **settings)
+            records.write_record(made_record(cell, loss, test_accuracy=0.25 + seed / 8), made_arrays())
+    records.write_record(made_record(config.cpu(block="conv", kernel_size=5)), made_arrays())  # without its main run
+    rows = tables.arms("cpu").set_index(["setting", "network"])
+    # changes 1/2 and 1/4: mean 3/8, Student's half-width t(0.975, 1) s / sqrt(2) = 12.706 x 0.17678 / 1.41421 = 1.588
+    assert rows.loc[("positions=none", "transformer-1, continuous, size 1")].tolist() == [
+        "4.500", "+0.375 (-1.213 to +1.963)", "+0.0 (+0.0 to +0.0)", "2 of 3",
+    ]  # fmt: skip
+    assert (rows.drop(index=("positions=none", "transformer-1, continuous, size 1"))["loss"] == "not run").all()
+    missing = tables.arm_commands("cpu")
+    assert len(missing) == len(rows) - 2  # those two have run
+    assert (
+        "python -m isonb run-cell --profile cpu block=transformer heads=4 encoding=pix2vec depth=3 seed=0 "
+        "initialisation=torch"
+    ) in missing
+
+
+# Verdicts in words
+
+
+def study_of(**row):
+    whole = {
+        "id": "C5", "source": "P, section 9", "quotation": "a <b> of words", "statement": "One < two.",
+        "statistic": "s", "rule": "r", "needs": "n", "verdict": "supported",
+        "value": 0.5, "unit": "nats", "low": 0.25, "high": 0.75,
+        "n": 9, "of": "cells", "p_holm": 0.012, "seeds": 3, "seeds_asked": 3, "seeds_needed": 2, "note": "All & more.",
+    }  # fmt: skip
+    return verdicts.Study("cpu", metrics.tables({}), {"C5": whole | row})
+
+
+def test_a_verdict_is_said_with_its_evidence():
+    shown = verdicts.answers(study_of(), "C5")
+    assert "Ours agrees." in shown
+    assert "One &lt; two." in shown
+    assert (
+        "0.5 (nats); 95 % interval 0.25 to 0.75; n = 9 cells; p = 0.012 after Holm; 3 of at least 3 seeds. "
+        "All &amp; more."
+    ) in shown
+
+
+def test_a_claim_without_results_says_what_runs_it():
+    shown = verdicts.answers(study_of(verdict="not run", value=None, note="Needs conv runs."), "C5")
+    assert "Not run.</strong> Needs conv runs. To run it: <code>python -m isonb study --profile cpu</code>" in shown
+
+
+def test_an_interval_of_one_cell_is_not_shown():
+    assert verdicts.number(study_of(low=0.5, high=0.5, n=1, p_holm=None).rows["C5"]) == (
+        "0.5 (nats); n = 1 cell; 3 of at least 3 seeds."
+    )
+
+
+def test_the_ledger_tells_profiles_apart_only_where_they_differ():
+    same = verdicts.ledger([study_of(), study_of()], "P")
+    assert same.count("isonb-verdict isonb-supported") == 2  # in the line that is always seen, and beside the evidence
+    assert "a &lt;b&gt; of words" in same
+    other = verdicts.Study("paper", metrics.tables({}), study_of(verdict="undetermined").rows)
+    differing = verdicts.ledger([study_of(), other], "P")
+    assert "cpu: supported" in differing and "paper: undetermined" in differing
+    assert "would need 2 seeds" in differing and "would need" not in same
+    assert verdicts.ledger([study_of()], "G") == ""
+
+
+def test_the_summary_counts_verdicts():
+    assert verdicts.summary([study_of()])["cpu"].to_dict() == {
+        "supported": 1, "partly": 0, "undetermined": 0, "contradicted": 0, "not run": 0,
+    }  # fmt: skip
+    assert verdicts.sentence(study_of()).startswith("**cpu**, from no finished networks: of 1 claims")
+
+
 # The built book
 
 
@@ -158,7 +230,12 @@ def test_a_book_with_results_is_built_and_shows_them(with_results):
     for loss in LOSSES.values():
         assert smoke.count(f"<p>{loss:.3f}</p>") == 3
     assert "not run<" not in smoke
-    assert smoke.count("isonb-figure") == 4
+    assert smoke.count("isonb-figure") == 3
+    results = page(with_results, "book/results")
+    assert results.count("isonb-figure") == 7
+    assert "python -m isonb study --profile cpu" in results
+    assert page(with_results, "book/verdict").count('<details class="isonb-claim"') == len(claims.LEDGER)
+    assert "from 9 finished networks" in page(with_results, "book/index")
 
 
 def test_an_executed_cell_is_a_page_that_nobody_executes_again(with_results):

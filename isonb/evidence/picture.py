@@ -103,7 +103,8 @@ def marks(keys: Iterable[str | int]) -> list[Line2D]:
 
 
 def say_not_run(ax: Axes) -> None:
-    """Write "not run" where a result is missing."""
+    """Write "not run" where a result is missing, on axes without numbers."""
+    ax.tick_params(labelbottom=False, labelleft=False)
     ax.text(0.5, 0.5, "not run", ha="center", va="center", transform=ax.transAxes, color=QUIET, fontsize=9)
 
 
