@@ -9,7 +9,7 @@ from chromium import EXECUTABLE, Chromium
 
 pytestmark = pytest.mark.skipif(EXECUTABLE is None, reason="no Chromium is installed")
 
-CHAPTERS = ["index", "notation", "data", "encodings", "blocks", "objective", "probing", "smoke", "results",
+CHAPTERS = ["index", "notation", "data", "encodings", "blocks", "objective", "probing", "training", "smoke", "results",
             "transformers", "verdict", "departures", "cells", "run", "bibliography"]  # fmt: skip
 EXPECTED_ERROR = "Identifier 'THEBE_JS_URL' has already been declared"  # the theme declares it twice; harmless
 
