@@ -192,13 +192,13 @@ def study(profile: str, execution: Execution, images_per_second: float | None = 
     """Every cell of a profile's study, in its order."""
     import torch
 
-    from isonb.training import train
+    from isonb.training import evaluate
 
     cells = config.study(profile)
     speeds = given(images_per_second, cells) if images_per_second else measured(cells, execution)
     counts = images(cells[0].run, execution)
     on_gpu = execution.device == "cuda" or (execution.device == "auto" and torch.cuda.is_available())
-    precision = train.resolve_precision(execution, torch.device("cuda" if on_gpu else "cpu"))
+    precision = evaluate.resolve_precision(execution, torch.device("cuda" if on_gpu else "cpu"))
     return [estimate(cell, speeds[kind(cell.run)], counts, precision, execution.micro_batch) for cell in cells]
 
 

@@ -93,8 +93,8 @@ def test_a_precision_that_needs_no_hardware_is_chosen_where_there_is_none(monkey
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
     for has_tiles, precision in ((False, "float32"), (True, "bfloat16")):
         monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda has_tiles=has_tiles: has_tiles)
-        assert train.resolve_precision(Execution(), torch.device("cpu")) == precision
-    assert train.resolve_precision(Execution(precision="float64"), torch.device("cpu")) == "float64"
+        assert evaluate.resolve_precision(Execution(), torch.device("cpu")) == precision
+    assert evaluate.resolve_precision(Execution(precision="float64"), torch.device("cpu")) == "float64"
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -13,11 +13,21 @@ import torch
 from torch import nn
 
 from isonb import features, records
-from isonb.config import RunConfig
+from isonb.config import Execution, RunConfig
 from isonb.models import objectives
 from isonb.training import data
 
 CHUNK = 64  # images per forward pass; larger ones are no faster on any device and need more memory
+
+
+def resolve_precision(execution: Execution, device: torch.device) -> str:
+    """'auto' is bfloat16 where matrix units multiply it: GPUs of compute capability 8, CPUs with AMX or AVX512-BF16."""
+    if execution.precision != "auto":
+        return execution.precision
+    if device.type == "cuda":
+        return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
+    gains = torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
+    return "bfloat16" if gains else "float32"
 
 
 def autocast(device: torch.device, precision: str) -> contextlib.AbstractContextManager:

@@ -23,6 +23,7 @@ import resource
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -107,16 +108,6 @@ def join_world(execution: Execution) -> Iterator[World]:
         dist.destroy_process_group()
 
 
-def resolve_precision(execution: Execution, device: torch.device) -> str:
-    """'auto' is bfloat16 where matrix units multiply it: GPUs of compute capability 8, CPUs with AMX or AVX512-BF16."""
-    if execution.precision != "auto":
-        return execution.precision
-    if device.type == "cuda":
-        return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
-    gains = torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
-    return "bfloat16" if gains else "float32"
-
-
 def pretrain(
     config: RunConfig,
     images: data.Images,
@@ -133,10 +124,17 @@ def pretrain(
     execution = execution or Execution()
     with join_world(execution) as world:
         run = _Run(config, images, folder, execution, world)
-        with stop_requests() as stop:
-            run.train(on_step or (lambda *_: None), stop)
-        run.network.eval()
-        return Pretrained(run.network, run.progress, world.device)
+        try:
+            with stop_requests() as stop:
+                run.train(on_step or (lambda *_: None), stop)
+        except BaseException as fault:
+            traceback.clear_frames(fault.__traceback__)
+            raise
+        finally:
+            # The wrapper must go before its process group: holding the last reference, it would end the group with
+            # the interpreter locked and wait for ever for a thread that needs the interpreter.
+            run.model = run.network
+        return Pretrained(run.network.eval(), run.progress, world.device)
 
 
 class _Run:
@@ -149,7 +147,7 @@ class _Run:
         newest = checkpoint.latest(folder) if world.rank == 0 else None
         content = world.share(newest.read_bytes() if newest else b"")
         saved = checkpoint.read(content, config, folder) if content else None
-        precision = world.share(resolve_precision(execution, world.device).encode()).decode()
+        precision = world.share(evaluate.resolve_precision(execution, world.device).encode()).decode()
         self.progress = saved.progress if saved else checkpoint.Progress(precision=precision)
         if execution.precision not in ("auto", self.progress.precision):
             raise checkpoint.CheckpointError(

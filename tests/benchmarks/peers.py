@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from isonb.config import RunConfig
 from isonb.models import blocks, objectives
 from isonb.models import network as networks
-from isonb.training import data, evaluate, train
+from isonb.training import data, evaluate
 
 PALETTE = 512
 
@@ -63,7 +63,7 @@ def mixer(config: RunConfig) -> nn.Module:
 def contestant(name: str, network: nn.Module, batch_size: int, loss: Callable[[nn.Module], Tensor]) -> Contestant:
     """A step in bfloat16 where the trainer's would be, with the same optimiser."""
     adam = torch.optim.AdamW(network.parameters(), lr=1e-3, fused=True)
-    precision = train.resolve_precision(steps.Execution(), torch.device("cpu"))
+    precision = evaluate.resolve_precision(steps.Execution(), torch.device("cpu"))
 
     def step(_: int) -> float:
         with evaluate.autocast(torch.device("cpu"), precision):

@@ -18,7 +18,7 @@ from timing import Contestant, alternate, multiply_rate, speed_up
 from isonb.config import BLOCKS, Execution, RunConfig
 from isonb.models import network as networks
 from isonb.models import objectives
-from isonb.training import data, schedule, train
+from isonb.training import data, evaluate, schedule, train
 
 ALONE = train.World(0, 1, torch.device("cpu"))
 
@@ -147,4 +147,4 @@ def _profile(config: RunConfig, images: data.Images, steps: int) -> dict[str, An
 
 def _in_bfloat16() -> bool:
     """Whether the trainer's products are in bfloat16 here."""
-    return train.resolve_precision(Execution(), ALONE.device) == "bfloat16"
+    return evaluate.resolve_precision(Execution(), ALONE.device) == "bfloat16"
