@@ -152,14 +152,15 @@ def test_a_workers_fault_comes_back_with_its_log(settings, images_folder, tmp_pa
     assert "is not a directory" in log.read_text()
 
 
-def train_on_two(settings):
+def train_on_two(settings, runs):
+    os.environ["ISONB_RUNS"] = runs  # the server that processes are forked from knows only its own start's environment
     cell, execution = config.from_parameters(settings)
     launch.pretrain(cell, data.load(cell.run, execution.data_path), execution)
 
 
 def test_nothing_computes_on_when_the_parent_is_killed(settings, images_folder):
     settings |= {"epochs": 10_000, "processes": 2}
-    parent = PROCESSES.Process(target=train_on_two, args=(settings,))
+    parent = PROCESSES.Process(target=train_on_two, args=(settings, os.environ["ISONB_RUNS"]))
     parent.start()
     folder = launch.checkpoints_folder(config.from_parameters(settings)[0])
     assert wait_until(lambda: checkpoint.latest(folder), 120)
