@@ -34,6 +34,7 @@ COLOURS |= {"transformer-1": COLOURS["transformer"], "transformer-4": "#003D2E"}
 COLOURS |= {1: "#8560B5", 3: "#6A3D9A", 6: "#43206B", 12: "#1F0A38"}  # sizes: the darker the deeper
 MARKERS = {"conv": "o", "mixer": "s", "transformer": "^", "continuous": "D", "rff": "P", "pix2vec": "X"}
 MARKERS |= {"transformer-1": "^", "transformer-4": "v", 1: "<", 3: ">", 6: "p", 12: "*"}
+NETWORKS = ("conv", "mixer", "transformer-1", "transformer-4")  # in the order of every legend
 DASHES = {1: ":", 3: "--", 6: "-", 12: "-."}
 NAMES = {"conv": "convolution", "rff": "random Fourier", "transformer-1": "transformer", "transformer-4": "4 heads"}
 NAMES |= {size: f"size {size}" for size in (1, 3, 6, 12)}

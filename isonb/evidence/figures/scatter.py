@@ -8,12 +8,25 @@ from __future__ import annotations
 import matplotlib
 import pandas as pd
 
+from isonb import config
 from isonb.evidence import statistics
-from isonb.evidence.picture import COLOURS, MARKERS, NATS, STYLE, WIDTH, Picture, describe, marks, name_of, say_not_run
+from isonb.evidence.picture import (
+    COLOURS,
+    MARKERS,
+    NATS,
+    NETWORKS,
+    STYLE,
+    WIDTH,
+    Picture,
+    describe,
+    marks,
+    name_of,
+    say_not_run,
+)
 
 ORDER = {
-    "network": ("conv", "mixer", "transformer-1", "transformer-4"),
-    "encoding": ("continuous", "rff", "pix2vec"),
+    "network": NETWORKS,
+    "encoding": config.ENCODINGS,
     "depth": (1, 3, 6, 12),
 }
 TITLES = {"network": "by block", "encoding": "by encoding", "depth": "by size"}

@@ -13,7 +13,7 @@ import numpy as np
 
 from isonb import features
 from isonb.evidence.metrics import MAIN, Tables
-from isonb.evidence.picture import STYLE, WIDTH, Picture, describe, name_of, say_not_run
+from isonb.evidence.picture import NETWORKS, STYLE, WIDTH, Picture, describe, name_of, say_not_run
 
 SCALE = matplotlib.colors.Normalize(-1, 1)
 SHADES = matplotlib.colormaps["RdBu_r"].resampled(65)  # noise in more shades would only make pages heavy
@@ -65,7 +65,7 @@ def learned_tables(t: Tables, depth: int = 3, channel: int = 0, arm: str = MAIN)
     runs = t.runs[(t.runs["arm"] == arm) & (t.runs["encoding"] == "pix2vec") & (t.runs["depth"] == depth)]
     shown = runs.sort_values("seed").drop_duplicates("network").set_index("network")
     panels = {}
-    for network in ("conv", "mixer", "transformer-1", "transformer-4"):
+    for network in NETWORKS:
         table_CVD = t.arrays[shown.loc[network, "run_id"]]["embedding_CVD"] if network in shown.index else None
         title = "4-head transformer" if network == "transformer-4" else name_of(network)
         panels[title] = None if table_CVD is None else features.cosine_similarity(table_CVD[channel].astype(float))

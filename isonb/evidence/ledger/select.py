@@ -13,12 +13,13 @@ from isonb.evidence.metrics import MAIN, Tables
 from isonb.evidence.statistics import Interval
 
 BLOCK_ORDER = ("conv", "mixer", "transformer-1")
+NETWORKS = (*BLOCK_ORDER, "transformer-4")  # the claims are about these, whatever else a study holds
 CELL = ["network", "encoding", "depth"]
 
 
 def grid(t: Tables, arms: tuple[str, ...] = (MAIN,), **only: object) -> pd.DataFrame:
-    """The runs of some arms whose columns have the given value, or one of a tuple of values."""
-    runs = t.runs[t.runs["arm"].isin(arms)]
+    """The runs of the paper's networks in some arms whose columns have the given value, or one of a tuple of values."""
+    runs = t.runs[t.runs["arm"].isin(arms) & t.runs["network"].isin(NETWORKS)]
     for column, wanted in only.items():
         runs = runs[runs[column].isin(wanted if isinstance(wanted, tuple) else (wanted,))]
     return runs
