@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from isonb import config, records
+from isonb import config, records, studies
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -114,7 +114,7 @@ def _setting(text: str) -> tuple[str, Any]:
 def _cells(chosen: argparse.Namespace) -> int:
     from isonb import runner
 
-    for cell in config.study(chosen.profile):
+    for cell in studies.cells(chosen.profile):
         state = "finished" if records.finished(cell) else "not run"
         settings = " ".join(f"{name}={value}" for name, value in runner.parameters(cell).items())
         print(f"{cell.run.run_id:<40} {state:<8} {settings}")

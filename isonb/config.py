@@ -1,4 +1,4 @@
-"""What a run is: frozen, validated configurations, and the profiles that name useful ones.
+"""What a run is: frozen, validated configurations, and the profiles that give them useful defaults.
 
 The paper leaves many details open. Each such point is a field here, with its number in the book's table of
 departures (A1 to A26) and the reason for its default on the same line. Nothing in this module computes.
@@ -73,6 +73,9 @@ class RunConfig(Frozen):
     rff_trainable: bool = choice(False, "A5", "the paper draws beta once", {"encoding": "rff"})
 
     # The objective
+    objective: Literal["bert", "mse"] = choice(
+        "bert", "3.3", "cross-entropy on 256 values, as the paper; 'mse' is squared error on one value (claim C20)"
+    )
     mask_rate: float = choice(0.15, "3.3", "the paper's 15 %", gt=0, lt=1)
     mask_unit: Literal["pixel", "subpixel"] = choice("pixel", "A1", "the paper masks pixels: all three channels")
     mask_fill: Literal["zero", "learned"] = choice("zero", "A2", "zero content before positions, as image-GPT")
@@ -230,55 +233,6 @@ def profile(name: str, **changes: Any) -> Cell:
     if name not in PROFILES:
         raise ConfigError(f"profile={name!r} is not allowed: choose {', '.join(PROFILES)}.")
     return PROFILES[name](**changes)
-
-
-def study(name: str) -> list[Cell]:
-    """The cells of a profile's study, in the order in which they are worth having.
-
-    Seed by seed and size by size: the paper's grid, then the arms of that size.
-    """
-    sizes = {"smoke": (1,), "cpu": (1, 3, 6), "paper": (1, 3, 6, 12)}
-    seeds = {"smoke": (0,), "cpu": (0, 1, 2), "paper": (0, 1, 2)}
-    if name not in PROFILES:
-        raise ConfigError(f"profile={name!r} is not allowed: choose {', '.join(PROFILES)}.")
-    networks = [{"block": block} for block in BLOCKS] + [{"block": "transformer", "heads": 4}] * (name != "smoke")
-    return [
-        profile(name, seed=seed, **settings)
-        for seed in seeds[name]
-        for size in sizes[name]
-        for settings in [
-            *(
-                {**network, "encoding": encoding, "depth": size}
-                for network in networks
-                for encoding in ENCODINGS
-                if not (name == "cpu" and network.get("heads") == 4 and size == 6)  # the paper stopped here, too
-            ),
-            *(arm for arm in arms(name) if arm["depth"] == size),
-        ]
-    ]
-
-
-def arms(name: str) -> list[dict[str, Any]]:
-    """The settings of the cells that change one setting of the paper's grid each, to see what hangs on it.
-
-    What the transformers' failure may hang on, at the profile's smallest useful size; the kernel of conv; and the
-    initialisation of the networks of Figure 5. A profile of minutes has none.
-    """
-    if name == "smoke":
-        return []
-    size, batch_size = (1, 128) if name == "cpu" else (3, 32)
-    transformer = {"block": "transformer", "depth": size}
-    tables = {"encoding": "pix2vec", "depth": 3, "initialisation": "torch"}
-    return [
-        *({**transformer, "positions": "none", "encoding": encoding} for encoding in ENCODINGS),
-        *({**transformer, "learning_rate": rate} for rate in (0.003, 0.001)),
-        {**transformer, "positions": "sincos"},
-        *({"block": block, "depth": size, "data_fraction": 0.25} for block in ("conv", "transformer")),
-        {**transformer, "batch_size": batch_size},
-        {"block": "conv", "depth": size, "kernel_size": 5},
-        *({**tables, "block": block} for block in BLOCKS),
-        {**tables, "block": "transformer", "heads": 4},
-    ]
 
 
 def from_parameters(namespace: Mapping[str, Any]) -> tuple[Cell, Execution]:

@@ -18,7 +18,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from isonb import config, records
+from isonb import config, records, studies
 from isonb.config import Execution, RunConfig
 
 DEPTHS = (1, 3)  # two points make a line: what every network costs, and what each block adds
@@ -149,7 +149,7 @@ def memory_bytes(run: RunConfig, batch_size: int, precision: str) -> int:
         return x
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda x: x), evaluate.autocast(torch.device("cpu"), precision):
-        objectives.bert_loss(network, pixels_BNC, objectives.sample_masks(run, index_B, "training"))
+        objectives.bert_loss(network, pixels_BNC, objectives.sample_masks(run, index_B, "training"), run.objective)
     shapes = {p.shape for p in network.parameters()}  # a bfloat16 copy of a weight does not grow with the batch
     activations = sum(
         x.untyped_storage().nbytes() for address, x in kept.items() if address not in own and x.shape not in shapes
@@ -194,7 +194,7 @@ def study(profile: str, execution: Execution, images_per_second: float | None = 
 
     from isonb.training import evaluate
 
-    cells = config.study(profile)
+    cells = studies.cells(profile)
     speeds = given(images_per_second, cells) if images_per_second else measured(cells, execution)
     counts = images(cells[0].run, execution)
     on_gpu = execution.device == "cuda" or (execution.device == "auto" and torch.cuda.is_available())

@@ -21,7 +21,7 @@ import nbformat
 import papermill
 import traitlets.config
 
-from isonb import config, records
+from isonb import config, records, studies
 from isonb.config import Cell, ConfigError, Execution
 from isonb.records import RecordError
 
@@ -155,7 +155,7 @@ def run_study(profile: str, template: Path = TEMPLATE, say: Callable[[str], None
 
     `say` takes the lines of progress. Raises `ConfigError` for an unknown profile.
     """
-    cells, outcomes = config.study(profile), []
+    cells, outcomes = studies.cells(profile), []
     start = time.monotonic()
     for number, cell in enumerate(cells, start=1):
         place = f"[{number}/{len(cells)}] {cell.run.run_id}"

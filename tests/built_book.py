@@ -12,7 +12,7 @@ import nbformat
 from filelock import FileLock
 from made_records import made_arrays, made_record
 
-from isonb import config, records
+from isonb import records, studies
 
 LOSSES = {"conv": 3.25, "mixer": 3.75, "transformer": 4.5}
 
@@ -48,7 +48,7 @@ def write_results(folder: Path) -> None:
     previous = os.environ.get("ISONB_RESULTS")
     os.environ["ISONB_RESULTS"] = str(smoke.parent)
     try:
-        for cell in config.study("smoke"):
+        for cell in studies.cells("smoke"):
             records.write_record(made_record(cell, LOSSES[cell.run.block]), made_arrays())
     finally:
         os.environ.pop("ISONB_RESULTS") if previous is None else os.environ.update(ISONB_RESULTS=previous)
@@ -57,7 +57,7 @@ def write_results(folder: Path) -> None:
     code = nbformat.v4.new_code_cell("print('never executed again')", execution_count=7, outputs=[output])
     notebook = nbformat.v4.new_notebook(cells=[heading, code])
     notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
-    nbformat.write(notebook, smoke / f"{config.study('smoke')[0].run.run_id}.ipynb")
+    nbformat.write(notebook, smoke / f"{studies.cells('smoke')[0].run.run_id}.ipynb")
 
 
 def book_with_results(shared: Path) -> Path:

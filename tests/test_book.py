@@ -9,7 +9,7 @@ import pytest
 from built_book import LOSSES, book_with_results, build, copy_sources, page, shared_folder
 from made_records import made_arrays, made_record
 
-from isonb import config, records
+from isonb import config, records, studies
 from isonb.evidence import book, claims, metrics, tables, verdicts
 
 CONV = "smoke:block=conv,encoding=continuous"
@@ -239,7 +239,7 @@ def test_a_book_with_results_is_built_and_shows_them(with_results):
 
 
 def test_an_executed_cell_is_a_page_that_nobody_executes_again(with_results):
-    run_id = config.study("smoke")[0].run.run_id
+    run_id = studies.cells("smoke")[0].run.run_id
     shown = page(with_results, f"book/results/smoke/{run_id}")
     assert "said by the executed cell" in shown
     assert f'href="results/smoke/{run_id}.html"' in page(with_results, "book/cells")

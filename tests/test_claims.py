@@ -10,7 +10,7 @@ import pytest
 from made_records import made_record
 from simulated_study import ENCODINGS, IMAGES, NETWORKS, noise, sign_of, study
 
-from isonb import config, records
+from isonb import config, records, studies
 from isonb.evidence import analytic, claims, metrics, statistics
 from isonb.evidence.ledger.finding import (
     CONTRADICTED,
@@ -553,7 +553,7 @@ def test_a_claim_without_a_rule_waits_for_columns_that_no_record_has():
 @pytest.fixture
 def results(tmp_path, monkeypatch):
     monkeypatch.setenv("ISONB_RESULTS", str(tmp_path))
-    for cell in config.study("smoke"):
+    for cell in studies.cells("smoke"):
         write(cell)
     return tmp_path / "smoke"
 
@@ -562,7 +562,7 @@ def write(cell, **data):
     loss = {"conv": 3.0, "mixer": 4.0, "transformer": 5.0}[cell.run.block]
     record = made_record(cell, loss, test_accuracy=0.5 if cell.run.block == "conv" else 0.25)
     record = record.model_copy(update={"data": record.data.model_copy(update=data)})
-    arrays = {"test_correct_LB": np.ones((2, 40), bool), "test_nats_B": np.full(40, loss, np.float32)}
+    arrays = {"test_correct_LB": np.ones((2, 40), bool), "test_loss_B": np.full(40, loss, np.float32)}
     return records.write_record(record, arrays)
 
 

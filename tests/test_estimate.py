@@ -7,7 +7,7 @@ import pytest
 import torch
 from made_records import made_record
 
-from isonb import config, estimate, records
+from isonb import config, estimate, records, studies
 from isonb.__main__ import main
 from isonb.config import Execution, RunConfig
 from isonb.estimate import Throughput
@@ -107,7 +107,7 @@ def test_the_command_prints_each_kind_of_cell_the_total_and_how_wrong_it_was(tmp
     before = capsys.readouterr().out.splitlines()
     assert len([line for line in before if line.endswith("GiB")]) == 9
     assert before[-1] == "No cell of this profile has run yet, so the error of these numbers is unknown."
-    cell = config.study("smoke")[0]
+    cell = studies.cells("smoke")[0]
     record = made_record(cell, 3.0)
     took = 3 * len_of_photos() / 1000 * 2  # twice as long as predicted
     training = record.training.model_copy(update={"seconds": took})

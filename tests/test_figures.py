@@ -10,7 +10,7 @@ import pytest
 from made_records import made_arrays, made_record
 from matplotlib.colors import to_rgb
 
-from isonb import config, features, records
+from isonb import config, features, records, studies
 from isonb.evidence import figures, metrics
 from isonb.evidence.picture import COLOURS, MARKERS
 
@@ -33,18 +33,18 @@ def read(*found, arrays=None):
 @pytest.fixture
 def runs():
     losses = {"conv": 3.0, "mixer": 4.0, "transformer": 5.0}
-    return read(*(made_record(cell, losses[cell.run.block], 0.25) for cell in config.study("smoke"))).runs
+    return read(*(made_record(cell, losses[cell.run.block], 0.25) for cell in studies.cells("smoke"))).runs
 
 
 @functools.cache
 def every_figure():
     run = made_record(config.smoke())
-    runs = [made_record(cell) for cell in config.study("smoke")]
-    whole = read(*(made_record(cell) for cell in config.study("cpu") if cell.run.seed < 2))
+    runs = [made_record(cell) for cell in studies.cells("smoke")]
+    whole = read(*(made_record(cell) for cell in studies.cells("cpu") if cell.run.seed < 2))
     nothing = metrics.tables({})
     layers = {"mixer": {"network": "mixer"}, "size 6": {"network": "transformer-1", "depth": 6}}
     panels = {"one-hot": features.one_hot(), "same": np.ones((256, 256))}
-    image = made_arrays()["reconstruction_original"]
+    image = made_arrays()["original_BHWC"]
     return {
         "similarity": figures.similarity(panels),
         "similarity_by_distance": figures.similarity_by_distance(panels),
@@ -59,7 +59,7 @@ def every_figure():
         "no layers": figures.probes_by_layer(nothing, layers),
         "no reconstructions": figures.reconstruction_by_block(nothing),
         "reconstructions": figures.reconstructions(image, image, image, ["a", "b", "c"]),
-        "reconstruction_grid": figures.reconstruction_grid(config.study("smoke")),
+        "reconstruction_grid": figures.reconstruction_grid(studies.cells("smoke")),
     }
 
 
@@ -122,7 +122,7 @@ def test_a_figure_is_the_same_text_twice():
 
 
 def test_words_that_are_markup_are_shown_as_words():
-    image = made_arrays()["reconstruction_original"][:1]
+    image = made_arrays()["original_BHWC"][:1]
     shown = figures.reconstructions(image, image, image, ['<b>"x"</b>']).to_html()
     assert "&lt;b&gt;&quot;x&quot;&lt;/b&gt;" in shown
     assert "<b>" not in shown
@@ -238,13 +238,13 @@ def test_probes_by_layer_are_means_over_seeds_with_each_seed_beside():
 def test_learned_tables_are_the_cosines_of_the_red_channel():
     angle_V = np.linspace(0, np.pi, 256)
     red_VD = np.stack([np.cos(angle_V), np.sin(angle_V)], axis=1)
-    table_CVD = np.stack([red_VD, np.ones_like(red_VD), np.ones_like(red_VD)]).astype(np.float16)
+    packed_P = features.pack_similarity(features.cosine_similarity(red_VD))
     cells = [config.cpu(block="mixer", encoding="pix2vec", depth=3, seed=seed) for seed in (2, 1)]
-    figure = figures.learned_tables(read(*map(made_record, cells), arrays={"embedding_CVD": table_CVD}))
+    figure = figures.learned_tables(read(*map(made_record, cells), arrays={"similarity_P": packed_P}))
     drawn = {ax.get_title(): [image.get_array() for image in ax.images] for ax in figure.axes[:4]}
     assert [title for title, images in drawn.items() if images] == ["mixer"]
     # unit vectors at angles a and b have the cosine cos(a - b)
-    np.testing.assert_allclose(drawn["mixer"][0], np.cos(angle_V[:, None] - angle_V), atol=2e-3)
+    np.testing.assert_allclose(drawn["mixer"][0], np.cos(angle_V[:, None] - angle_V), atol=1 / 64 + 1e-9)
     assert "1 network, profile cpu, seed 1" in figure.caption  # the lowest seed at hand
 
 
@@ -268,7 +268,7 @@ def test_reconstructions_come_in_the_order_masked_filled_original():
 def test_grid_says_not_run_where_a_network_is_missing(results):
     cell = config.smoke(block="mixer", encoding="rff")
     records.write_record(made_record(cell), made_arrays())
-    figure = figures.reconstruction_grid(config.study("smoke"))
+    figure = figures.reconstruction_grid(studies.cells("smoke"))
     words = [[text.get_text() for text in ax.texts] for ax in figure.axes]
     shown = {divmod(place, 5) for place, ax in enumerate(figure.axes) if ax.images}
     assert shown == {(row, column) for row in range(3) for column in (0, 4)} | {(1, 2)}

@@ -7,7 +7,7 @@ import pytest
 from made_records import made_record
 from nbformat.v4 import new_code_cell, new_notebook
 
-from isonb import config, runner
+from isonb import config, runner, studies
 
 PARAMETERS = "profile = 'smoke'\nblock = 'conv'\nencoding = None\ndepth = None\nseed = None"
 # Writes what the test wrote down for it as the record of the cell that its parameters describe.
@@ -115,7 +115,7 @@ def test_settings_that_cannot_be_run_are_refused_before_anything_is_written(sett
 
 @pytest.mark.parametrize("profile", config.PROFILES)
 def test_the_parameters_of_a_studys_cells_describe_them_completely(profile):
-    for cell in config.study(profile):
+    for cell in studies.cells(profile):
         assert config.from_parameters(runner.parameters(cell)) == (cell, config.Execution())
 
 

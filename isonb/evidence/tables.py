@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import pandas as pd
 from pydantic.fields import FieldInfo
 
-from isonb import config, records
+from isonb import config, records, studies
 from isonb.evidence import metrics, statistics
 
 NOT_RUN = "not run"
@@ -23,7 +23,7 @@ def study(profile: str) -> pd.DataFrame:
 
     Losses are in nats per masked sub-pixel, accuracies in per cent.
     """
-    return pd.DataFrame([_study_row(cell) for cell in config.study(profile)])
+    return pd.DataFrame([_study_row(cell) for cell in studies.cells(profile)])
 
 
 def _study_row(cell: config.Cell) -> dict[str, str]:
@@ -45,12 +45,12 @@ def _study_row(cell: config.Cell) -> dict[str, str]:
 
 def finished(profile: str) -> list[records.Record]:
     """The records of a profile's study that are there, in the study's order."""
-    return [record for cell in config.study(profile) if (record := records.finished(cell))]
+    return [record for cell in studies.cells(profile) if (record := records.finished(cell))]
 
 
 def at_hand() -> pd.DataFrame:
     """What each profile's study consists of, and how many of its networks have a record."""
-    return pd.DataFrame([_profile_row(name, config.study(name)) for name in config.PROFILES])
+    return pd.DataFrame([_profile_row(name, studies.cells(name)) for name in config.PROFILES])
 
 
 def _profile_row(name: str, cells: list[config.Cell]) -> dict[str, str | int]:
@@ -67,7 +67,7 @@ def arms(profile: str) -> pd.DataFrame:
     Losses are validation losses in nats per masked sub-pixel, accuracies of the chosen probe in points; a change is the
     mean over the seeds that have both networks, with Student's interval over them where there are several.
     """
-    study = config.study(profile)
+    study = studies.cells(profile)
     grid = {_identity(cell): records.finished(cell) for cell in study if metrics.arm(cell) == metrics.MAIN}
     rows: dict[tuple[str, ...], list[tuple[records.Record | None, records.Record | None]]] = {}
     for cell in study:
@@ -112,7 +112,7 @@ def arm_commands(profile: str) -> list[str]:
     """For each arm of which no seed has run, the command that runs its first."""
     first: dict[tuple[str, ...], config.Cell] = {}
     is_run: set[tuple[str, ...]] = set()
-    for cell in config.study(profile):
+    for cell in studies.cells(profile):
         of = (metrics.arm(cell), metrics.network(cell.run), cell.run.encoding, str(cell.run.depth))
         first.setdefault(of, cell)
         if records.finished(cell):

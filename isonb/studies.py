@@ -1,0 +1,75 @@
+"""Which cells each profile's study holds, and in which order they are worth having.
+
+Book: chapters "Results" and "Why do the transformers fail?".
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from isonb import config
+from isonb.config import BLOCKS, ENCODINGS, Cell
+
+SIZES = {"smoke": (1,), "cpu": (1, 3, 6), "paper": (1, 3, 6, 12)}
+SEEDS = {"smoke": (0,), "cpu": (0, 1, 2), "paper": (0, 1, 2)}
+ARM_SIZES = {"smoke": (), "cpu": (1, 3), "paper": (1, 3)}  # the arms are run where three seeds can be afforded
+
+
+def cells(profile: str) -> list[Cell]:
+    """The cells of a profile's study; stopped at any point, the ones before it are the most useful table.
+
+    First every size of the grid and the arms of the smallest networks at one seed; then further seeds, small networks
+    first. Raises `ConfigError` for an unknown profile.
+    """
+    config.profile(profile)  # refuses an unknown one
+    first, *further = SEEDS[profile]
+    smallest, *larger = SIZES[profile]
+    parts = [(first, smallest, "grid"), (first, smallest, "arms"), *((first, size, "grid") for size in larger)]
+    for size in SIZES[profile]:
+        parts += [(seed, size, "grid") for seed in further]
+        parts += [(seed, size, "arms") for seed in SEEDS[profile] if (seed, size, "arms") not in parts]
+    listed = {"grid": grid(profile), "arms": arms(profile)}
+    return [
+        config.profile(profile, seed=seed, **settings)
+        for seed, size, part in parts
+        for settings in listed[part]
+        if settings["depth"] == size
+    ]
+
+
+def grid(profile: str) -> list[dict[str, Any]]:
+    """The paper's grid: every network, encoding and size. At its largest size the paper has no 4-head transformer."""
+    networks = [{"block": block} for block in BLOCKS] + [{"block": "transformer", "heads": 4}] * (profile != "smoke")
+    return [
+        {**network, "encoding": encoding, "depth": size}
+        for size in SIZES[profile]
+        for network in networks
+        for encoding in ENCODINGS
+        if not (profile == "cpu" and network.get("heads") == 4 and size == 6)
+    ]
+
+
+def arms(profile: str) -> list[dict[str, Any]]:
+    """The settings of the cells that change one setting of the grid each, to see what hangs on it.
+
+    What the transformers' failure may hang on: positions, learning rate, batch, data; the kernel of conv; and the
+    initialisation of the networks of Figure 5. A profile of minutes has none.
+    """
+    return [arm for size in ARM_SIZES[profile] for arm in _arms_of_size(profile, size)]
+
+
+def _arms_of_size(profile: str, size: int) -> list[dict[str, Any]]:
+    batch_size = 32 if profile == "paper" else 128  # the other of the paper's two
+    transformer = {"block": "transformer", "depth": size}
+    every_block = [{"block": block, "depth": size} for block in BLOCKS]
+    tables = {"encoding": "pix2vec", "initialisation": "torch", "depth": size}
+    return [
+        *({**transformer, "positions": "none", "encoding": encoding} for encoding in ENCODINGS),
+        {**transformer, "positions": "sincos"},
+        *({**network, "learning_rate": rate} for rate in (0.003, 0.001) for network in every_block),
+        *({**network, "batch_size": batch_size} for network in every_block),
+        *({**network, "data_fraction": share} for share in (0.25, 0.5) for network in every_block),
+        {"block": "conv", "depth": size, "kernel_size": 5},
+        *({**tables, "block": block} for block in BLOCKS if size == 3),
+        *({**tables, "block": "transformer", "heads": 4} for _ in (1,) if size == 3),
+    ]
