@@ -1,7 +1,7 @@
 """What a run leaves behind: the schema of a result file, its atomic write and its validated read.
 
-A cell leaves `<results>/<profile>/<run_id>.json` (this schema) and, beside it, a small `<run_id>.npz` with what
-figures and paired tests need: reconstructions, per-image correctness, similarities. No tensors, no pickle.
+A cell leaves `<results>/<profile>/<run_id>.json` (this schema) and, beside it, a `<run_id>.npz` of a few kilobytes with
+what figures and paired tests need: reconstructions, per-image correctness, similarities. No tensors, no pickle.
 
 Book: chapter "Run it yourself".
 """
@@ -20,10 +20,12 @@ from typing import Any, Literal
 import numpy as np
 import pydantic
 
+from isonb import fingerprints
 from isonb.config import Cell
 from isonb.validation import Frozen
 
 PROJECT = Path(__file__).resolve().parent.parent
+HIDDEN_GREY = 128  # how a masked sub-pixel is drawn
 
 
 class RecordError(ValueError):
@@ -68,7 +70,7 @@ class Counts(Frozen):
 
 
 class Baselines(Frozen):
-    """Nats per masked sub-pixel that need no network, on the same validation images and masks."""
+    """Losses that need no network, in the same unit, on the same validation images and masks."""
 
     uniform: float
     channel_marginal: float
@@ -76,7 +78,7 @@ class Baselines(Frozen):
 
 
 class Epoch(Frozen):
-    """One row of the learning curve; epoch 0 is before any step. Losses in nats per masked sub-pixel."""
+    """One row of the learning curve; epoch 0 is before any step. Losses in the unit of the run's objective."""
 
     epoch: int
     learning_rate: float
@@ -87,7 +89,10 @@ class Epoch(Frozen):
 
 
 class Training(Frozen):
-    """The pre-training run. `seconds` and `peak_memory_bytes` are of the training alone."""
+    """The pre-training run. `seconds` and `peak_memory_bytes` are of the training alone.
+
+    Losses are means over masked sub-pixels: nats, or with the objective 'mse' squared errors of values in [-1, 1].
+    """
 
     curve: list[Epoch]
     validation_loss: float
@@ -98,11 +103,32 @@ class Training(Frozen):
 
 
 class Reconstruction(Frozen):
-    """How well masked test pixels are filled in by the most probable value of each sub-pixel, 0 to 255 a channel."""
+    """How well masked test pixels are filled in by the predicted value of each sub-pixel, 0 to 255 a channel."""
 
     mean_absolute_error: float
     share_within_8: float
     colour_error: float
+
+
+class Similarity(Frozen):
+    """What an encoding's 256 rows of one colour channel keep of the distance of their values, by cosine similarity.
+
+    `kept`: rank correlation of similarity and -distance over all pairs; `kept_off_band`: over those more than 8 levels
+    apart; `half_width`: levels at which the mean similarity is below 1/2, None where it never is; `rank`: singular
+    directions that hold 99 % of the energy.
+    """
+
+    kept: float
+    kept_off_band: float
+    half_width: int | None
+    rank: int
+
+
+class Learned(Frozen):
+    """The encoding before and after training, each with a row for red, green and blue."""
+
+    before: list[Similarity]
+    after: list[Similarity]
 
 
 class Layer(Frozen):
@@ -126,17 +152,19 @@ class Probe(Frozen):
 
 
 class Record(Frozen):
-    """One finished cell. See each part for units."""
+    """One finished cell. See each part for units; `code` holds a fingerprint of each module that decided a number."""
 
     schema_version: Literal[1] = 1
     run_id: str
     cell: Cell
+    code: dict[str, str]
     data: Data
     environment: Environment
     counts: Counts
     baselines: Baselines
     training: Training
     reconstruction: Reconstruction
+    encoding: Learned
     probe: Probe
 
     @property
@@ -210,6 +238,15 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
         raise RecordError(f"{path.with_suffix('.npz')} cannot be read ({error}): run its cell again.") from None
 
 
+def pictures(arrays: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The kept test images masked, filled in and as they are: uint8, B x H x W x 3 each. Masked is drawn mid-grey."""
+    original_BHWC, is_masked_BHWC = arrays["original_BHWC"], arrays["is_masked_BHWC"]
+    masked_BHWC = np.where(is_masked_BHWC, np.uint8(HIDDEN_GREY), original_BHWC)
+    filled_BHWC = original_BHWC.copy()
+    filled_BHWC[is_masked_BHWC] = arrays["filled_S"]
+    return masked_BHWC, filled_BHWC, original_BHWC
+
+
 def finished(cell: Cell) -> Record | None:
     """The valid record of exactly this cell, run and probe alike, or None when it has yet to run."""
     path = record_path(cell)
@@ -217,6 +254,21 @@ def finished(cell: Cell) -> Record | None:
         return None
     record = read_record(path)
     return record if record.cell == cell else None
+
+
+def why_outdated(cell: Cell, folder: Path | None = None) -> str:
+    """Why a cell has to be run, in a few words: no record, or another code or other data; empty where it has not.
+
+    `folder` holds the data if ISONB_DATA does not. Raises `RecordError` for a damaged record.
+    """
+    record = finished(cell)
+    if record is None:
+        return "it is probed in another way" if record_path(cell).exists() else "no record"
+    now = fingerprints.code()
+    if changed := [name for name in sorted({*now, *record.code}) if now.get(name) != record.code.get(name)]:
+        return f"isonb.{' and isonb.'.join(changed)} {'has' if len(changed) == 1 else 'have'} changed"
+    at_hand = fingerprints.data(cell.run, folder)
+    return "the data have changed" if at_hand and at_hand != record.data.sha256 else ""
 
 
 def read_profile(profile: str) -> Iterator[Record]:
@@ -237,9 +289,11 @@ def as_row(record: Record) -> dict[str, Any]:
         **{f"baseline_{name}": value for name, value in record.baselines.model_dump().items()},
         "validation_loss": record.training.validation_loss,
         "test_loss": record.training.test_loss,
+        "steps": record.training.steps,
         "best_layer": record.probe.best_layer,
         "test_accuracy": record.probe.test_accuracy,
         "chance": record.probe.chance,
+        "peak_memory_bytes": record.training.peak_memory_bytes,
         "training_seconds": record.training.seconds,
         "probe_seconds": record.probe.seconds,
     }

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from isonb import config, records
+from isonb import config, fingerprints, records
 
 IMAGES = 3
+KEEPS_NOTHING = records.Similarity(kept=0.0, kept_off_band=0.0, half_width=1, rank=125)
 
 
 def made_record(cell: config.Cell, validation_loss: float = 4.0, test_accuracy: float = 0.25) -> records.Record:
@@ -24,6 +25,7 @@ def made_record(cell: config.Cell, validation_loss: float = 4.0, test_accuracy: 
     return records.Record(
         run_id=cell.run.run_id,
         cell=cell,
+        code=fingerprints.code(),
         data=records.Data(name="photos", classes=["a", "b"], train=80, validation=20, test=40, sha256={}),
         environment=records.Environment(
             isonb="0", python="3", torch="2", numpy="2", platform="test", device="cpu", processes=1, threads=1,
@@ -37,6 +39,7 @@ def made_record(cell: config.Cell, validation_loss: float = 4.0, test_accuracy: 
             curve=curve, validation_loss=validation_loss, test_loss=4.1, steps=5, seconds=1, peak_memory_bytes=None
         ),
         reconstruction=records.Reconstruction(mean_absolute_error=9, share_within_8=0.5, colour_error=9),
+        encoding=records.Learned(before=[KEEPS_NOTHING] * 3, after=[KEEPS_NOTHING] * 3),
         probe=records.Probe(
             layers=layers, best_layer=1, test_accuracy=test_accuracy, chance=0.1, seconds=1, protocol="made by a test"
         ),
@@ -44,6 +47,12 @@ def made_record(cell: config.Cell, validation_loss: float = 4.0, test_accuracy: 
 
 
 def made_arrays(seed: int = 0) -> dict[str, np.ndarray]:
-    """Reconstructions of random pixels."""
-    pixels_BHWC = np.random.default_rng(seed).integers(0, 256, (IMAGES, 32, 32, 3), np.uint8)
-    return {f"reconstruction_{name}": pixels_BHWC for name in ("original", "masked", "filled")}
+    """Test images of random pixels, of which every second row is masked and filled in with black."""
+    generator = np.random.default_rng(seed)
+    is_masked_BHWC = np.zeros((IMAGES, 32, 32, 3), bool)
+    is_masked_BHWC[:, ::2] = True
+    return {
+        "original_BHWC": generator.integers(0, 256, is_masked_BHWC.shape, np.uint8),
+        "is_masked_BHWC": is_masked_BHWC,
+        "filled_S": np.zeros(is_masked_BHWC.sum(), np.uint8),
+    }

@@ -1,5 +1,6 @@
 """Real processes of torchrun, from a shell, from a notebook and from two hosts; and what is left when one is killed."""
 
+import dataclasses
 import os
 import re
 import signal
@@ -14,7 +15,7 @@ from nbclient import NotebookClient
 from nbformat.v4 import new_code_cell, new_notebook
 from tiny_runs import PROCESSES, Trained, assert_close, curve, free_port, weights
 
-from isonb import config
+from isonb import config, fingerprints
 from isonb.__main__ import main
 from isonb.training import checkpoint, data, launch, signals, train
 
@@ -58,10 +59,15 @@ def as_told(pretrained):
     return Trained(curve(pretrained), {name: t.numpy() for name, t in weights(pretrained).items()}, "")
 
 
+def checkpoints(settings):
+    cell, execution = config.from_parameters(settings)
+    return launch.checkpoints_folder(cell, data.load(cell.run, execution.data_path))
+
+
 def finished(settings, images_folder):
     """What lies in the run's folder, read by a process on its own; there is nothing left to train."""
     cell, execution = config.from_parameters(settings)
-    newest = checkpoint.latest(launch.checkpoints_folder(cell))
+    newest = checkpoint.latest(checkpoints(settings))
     assert newest.name == f"step-{2 * settings.get('epochs', 2):08d}.safetensors"
     return as_told(launch.pretrain(cell, data.load(cell.run, images_folder), execution))
 
@@ -95,7 +101,7 @@ def test_a_killed_worker_is_restarted_and_the_run_ends_as_if_nothing_had_been(se
     settings |= {"epochs": 40}
     torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "--max-restarts=2"]
     run = subprocess.Popen(command(settings, *torchrun, "--monitor-interval=0.1"), stderr=subprocess.DEVNULL)
-    folder = launch.checkpoints_folder(config.from_parameters(settings)[0])
+    folder = checkpoints(settings)
     assert wait_until(lambda: checkpoint.latest(folder), 120)
     workers = [pid for pid in processes_about(str(images_folder)) if pid != run.pid]
     os.kill(max(workers), signal.SIGKILL)
@@ -122,7 +128,7 @@ def test_two_hosts_meet_and_train_as_one(settings, alone, images_folder, tmp_pat
 
 
 SOURCE = """
-from isonb import config
+from isonb import config, fingerprints
 from isonb.training import data, launch
 cell, execution = config.from_parameters({settings!r})
 images = data.load(cell.run, execution.data_path)
@@ -144,7 +150,7 @@ def test_a_workers_fault_comes_back_with_its_log(settings, images_folder, tmp_pa
     cell, execution = config.from_parameters({**settings, "processes": 2, "data_folder": str(tmp_path / "nothing")})
     with pytest.raises(train.TrainingError) as error:
         launch.pretrain(cell, data.load(cell.run, images_folder), execution)
-    log = launch.checkpoints_folder(cell) / "workers.log"
+    log = checkpoints({**settings, "data_folder": str(images_folder)}) / "workers.log"
     assert str(error.value) == (
         f"Training on 2 processes failed: The data folder {str(tmp_path / 'nothing')!r} is not a directory: name the "
         f"one that holds cifar-10-batches-bin. Its log is {log}."
@@ -162,7 +168,7 @@ def test_nothing_computes_on_when_the_parent_is_killed(settings, images_folder):
     settings |= {"epochs": 10_000, "processes": 2}
     parent = PROCESSES.Process(target=train_on_two, args=(settings, os.environ["ISONB_RUNS"]))
     parent.start()
-    folder = launch.checkpoints_folder(config.from_parameters(settings)[0])
+    folder = checkpoints(settings)
     assert wait_until(lambda: checkpoint.latest(folder), 120)
     assert len(processes_about(str(images_folder))) == 3  # torchrun and two workers
     parent.kill()
@@ -171,11 +177,21 @@ def test_nothing_computes_on_when_the_parent_is_killed(settings, images_folder):
     assert checkpoint.latest(folder)
 
 
+def test_other_code_and_other_images_do_not_go_on_from_these_checkpoints(settings, images_folder, monkeypatch):
+    cell, _ = config.from_parameters(settings)
+    images = data.load(cell.run, images_folder)
+    ours = launch.checkpoints_folder(cell, images)
+    assert launch.checkpoints_folder(cell, dataclasses.replace(images, sha256={"other": "00"})) != ours
+    now = fingerprints.code
+    monkeypatch.setattr(fingerprints, "code", lambda modules: now(modules) | {"training.train": "other"})
+    assert launch.checkpoints_folder(cell, images) != ours
+
+
 @pytest.mark.parametrize("processes", [1, 2])
 def test_a_command_that_is_asked_to_stop_saves_and_exits_75(processes, settings, images_folder):
     settings |= {"epochs": 10_000, "processes": processes}
     run = subprocess.Popen(command(settings), stderr=subprocess.PIPE, text=True)
-    folder = launch.checkpoints_folder(config.from_parameters(settings)[0])
+    folder = checkpoints(settings)
     assert wait_until(lambda: checkpoint.latest(folder), 120)
     run.send_signal(signal.SIGTERM)
     words = run.communicate(timeout=300)[1].splitlines()[-1]

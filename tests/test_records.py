@@ -1,5 +1,6 @@
 """Result files: what is written can be read, what is damaged is named, and nothing half-written is left."""
 
+import hashlib
 import json
 import os
 from pathlib import Path
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 from made_records import made_arrays, made_record
 
-from isonb import config, records
+from isonb import config, fingerprints, records
 from isonb.validation import ConfigError
 
 
@@ -177,6 +178,28 @@ def test_only_exactly_the_same_cell_is_finished(changes):
     assert records.finished(other) is None
     assert records.finished(config.smoke(seed=1)) is None
     assert made_record(other).digest != record.digest == made_record(cell).digest
+
+
+def test_a_record_says_why_it_is_outdated(tmp_path, monkeypatch):
+    cell = config.cpu()
+    (tmp_path / "data_batch_1.bin").write_bytes(b"images")
+    sha256 = {"data_batch_1.bin": hashlib.sha256(b"images").hexdigest()}
+    assert records.why_outdated(cell) == "no record"
+    record = made_record(cell)
+    record = record.model_copy(update={"data": record.data.model_copy(update={"sha256": sha256})})
+    records.write_record(record, {})
+    assert records.why_outdated(cell, tmp_path) == records.why_outdated(cell) == ""
+    assert records.why_outdated(config.cpu(probe_epochs=3)) == "it is probed in another way"
+
+    (tmp_path / "data_batch_1.bin").write_bytes(b"other images")
+    assert records.why_outdated(cell, tmp_path) == "the data have changed"
+    assert records.why_outdated(cell) == ""  # they are not at hand
+
+    now = fingerprints.code()
+    monkeypatch.setattr(fingerprints, "code", lambda: now | {"training.train": "other"})
+    assert records.why_outdated(cell) == "isonb.training.train has changed"
+    monkeypatch.setattr(fingerprints, "code", lambda: {name: now[name] for name in now if name != "draws"} | {"x": ""})
+    assert records.why_outdated(cell) == "isonb.draws and isonb.x have changed"
 
 
 def test_a_damaged_record_is_not_quietly_run_again():

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import torch
 
-from isonb import records
+from isonb import fingerprints, records
 from isonb.config import Cell, Execution
 from isonb.training import checkpoint, data, signals, train
 
@@ -32,9 +32,9 @@ NOTE = 40  # lines of the workers' log in an exception's note
 FAULTS = (train.TrainingError, checkpoint.CheckpointError, data.DataError)  # their messages say what to do
 
 
-def checkpoints_folder(cell: Cell) -> Path:
-    """Where a cell's checkpoints and its workers' log live."""
-    return records.runs_folder(cell.profile) / "checkpoints" / cell.run.run_id
+def checkpoints_folder(cell: Cell, images: data.Images) -> Path:
+    """Where a cell's checkpoints and its workers' log live: another folder for other code and for other images."""
+    return records.runs_folder(cell.profile) / "checkpoints" / cell.run.run_id / fingerprints.of_training(images.sha256)
 
 
 def pretrain(
@@ -47,7 +47,7 @@ def pretrain(
     named, and the end of the workers' log as a note.
     """
     processes = execution.processes or _local_devices(execution)
-    folder = checkpoints_folder(cell)
+    folder = checkpoints_folder(cell, images)
     if "WORLD_SIZE" in os.environ:
         signals.die_with_parent()
     elif processes > 1:

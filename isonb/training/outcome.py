@@ -12,8 +12,8 @@ import numpy as np
 import torch
 
 import isonb
-from isonb import records
-from isonb.config import Cell, Execution, RunConfig
+from isonb import features, fingerprints, records
+from isonb.config import Cell, Execution
 from isonb.models import blocks
 from isonb.models import network as networks
 from isonb.training import data, evaluate
@@ -21,7 +21,8 @@ from isonb.training.probe import Probed
 from isonb.training.train import Pretrained
 
 SHOWN = 3  # test images whose reconstruction is kept, as many as in the paper's Figure 1
-HIDDEN_GREY = 128  # how a masked sub-pixel is drawn
+RED = 0  # the channel of the paper's Figure 5
+CODE = fingerprints.code()  # taken when this process loads the code, not hours later
 
 
 def record(
@@ -29,41 +30,45 @@ def record(
 ) -> tuple[records.Record, dict[str, np.ndarray]]:
     """The record of a cell, and its arrays.
 
-    `test_nats_B`: mean nats per masked sub-pixel of each test image; `test_correct_LB`: which test images each layer's
-    probe gets right; `reconstruction_original`, `_masked`, `_filled`: three test images, uint8, 3 x H x W x 3;
-    `embedding_CVD`, for pix2vec networks: the learned table, float16.
+    `test_loss_B`: mean loss per masked sub-pixel of each test image; `test_correct_LB`: which test images each layer's
+    probe gets right; `original_BHWC`, `is_masked_BHWC`, `filled_S`: three test images, which of their sub-pixels were
+    masked, and the values filled in there (`records.pictures` puts them together); `similarity_P`, for pix2vec
+    networks: how alike the learned rows of the red channel are (`features.unpack_similarity`).
     """
     network, progress, run = pretrained.network, pretrained.progress, cell.run
-    nats_B, count_B = evaluate.nats_per_image(network, run, images.test, progress.precision)
+    initial = networks.build_network(run)
+    loss_B, count_B = evaluate.loss_per_image(network, run, images.test, progress.precision)
     everything_B = torch.arange(len(images.test))
     filled_BNC, is_masked_BNC = evaluate.reconstruct(network, run, images.test, progress.precision, everything_B)
     original_BNC = images.test.pixels_BNC
     arrays = {
-        "test_nats_B": (nats_B / count_B).float().numpy(),
+        "test_loss_B": (loss_B / count_B).float().numpy(),
         "test_correct_LB": probed.test_correct_LB,
-        "reconstruction_original": _as_pictures(original_BNC),
-        "reconstruction_masked": _as_pictures(original_BNC.masked_fill(is_masked_BNC, HIDDEN_GREY)),
-        "reconstruction_filled": _as_pictures(filled_BNC),
+        "original_BHWC": _as_pictures(original_BNC),
+        "is_masked_BHWC": _as_pictures(is_masked_BNC),
+        "filled_S": filled_BNC[:SHOWN][is_masked_BNC[:SHOWN]].numpy(),
     }
     if run.encoding == "pix2vec":
-        arrays["embedding_CVD"] = network.encoding.embedding_CVF.detach().cpu().half().numpy()
+        arrays["similarity_P"] = features.pack_similarity(features.cosine_similarity(_table(network)[RED]))
     return (
         records.Record(
             run_id=run.run_id,
             cell=cell,
+            code=CODE,
             data=data.describe(images),
             environment=environment(pretrained, execution),
-            counts=counts(run),
+            counts=counts(initial),
             baselines=evaluate.baselines(run, images),
             training=records.Training(
                 curve=progress.curve,
                 validation_loss=progress.curve[-1].validation_loss,
-                test_loss=float(nats_B.sum() / count_B.sum()),
+                test_loss=float(loss_B.sum() / count_B.sum()),
                 steps=progress.step,
                 seconds=progress.seconds,
                 peak_memory_bytes=progress.peak_memory_bytes,
             ),
             reconstruction=evaluate.reconstruction_scores(filled_BNC, is_masked_BNC, original_BNC),
+            encoding=records.Learned(before=similarities(initial), after=similarities(network)),
             probe=probed.record,
         ),
         arrays,
@@ -76,9 +81,28 @@ def _as_pictures(pixels_BNC: torch.Tensor) -> np.ndarray:
     return pixels_BNC[:SHOWN].unflatten(1, (size, size)).numpy()
 
 
-def counts(run: RunConfig) -> records.Counts:
-    """Parameters of a network that is built for it, and the operations of its equations."""
-    network = networks.build_network(run)
+def similarities(network: networks.IsotropicNetwork) -> list[records.Similarity]:
+    """What the rows that the encoding gives to the values of each colour channel keep of the values' distance."""
+    return [_similarity(rows_VD) for rows_VD in _table(network)]
+
+
+def _table(network: networks.IsotropicNetwork) -> np.ndarray:
+    return network.encoding.table().detach().double().cpu().numpy()
+
+
+def _similarity(rows_VD: np.ndarray) -> records.Similarity:
+    similarity_VV = features.cosine_similarity(rows_VD).round(6)  # single precision tells no more
+    return records.Similarity(
+        kept=features.distance_kept(similarity_VV),
+        kept_off_band=features.distance_kept(similarity_VV, nearest=features.OFF_BAND),
+        half_width=features.half_width(features.similarity_profile(similarity_VV)),
+        rank=features.rank_at_energy(rows_VD),
+    )
+
+
+def counts(network: networks.IsotropicNetwork) -> records.Counts:
+    """A network's parameters, and the operations of its equations."""
+    run = network.config
     return records.Counts(
         parameters=networks.parameters(network),
         parameters_per_block=networks.parameters(network.blocks[0]),
