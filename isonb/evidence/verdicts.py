@@ -1,6 +1,6 @@
 """Verdicts in words: what a study says to each claim, for the pages of the book.
 
-Book: chapters "Results", "Why do the transformers fail?" and "Verdict", and the first page.
+Book: chapters "The claims", "Results", "Why do the transformers fail?" and "Verdict", and the first page.
 """
 
 from __future__ import annotations
@@ -15,7 +15,15 @@ import pandas as pd
 
 from isonb import config
 from isonb.evidence import claims
-from isonb.evidence.ledger.finding import CONTRADICTED, NOT_RUN, PARTLY, SUPPORTED, UNDETERMINED, VERDICTS
+from isonb.evidence.ledger.finding import (
+    CONTRADICTED,
+    NOT_RUN,
+    PARTLY,
+    SUPPORTED,
+    UNDETERMINED,
+    VERDICTS,
+    Claim,
+)
 from isonb.evidence.metrics import Tables
 
 AGREES = {
@@ -121,16 +129,34 @@ def ledger(studies: Sequence[Study], source: str) -> str:
     return "\n".join(_entry(studies, name) for name in ids)
 
 
+def as_written(source: str) -> str:
+    """Every claim of a source ("P" or "G") without its result, as HTML: words, place, statistic and rule."""
+    entries = [_as_written(claim) for claim in claims.LEDGER if claim.source.startswith(source)]
+    return "\n".join(['<dl class="isonb-verdicts">', *entries, "</dl>"])
+
+
+def _as_written(claim: Claim) -> str:
+    basis = f"From at least {claim.seeds} seeds." if claim.seeds else "Nothing has to be trained for it."
+    return "\n".join([
+        f'<dt id="written-{claim.id}"><a href="verdict.html#claim-{claim.id}">{claim.id}</a> '
+        f"<strong>{html.escape(claim.statement)}</strong></dt>",
+        f"<dd>{_words(claim.source, claim.quotation)}",
+        f"<p>Statistic: {html.escape(claim.statistic)}.</p>",
+        f"<p>Supported if: {html.escape(claim.rule)}. {basis}</p></dd>",
+    ])  # fmt: skip
+
+
+def _words(source: str, quotation: str) -> str:
+    """A quotation with its place, or the place that a statement paraphrases."""
+    whose, place = SOURCES[source[0]], html.escape(source.removeprefix(f"{source[0]}, "))
+    if not quotation:
+        return f"<p>After {whose}, {place}.</p>"
+    return f"<blockquote><p>{html.escape(quotation)}</p><p>-- {whose}, {place}</p></blockquote>"
+
+
 def _entry(studies: Sequence[Study], name: str) -> str:
     rows = {study.profile: study.rows[name] for study in studies}
     claim = next(iter(rows.values()))
-    place = claim["source"].removeprefix(f"{claim['source'][0]}, ")
-    quotation = (
-        f"<blockquote><p>{html.escape(claim['quotation'])}</p><p>-- {SOURCES[claim['source'][0]]}, {html.escape(place)}"
-        "</p></blockquote>"
-        if claim["quotation"]
-        else f"<p>After {SOURCES[claim['source'][0]]}, {html.escape(place)}.</p>"
-    )
     found = [
         f"<dt>{badge(row['verdict'], profile)}</dt><dd>{html.escape(_evidence(row))}{_power(row)}</dd>"
         for profile, row in _distinct(rows).items()
@@ -140,7 +166,7 @@ def _entry(studies: Sequence[Study], name: str) -> str:
         f"<summary><b>{name}</b> {html.escape(claim['statement'])} "
         + " ".join(badge(row["verdict"], profile) for profile, row in _distinct(rows).items())
         + "</summary>",
-        quotation,
+        _words(claim["source"], claim["quotation"]),
         "<dl>",
         f"<dt>Statistic</dt><dd>{html.escape(claim['statistic'])}.</dd>",
         f"<dt>Supported if</dt><dd>{html.escape(claim['rule'])}.</dd>",
