@@ -13,6 +13,8 @@ from isonb import draws
 
 VALUES = 256  # of one 8-bit sub-pixel
 CHANNELS = 3  # red, green, blue
+OFF_BAND = 9  # levels: beyond the paper's "very narrow local band just off the main diagonal"
+SHADES = 64  # steps from -1 to 1 in which a similarity is kept for a picture
 
 
 def scaled_values(value_range: str = "symmetric") -> np.ndarray:
@@ -78,3 +80,36 @@ def half_width(profile_V: np.ndarray) -> int | None:
     """The first distance, in levels, at which the profile is below 1/2; None where it never is."""
     below = np.flatnonzero(profile_V < 0.5)
     return int(below[0]) if below.size else None
+
+
+def distance_kept(similarity_VV: np.ndarray, nearest: int = 1, furthest: int = VALUES) -> float:
+    """Spearman's correlation of similarity with -|i - j| over pairs `nearest` to `furthest` levels apart.
+
+    1 is a similarity that only ever falls with distance; a constant similarity keeps nothing: 0.
+    """
+    i, j = np.triu_indices(len(similarity_VV), 1)
+    within = (j - i >= nearest) & (j - i <= furthest)
+    similarity = similarity_VV[i, j][within]
+    if np.ptp(similarity) < 1e-12:
+        return 0.0
+    return float(np.corrcoef(_ranks(similarity), _ranks((i - j)[within]))[0, 1])
+
+
+def _ranks(x: np.ndarray) -> np.ndarray:
+    """Ranks from 1; equal values share the mean of theirs."""
+    _, place, count = np.unique(x, return_inverse=True, return_counts=True)
+    return (np.cumsum(count) - (count - 1) / 2)[place]
+
+
+def pack_similarity(similarity_VV: np.ndarray) -> np.ndarray:
+    """The upper triangle of a symmetric similarity in 64 steps, row by row, for a small file. Shape P, uint8."""
+    upper_P = similarity_VV[np.triu_indices(len(similarity_VV))]
+    return np.rint((np.clip(upper_P, -1, 1) + 1) * SHADES / 2).astype(np.uint8)
+
+
+def unpack_similarity(packed_P: np.ndarray) -> np.ndarray:
+    """The similarity that was packed, to 1/64. Shape V, V."""
+    values = (int(np.sqrt(8 * len(packed_P) + 1)) - 1) // 2
+    similarity_VV = np.zeros((values, values))
+    similarity_VV[np.triu_indices(values)] = packed_P * (2 / SHADES) - 1
+    return np.triu(similarity_VV) + np.triu(similarity_VV, 1).T

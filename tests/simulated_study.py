@@ -13,7 +13,6 @@ from isonb.evidence import metrics
 ENCODINGS = ("continuous", "rff", "pix2vec")
 NETWORKS = ("conv", "mixer", "transformer-1", "transformer-4")
 IMAGES = 200
-VALUES = 48
 Effect = Callable[..., float]
 
 
@@ -25,17 +24,6 @@ def noise(*labels: object) -> float:
 def sign_of(seed: int) -> int:
     """Signs that cancel over seeds 0, 1 and 2, but for a half."""
     return (-1, 1, 0)[seed]
-
-
-def embedding(kept: float, *labels: object) -> np.ndarray:
-    """Three channels' tables whose cosine similarity is `kept (1 - |i - j| / V) + (1 - kept) noise`."""
-    i = np.arange(VALUES)
-    power, directions = np.linalg.eigh(1 - np.abs(i[:, None] - i) / VALUES)
-    near_VF = directions * np.sqrt(np.clip(power, 0, None))
-    noise_CVF = np.random.default_rng(zlib.crc32(repr(labels).encode())).normal(size=(3, VALUES, 2 * VALUES))
-    noise_CVF /= np.linalg.norm(noise_CVF, axis=2, keepdims=True)
-    near_CVF = np.broadcast_to(near_VF, (3, VALUES, VALUES))
-    return np.concatenate([np.sqrt(kept) * near_CVF, np.sqrt(1 - kept) * noise_CVF], axis=2).astype(np.float16)
 
 
 def study(
@@ -57,7 +45,7 @@ def study(
     Image i is classified correctly when its place in a common order is below the accuracy, so accuracies are exact.
     Without `layer_accuracy` the best layer is the middle one and the others fall off by 2 points a layer.
     """
-    runs, layers, curves, arrays = [], [], [], {}
+    runs, layers, curves, learned, arrays = [], [], [], [], {}
     for network in networks:
         for encoding in encodings:
             for depth in depths:
@@ -88,10 +76,14 @@ def study(
                         ]
                         arrays[run_id] = {
                             "test_correct_LB": correct_LB,
-                            "test_nats_B": np.full(IMAGES, nats, np.float32),
+                            "test_loss_B": np.full(IMAGES, nats, np.float32),
                         }
                         if kept is not None:
-                            arrays[run_id]["embedding_CVD"] = embedding(kept(**cell), run_id)
+                            learned += [
+                                key | {"stage": stage, "channel": channel, "kept": value, "kept_off_band": value}
+                                for stage, value in (("before", 0.0), ("after", kept(**cell)))
+                                for channel in range(3)
+                            ]
                         if probed is not None:
                             curves += [
                                 key | {"epoch": epoch, "validation_loss": 5 - epoch / 2, "probe_accuracy": value}
@@ -105,6 +97,7 @@ def study(
         pd.DataFrame(layers, columns=list(metrics.LAYER_COLUMNS)),
         pd.DataFrame(curves, columns=[*metrics.CURVE_COLUMNS, *more_curves]),
         arrays,
+        learned=pd.DataFrame(learned, columns=list(metrics.LEARNED_COLUMNS)),
     )
 
 

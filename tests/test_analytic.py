@@ -12,9 +12,9 @@ from isonb.evidence import analytic
 def test_a_similarity_that_falls_with_distance_keeps_all_of_it():
     i = np.arange(6)
     nearness_VV = -np.abs(i[:, None] - i).astype(float)
-    assert analytic.distance_kept(nearness_VV) == pytest.approx(1)
-    assert analytic.distance_kept(-nearness_VV) == pytest.approx(-1)
-    assert analytic.distance_kept(features.one_hot()) == 0
+    assert features.distance_kept(nearness_VV) == pytest.approx(1)
+    assert features.distance_kept(-nearness_VV) == pytest.approx(-1)
+    assert features.distance_kept(features.one_hot()) == 0
 
 
 def test_distance_can_be_kept_near_and_lost_far():
@@ -22,9 +22,9 @@ def test_distance_can_be_kept_near_and_lost_far():
     distance_VV = np.abs(i[:, None] - i)
     # falls over distances 0 to 2, rises from there on
     similarity_VV = np.abs(distance_VV - 2.5)
-    assert analytic.distance_kept(similarity_VV, furthest=2) == pytest.approx(1)
-    assert analytic.distance_kept(similarity_VV, nearest=3) == pytest.approx(-1)
-    assert -1 < analytic.distance_kept(similarity_VV) < 1
+    assert features.distance_kept(similarity_VV, furthest=2) == pytest.approx(1)
+    assert features.distance_kept(similarity_VV, nearest=3) == pytest.approx(-1)
+    assert -1 < features.distance_kept(similarity_VV) < 1
 
 
 def test_the_fixed_encodings_of_the_paper():

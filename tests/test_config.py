@@ -38,6 +38,7 @@ OTHER = {
     "frequencies": (64, {"encoding": "rff"}),
     "rff_range": ("unit", {"encoding": "rff"}),
     "rff_trainable": (True, {"encoding": "rff"}),
+    "objective": ("mse", {}),
     "mask_rate": (0.5, {}),
     "mask_unit": ("subpixel", {}),
     "mask_fill": ("learned", {}),

@@ -45,7 +45,7 @@ def made_images(train, validation):
 def test_nats_of_each_image_are_the_loop_over_its_masked_sub_pixels(block, unit):
     config = RunConfig(block=block, mask_unit=unit, **SMALL)
     network, split = shaken(config), random_split(3, first=11)
-    nats_B, count_B = evaluate.nats_per_image(network, config, split, "float32")
+    nats_B, count_B = evaluate.loss_per_image(network, config, split, "float32")
     assert (nats_B.dtype, count_B.dtype) == (torch.float64, torch.int64)
     for image in range(3):
         nats, count = 0.0, 0
@@ -66,9 +66,9 @@ def test_nats_of_each_image_are_the_loop_over_its_masked_sub_pixels(block, unit)
 def test_nats_do_not_depend_on_the_size_of_a_chunk(monkeypatch):
     config = RunConfig(**SMALL)
     network, split = shaken(config), random_split(5)
-    whole, counts = evaluate.nats_per_image(network, config, split, "float32")
+    whole, counts = evaluate.loss_per_image(network, config, split, "float32")
     monkeypatch.setattr(evaluate, "CHUNK", 2)
-    nats_B, count_B = evaluate.nats_per_image(network, config, split, "float32")
+    nats_B, count_B = evaluate.loss_per_image(network, config, split, "float32")
     torch.testing.assert_close(nats_B, whole, rtol=1e-5, atol=0)
     assert torch.equal(count_B, counts)
 
@@ -76,9 +76,9 @@ def test_nats_do_not_depend_on_the_size_of_a_chunk(monkeypatch):
 def test_the_ranks_parts_add_up_to_all_images():
     config = RunConfig(**SMALL)
     network, split = shaken(config), random_split(5)
-    whole, counts = evaluate.nats_per_image(network, config, split, "float32")
+    whole, counts = evaluate.loss_per_image(network, config, split, "float32")
     parts = [
-        evaluate.nats_per_image(network, config, split, "float32", torch.tensor(part, dtype=torch.int64))
+        evaluate.loss_per_image(network, config, split, "float32", torch.tensor(part, dtype=torch.int64))
         for part in ([0, 3], [1, 2, 4], [])
     ]
     assert not parts[0][0][[1, 2, 4]].any() and not parts[0][1][[1, 2, 4]].any()

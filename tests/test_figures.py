@@ -48,7 +48,7 @@ def every_figure():
     return {
         "similarity": figures.similarity(panels),
         "similarity_by_distance": figures.similarity_by_distance(panels),
-        "learning_curve": figures.learning_curve(run.training.curve, run.baselines),
+        "learning_curve": figures.learning_curve(run),
         "learning_curves": figures.learning_curves(runs),
         "probe_curve": figures.probe_curve(run.probe),
         "scatter": figures.loss_accuracy(whole.runs, "network", "encoding", "depth"),
@@ -142,7 +142,7 @@ def test_similarity_draws_each_matrix_on_one_scale():
 
 def test_learning_curve_shows_losses_and_baselines():
     run = made_record(config.smoke(), validation_loss=4.25)
-    ax = figures.learning_curve(run.training.curve, run.baselines).axes[0]
+    ax = figures.learning_curve(run).axes[0]
     drawn = {line.get_label(): line.get_xydata().tolist() for line in ax.lines}
     assert drawn["training"] == [[1, 4.5]]
     assert drawn["validation"] == [[0, 5.5], [1, 4.25]]

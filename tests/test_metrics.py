@@ -22,7 +22,7 @@ def results(tmp_path, monkeypatch):
 def write(**changes):
     record = made_record(config.smoke(**changes), validation_loss=3.5)
     nats_B = np.full(4, 4.1, np.float32)
-    return records.write_record(record, {"test_correct_LB": CORRECT, "test_nats_B": nats_B})
+    return records.write_record(record, {"test_correct_LB": CORRECT, "test_loss_B": nats_B})
 
 
 def test_one_row_per_run_layer_and_epoch(results):

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import isonb
-from isonb import config, records
+from isonb import config, features, fingerprints, records
 from isonb.config import Execution
 from isonb.models import network as networks
 from isonb.training import checkpoint, data, evaluate, outcome, probe
@@ -47,10 +47,11 @@ def finished(encoding="continuous", **changes):
 def test_a_record_holds_what_was_measured():
     cell, network, probed, record, _ = finished(depth=2)
     assert (record.cell, record.run_id, record.probe) == (cell, cell.run.run_id, probed.record)
+    assert record.code == fingerprints.code()
     assert record.data == records.Data(
         name="made", classes=["a", "b", "c"], train=12, validation=5, test=7, sha256={"file": "00ff"}
     )
-    nats_B, count_B = evaluate.nats_per_image(network, cell.run, IMAGES.test, "float32")
+    nats_B, count_B = evaluate.loss_per_image(network, cell.run, IMAGES.test, "float32")
     assert record.training.test_loss == pytest.approx((nats_B.sum() / count_B.sum()).item())
     assert record.training.validation_loss == 5.125  # after the last epoch
     assert record.training.curve == CURVE
@@ -63,10 +64,10 @@ def test_a_record_holds_what_was_measured():
 
 def test_the_arrays_are_pictures_masks_and_paired_results():
     cell, network, probed, _, arrays = finished()
-    nats_B, count_B = evaluate.nats_per_image(network, cell.run, IMAGES.test, "float32")
-    np.testing.assert_allclose(arrays["test_nats_B"], (nats_B / count_B).numpy(), rtol=1e-6)
+    nats_B, count_B = evaluate.loss_per_image(network, cell.run, IMAGES.test, "float32")
+    np.testing.assert_allclose(arrays["test_loss_B"], (nats_B / count_B).numpy(), rtol=1e-6)
     assert np.array_equal(arrays["test_correct_LB"], probed.test_correct_LB)
-    original, masked, filled = (arrays[f"reconstruction_{name}"] for name in ("original", "masked", "filled"))
+    masked, filled, original = records.pictures(arrays)
     assert original.dtype == masked.dtype == filled.dtype == np.uint8
     assert original.shape == masked.shape == filled.shape == (3, 8, 8, 3)
     assert np.array_equal(original[1, 2, 5], IMAGES.test.pixels_BNC[1, 2 * 8 + 5])  # row 2, column 5
@@ -74,14 +75,37 @@ def test_the_arrays_are_pictures_masks_and_paired_results():
     is_masked = is_masked_BNC.numpy().reshape(3, 8, 8, 3)
     assert (masked[is_masked] == 128).all() and np.array_equal(masked[~is_masked], original[~is_masked])
     assert np.array_equal(filled, filled_BNC.numpy().reshape(3, 8, 8, 3))
-    assert is_masked.any() and "embedding_CVD" not in arrays
+    assert is_masked.any() and "similarity_P" not in arrays
 
 
-def test_only_pix2vec_keeps_its_learned_table():
+def test_only_pix2vec_keeps_a_picture_of_its_learned_table():
     _, network, _, _, arrays = finished("pix2vec")
-    table_CVD = arrays["embedding_CVD"]
-    assert (table_CVD.dtype, table_CVD.shape) == (np.float16, (3, 256, 8))
-    np.testing.assert_allclose(table_CVD, network.encoding.embedding_CVF.detach().numpy(), rtol=1e-3, atol=1e-4)
+    red_VD = network.encoding.embedding_CVF[0].detach().double()
+    unit_VD = red_VD / red_VD.norm(dim=1, keepdim=True)
+    similarity_VV = features.unpack_similarity(arrays["similarity_P"])
+    np.testing.assert_allclose(similarity_VV, unit_VD @ unit_VD.T, atol=1 / 64 + 1e-6)
+
+
+@pytest.mark.parametrize("encoding", config.ENCODINGS)
+def test_what_the_encoding_keeps_of_distance_is_measured_before_and_after_training(encoding):
+    cell, network, _, record, _ = finished(encoding)
+    for found, of in ((record.encoding.before, networks.build_network(cell.run)), (record.encoding.after, network)):
+        for channel, kept in enumerate(found):
+            rows_VD = of.encoding.table()[channel].detach().double().numpy()
+            similarity_VV = features.cosine_similarity(rows_VD).round(6)
+            assert kept.kept == features.distance_kept(similarity_VV)
+            assert kept.kept_off_band == features.distance_kept(similarity_VV, nearest=9)
+            assert kept.half_width == features.half_width(features.similarity_profile(similarity_VV))
+            assert kept.rank == features.rank_at_energy(rows_VD)
+    assert record.encoding.before != record.encoding.after
+
+
+def test_a_continuous_encoding_starts_with_two_directions_and_one_dimension():
+    _, _, _, record, _ = finished("continuous")
+    for kept in record.encoding.before:  # p w without a bias: the cosine of two values is the sign of their product
+        # of the 256 - d pairs at distance d, d lie across the middle: 1 - 2 d / (256 - d) < 1/2 from d = 52 on
+        assert (kept.rank, kept.half_width) == (1, 52)
+        assert kept.kept == pytest.approx(features.distance_kept(np.sign(np.outer(*[np.arange(256) - 127.5] * 2))))
 
 
 def test_a_record_survives_its_file(tmp_path, monkeypatch):
@@ -96,7 +120,7 @@ def test_a_record_survives_its_file(tmp_path, monkeypatch):
 
 def test_counts_are_of_the_network_that_ran():
     # conv at width 8 on 64 positions: 3 maps of 1 value with bias, 2 convolutions and 2 norms per block, and the head
-    counts = outcome.counts(config.smoke(width=8, image_size=8, depth=3).run)
+    counts = outcome.counts(networks.build_network(config.smoke(width=8, image_size=8, depth=3).run))
     block = 2 * (9 * 8 * 8 + 8) + 2 * 2 * 8
     assert counts.parameters_per_block == block
     assert counts.parameters == 3 * (8 + 8) + 3 * block + 2 * 8 + (8 * 768 + 768)

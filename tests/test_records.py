@@ -27,7 +27,7 @@ def test_a_record_and_its_arrays_are_read_as_they_were_written(results):
     assert records.read_record(path) == record
     read = records.read_arrays(path)
     assert read.keys() == arrays.keys()
-    assert all(np.array_equal(read[name], arrays[name]) and read[name].dtype == np.uint8 for name in arrays)
+    assert all(np.array_equal(read[name], arrays[name]) and read[name].dtype == arrays[name].dtype for name in arrays)
     assert sorted(file.name for file in path.parent.iterdir()) == [path.name, path.with_suffix(".npz").name]
     assert list(records.read_profile("smoke")) == [record]
     assert list(records.read_profile("cpu")) == []

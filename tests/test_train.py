@@ -161,6 +161,6 @@ def test_a_run_that_diverges_at_once_says_that_nothing_was_saved(tmp_path, monke
 
 def test_an_infinite_validation_loss_is_a_divergence(tmp_path, monkeypatch):
     infinite = torch.full((3,), math.inf, dtype=torch.float64), torch.ones(3, dtype=torch.int64)
-    monkeypatch.setattr(evaluate, "nats_per_image", lambda *_: infinite)
+    monkeypatch.setattr(evaluate, "loss_per_image", lambda *_: infinite)
     with pytest.raises(train.TrainingError, match="The validation loss is not finite at step 0"):
         pretrain(tiny_run(), tmp_path)

@@ -11,7 +11,6 @@ import numpy as np
 import pandas as pd
 
 from isonb import features
-from isonb.evidence import statistics
 
 SIGMAS = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
 FREQUENCIES = 128
@@ -25,27 +24,15 @@ def pairs(values: int = features.VALUES) -> tuple[np.ndarray, np.ndarray]:
     return np.triu_indices(values, 1)
 
 
-def distance_kept(similarity_VV: np.ndarray, nearest: int = 1, furthest: int = features.VALUES) -> float:
-    """Spearman's correlation of similarity with -|i - j| over pairs `nearest` to `furthest` levels apart.
-
-    1 is a similarity that only ever falls with distance; a constant similarity keeps nothing: 0.
-    """
-    i, j = pairs(len(similarity_VV))
-    within = (j - i >= nearest) & (j - i <= furthest)
-    if np.ptp(similarity_VV[i, j][within]) < 1e-12:
-        return 0.0
-    return statistics.spearman(similarity_VV[i, j][within], (i - j)[within])
-
-
 def _encoding_row(name: str, similarity_VV: np.ndarray, features_VF: np.ndarray, **labels: float) -> dict[str, object]:
     profile_V = features.similarity_profile(similarity_VV)
     half_width = features.half_width(profile_V)
     return {
         "encoding": name,
         **labels,
-        "kept": distance_kept(similarity_VV),
-        "kept_near": distance_kept(similarity_VV, furthest=LOCAL),
-        "kept_far": distance_kept(similarity_VV, nearest=FAR),
+        "kept": features.distance_kept(similarity_VV),
+        "kept_near": features.distance_kept(similarity_VV, furthest=LOCAL),
+        "kept_far": features.distance_kept(similarity_VV, nearest=FAR),
         "far_similarity": float(np.abs(profile_V[FAR:]).mean()),
         "half_width": features.VALUES if half_width is None else half_width,
         "rank": features.rank_at_energy(features_VF),
@@ -98,7 +85,7 @@ def packing(vectors: int = features.VALUES, dimensions: int = 128) -> pd.DataFra
         similarity_VV = features.cosine_similarity(table_VD)
         largest = float(np.abs(similarity_VV[pairs(vectors)]).max())
         bound = welch_bound(vectors, dimensions)
-        rows.append({"draw": draw, "bound": bound, "largest": largest, "kept": distance_kept(similarity_VV)})
+        rows.append({"draw": draw, "bound": bound, "largest": largest, "kept": features.distance_kept(similarity_VV)})
     return pd.DataFrame(rows)
 
 

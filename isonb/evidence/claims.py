@@ -71,7 +71,7 @@ def _same_images(t: Tables) -> Tables:
     kept = (main if len(main) else t.runs["data_id"]).mode()[0]
     foreign = t.runs.loc[t.runs["data_id"] != kept, "run_id"]
     fault = f"Set aside, because they read other images than most runs of this profile: {', '.join(foreign)}."
-    frames = {name: t.frame(name)[t.frame(name)["data_id"] == kept] for name in ("runs", "layers", "curves")}
+    frames = {name: t.frame(name)[t.frame(name)["data_id"] == kept] for name in ("runs", "layers", "curves", "learned")}
     return dataclasses.replace(t, **frames, faults=(*t.faults, fault))
 
 

@@ -49,17 +49,19 @@ RUN_COLUMNS: dict[str, str] = {
     "parameters_per_block": "Number of parameters of one block.",
     "multiply_accumulates": "Multiply-accumulates of one forward pass, per image.",
     "multiply_accumulates_per_block": "Multiply-accumulates of one block, per image.",
-    "baseline_uniform": "Nats per masked sub-pixel of a uniform guess over the 256 values.",
-    "baseline_channel_marginal": "Nats per masked sub-pixel of the channel's value frequencies.",
-    "baseline_neighbour_mean": "Nats per masked sub-pixel of a guess around the mean of the unmasked neighbours.",
-    "validation_loss": "Nats per masked sub-pixel on the validation images after training.",
-    "test_loss": "Nats per masked sub-pixel on the test images after training.",
-    "mean_absolute_error": "Most probable value against truth at masked test sub-pixels, in 8-bit levels.",
-    "share_within_8": "Share of masked test sub-pixels whose most probable value is within 8 levels of the truth.",
+    "baseline_uniform": "Loss per masked sub-pixel of a uniform guess over the 256 values, in the objective's unit.",
+    "baseline_channel_marginal": "The same of the channel's value frequencies.",
+    "baseline_neighbour_mean": "The same of a guess around the mean of the unmasked neighbours.",
+    "validation_loss": "Loss per masked sub-pixel on the validation images after training, in the objective's unit.",
+    "test_loss": "The same on the test images.",
+    "steps": "Optimiser steps taken.",
+    "mean_absolute_error": "Predicted value against truth at masked test sub-pixels, in 8-bit levels.",
+    "share_within_8": "Share of masked test sub-pixels whose predicted value is within 8 levels of the truth.",
     "colour_error": "Mean Euclidean distance in RGB of masked test pixels from the truth, in 8-bit levels.",
     "best_layer": "Layer chosen by the probes on the configured split; 0 is the encoding.",
     "test_accuracy": "Test accuracy of the probe of the chosen layer, a share.",
     "chance": "Accuracy of always guessing the most frequent class, a share.",
+    "peak_memory_bytes": "Largest memory of the process that trained, in bytes; missing where it is unknown.",
     "training_seconds": "Seconds of pre-training.",
     "probe_seconds": "Seconds of feature extraction and of training all probes.",
 }
@@ -77,10 +79,19 @@ CURVE_COLUMNS: dict[str, str] = {
     **KEYS,
     "epoch": "Epochs completed; 0 is before the first step.",
     "learning_rate": "Learning rate at the end of the epoch.",
-    "train_loss": "Mean training loss over the epoch, nats per masked sub-pixel; missing at epoch 0.",
-    "validation_loss": "Nats per masked sub-pixel on the validation images.",
+    "train_loss": "Mean training loss over the epoch, in the objective's unit; missing at epoch 0.",
+    "validation_loss": "Loss per masked sub-pixel on the validation images, in the same unit.",
     "seconds": "Seconds of the epoch's training.",
     "images": "Images seen in the epoch.",
+}
+LEARNED_COLUMNS: dict[str, str] = {
+    **KEYS,
+    "stage": "'before' or 'after' training.",
+    "channel": "Colour channel: 0 is red.",
+    "kept": "Rank correlation of the similarity of two values' rows and their -distance, over all pairs of values.",
+    "kept_off_band": "The same over pairs more than 8 levels apart.",
+    "half_width": "Levels at which the mean similarity is below 1/2; missing where it never is.",
+    "rank": "Singular directions that hold 99 % of the energy of the 256 rows.",
 }
 
 
@@ -88,7 +99,7 @@ CURVE_COLUMNS: dict[str, str] = {
 class Tables:
     """What a claim or a figure may look at: tidy frames, the arrays of each run, and the files that were skipped.
 
-    `arrays[run_id]` holds at least `test_correct_LB` (bool) and `test_nats_B` (mean nats per masked sub-pixel), in the
+    `arrays[run_id]` holds at least `test_correct_LB` (bool) and `test_loss_B` (mean loss per masked sub-pixel), in the
     same order of test images for every run that shares a `data_id`. `more` holds further named frames.
     """
 
@@ -98,10 +109,11 @@ class Tables:
     arrays: Mapping[str, Mapping[str, np.ndarray]] = dataclasses.field(default_factory=dict)
     more: Mapping[str, pd.DataFrame] = dataclasses.field(default_factory=dict)
     faults: tuple[str, ...] = ()
+    learned: pd.DataFrame = dataclasses.field(default_factory=lambda: pd.DataFrame(columns=list(LEARNED_COLUMNS)))
 
     def frame(self, name: str) -> pd.DataFrame:
-        """The frame called `runs`, `layers`, `curves` or one of `more`; empty when there is none."""
-        named = {"runs": self.runs, "layers": self.layers, "curves": self.curves, **self.more}
+        """The frame called `runs`, `layers`, `curves`, `learned` or one of `more`; empty when there is none."""
+        named = {"runs": self.runs, "layers": self.layers, "curves": self.curves, "learned": self.learned, **self.more}
         return named.get(name, pd.DataFrame())
 
 
@@ -141,15 +153,22 @@ def run_row(record: records.Record) -> dict[str, Any]:
 
 
 def tables(found: Mapping[str, records.Record], **rest: Any) -> Tables:
-    """The three frames of some records, by run_id."""
+    """The frames of some records, by run_id."""
     rows = {run_id: run_row(record) for run_id, record in found.items()}
     keys = {run_id: {name: row[name] for name in KEYS} for run_id, row in rows.items()}
     layers = [keys[i] | layer.model_dump() for i, record in found.items() for layer in record.probe.layers]
     curves = [keys[i] | epoch.model_dump() for i, record in found.items() for epoch in record.training.curve]
+    learned = [
+        keys[i] | {"stage": stage, "channel": channel} | similarity.model_dump()
+        for i, record in found.items()
+        for stage, channels in record.encoding
+        for channel, similarity in enumerate(channels)
+    ]
     return Tables(
         pd.DataFrame(list(rows.values()), columns=list(RUN_COLUMNS)),
         pd.DataFrame(layers, columns=list(LAYER_COLUMNS)),
         pd.DataFrame(curves, columns=list(CURVE_COLUMNS)),
+        learned=pd.DataFrame(learned, columns=list(LEARNED_COLUMNS)),
         **rest,
     )
 

@@ -65,7 +65,8 @@ def arms(profile: str) -> pd.DataFrame:
     """One row for each arm of a profile's study: what changes when one setting of one cell of the grid does.
 
     Losses are validation losses in nats per masked sub-pixel, accuracies of the chosen probe in points; a change is the
-    mean over the seeds that have both networks, with Student's interval over them where there are several.
+    mean over the seeds that have both networks, with Student's interval over them where there are several. A loss in
+    another unit is named with it and has no change.
     """
     study = studies.cells(profile)
     grid = {_identity(cell): records.finished(cell) for cell in study if metrics.arm(cell) == metrics.MAIN}
@@ -91,9 +92,11 @@ def _arm_row(pairs: list[tuple[records.Record | None, records.Record | None]]) -
         [(value(arm), value(main)) for arm, main in both]
         for value in (lambda run: run.training.validation_loss, lambda run: 100 * run.probe.test_accuracy)
     )
+    loss = f"{sum(arm for arm, _ in losses) / len(losses):.3f}"
+    unit, other = ({records.UNITS[run.cell.run.objective] for run in runs} for runs in zip(*both, strict=True))
     return {
-        "loss": f"{sum(arm for arm, _ in losses) / len(losses):.3f}",
-        "change of loss": _change(losses, ".3f"),
+        "loss": loss if unit == other else f"{loss} ({', '.join(unit)})",
+        "change of loss": _change(losses, ".3f") if unit == other else "another unit",
         "change of accuracy": _change(accuracies, ".1f"),
         **seeds,
     }
@@ -215,7 +218,7 @@ def executed_cells() -> pd.DataFrame:
             rows.append({
                 "profile": profile,
                 "executed notebook": f"[{record.run_id}]({page})" if page else record.run_id,
-                "validation loss": f"{record.training.validation_loss:.3f}",
+                "validation loss": f"{record.training.validation_loss:.3f} {records.UNITS[record.cell.run.objective]}",
                 "accuracy": f"{record.probe.test_accuracy:.1%}",
                 "seconds": f"{record.training.seconds + record.probe.seconds:.0f}",
             })  # fmt: skip

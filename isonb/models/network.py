@@ -37,7 +37,7 @@ class IsotropicNetwork(nn.Module):
             self.register_buffer("position_ND", fixed, persistent=False)
         self.blocks = nn.ModuleList(blocks.build_block(config) for _ in range(config.depth))
         self.head_norm = nn.LayerNorm(d, config.layer_norm_eps) if config.head_norm else nn.Identity()
-        self.head = nn.Linear(d, CHANNELS * VALUES)
+        self.head = nn.Linear(d, CHANNELS * outputs(config))
 
     def embed(self, pixels_BNC: Pixels, is_masked_BNC: Masks | None = None) -> Tokens:
         """Layer 0: the encoded pixels, with masked content filled, then positions added."""
@@ -61,14 +61,20 @@ class IsotropicNetwork(nn.Module):
     def forward(self, pixels_BNC: Pixels, is_masked_BNC: Masks) -> Float[Tensor, "M C V"]:
         """Logits of the M positions that hold a masked sub-pixel, in raster order of (image, position).
 
-        Only these positions reach the head: the loss needs no others, and the full logits are the largest
-        tensor by far. A value under a masked sub-pixel cannot reach any logit.
+        Only these positions reach the head: the loss needs no others, and the full logits are the largest tensor by
+        far. A value under a masked sub-pixel cannot reach any logit. With the objective 'mse' a regressed value on the
+        scale [-1, 1] takes the place of 256 logits.
         """
         x_BND = self.embed(pixels_BNC, is_masked_BNC)
         for block in self.blocks:
             x_BND = block(x_BND)
         x_MD = x_BND[is_masked_BNC.any(2)]
-        return self.head(self.head_norm(x_MD)).unflatten(1, (CHANNELS, VALUES))
+        return self.head(self.head_norm(x_MD)).unflatten(1, (CHANNELS, outputs(self.config)))
+
+
+def outputs(config: RunConfig) -> int:
+    """How many numbers the head predicts for a sub-pixel: 256 logits, or one regressed value."""
+    return VALUES if config.objective == "bert" else 1
 
 
 def build_network(config: RunConfig) -> IsotropicNetwork:
@@ -119,5 +125,5 @@ def multiply_accumulates(config: RunConfig) -> int:
     n, d = config.image_size**2, config.width
     is_whole_pixel = config.mask_unit == "pixel"
     share = config.mask_rate if is_whole_pixel else 1 - (1 - config.mask_rate) ** CHANNELS
-    head = round(share * n) * d * CHANNELS * VALUES
+    head = round(share * n) * d * CHANNELS * outputs(config)
     return config.depth * blocks.multiply_accumulates(config) + head

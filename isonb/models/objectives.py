@@ -1,11 +1,14 @@
 """The BERT objective: which sub-pixels are masked, and the negative log-likelihood of their values.
 
+A twin, for comparison, regresses the values instead: the squared error of one number on the scale [-1, 1].
+
 Paper: section 3.3, equation 5. Book: chapter "Objective".
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Literal
 
 import numpy as np
 import torch
@@ -15,8 +18,10 @@ from torch.nn import functional as F
 
 from isonb import draws
 from isonb.config import RunConfig
-from isonb.features import CHANNELS
+from isonb.features import CHANNELS, VALUES
 
+Objective = Literal["bert", "mse"]
+HALF_RANGE = (VALUES - 1) / 2  # x / HALF_RANGE - 1 maps 0..255 to [-1, 1]
 UNSCORED = -1  # no pixel value
 
 
@@ -50,11 +55,38 @@ def masked_nats(
     return nats_S.view_as(target_MC)
 
 
+def masked_squares(
+    value_MC1: Float[Tensor, "M C 1"], pixels_BNC: UInt8[Tensor, "B N C"], is_masked_BNC: Bool[Tensor, "B N C"]
+) -> Float[Tensor, "M C"]:
+    """(prediction - x_i)^2, x_i scaled to [-1, 1], for the M positions in raster order; 0 where not masked."""
+    has_masked_BN = is_masked_BNC.any(2)
+    value_MC = value_MC1.squeeze(2)
+    if value_MC.dtype == torch.bfloat16:
+        value_MC = value_MC.float()
+    target_MC = pixels_BNC[has_masked_BN].to(value_MC) / HALF_RANGE - 1.0
+    return (value_MC - target_MC).square().masked_fill(~is_masked_BNC[has_masked_BN], 0.0)
+
+
+MASKED_LOSS = {"bert": masked_nats, "mse": masked_squares}
+
+
 def bert_loss(
     network: Callable[[Tensor, Tensor], Tensor],
     pixels_BNC: UInt8[Tensor, "B N C"],
     is_masked_BNC: Bool[Tensor, "B N C"],
+    objective: Objective = "bert",
 ) -> tuple[Float[Tensor, ""], int]:
-    """(summed nats, how many masked sub-pixels), so that parts of a batch add up to the whole. Paper: eq. (5)."""
-    nats_MC = masked_nats(network(pixels_BNC, is_masked_BNC), pixels_BNC, is_masked_BNC)
-    return nats_MC.sum(), int(is_masked_BNC.sum())
+    """(summed loss, how many masked sub-pixels), so that parts of a batch add up to the whole.
+
+    In nats, or for the twin 'mse' in squared errors. Paper: eq. (5).
+    """
+    loss_MC = MASKED_LOSS[objective](network(pixels_BNC, is_masked_BNC), pixels_BNC, is_masked_BNC)
+    return loss_MC.sum(), int(is_masked_BNC.sum())
+
+
+def filled_in(output_MCV: Float[Tensor, "M C V"], objective: Objective) -> UInt8[Tensor, "M C"]:
+    """The value that a network's output stands for: the most probable of 256, or the regressed one, rounded."""
+    if objective == "bert":
+        return output_MCV.argmax(2).to(torch.uint8)
+    value_MC = (output_MCV.squeeze(2).float() + 1.0) * HALF_RANGE
+    return value_MC.round().clamp(0, VALUES - 1).to(torch.uint8)

@@ -34,7 +34,7 @@ class CheckpointError(RuntimeError):
 class Progress:
     """Where a run stands, apart from its tensors. The next step to take is number `step`, counted from 0.
 
-    `open_loss` and `open_count` are the summed nats and masked sub-pixels of the epoch that is under way, `seconds`
+    `open_loss` and `open_count` are the summed loss and masked sub-pixels of the epoch that is under way, `seconds`
     and `peak_memory_bytes` what the run has cost so far, `processes` how many took its last step. The data order is
     a function of the step, so this is all that a resumed run has to know.
     """

@@ -36,41 +36,45 @@ def autocast(device: torch.device, precision: str) -> contextlib.AbstractContext
 
 
 @torch.inference_mode()
-def nats_per_image(
+def loss_per_image(
     network: nn.Module, config: RunConfig, split: data.Split, precision: str, image_B: torch.Tensor | None = None
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Summed nats (float64) and masked sub-pixels (int64) of each image over its evaluation masks; both of shape B.
+    """Summed loss (float64) and masked sub-pixels (int64) of each image over its evaluation masks; both of shape B.
 
-    `image_B` says which images of the split to score; the others are left at zero, so that ranks' parts add up.
+    The loss is in nats, or in squared errors of values in [-1, 1] for the objective 'mse'. `image_B` says which images
+    of the split to score; the others are left at zero, so that ranks' parts add up.
     """
     device = next(network.parameters()).device
-    nats_B, count_B = torch.zeros(len(split), dtype=torch.float64), torch.zeros(len(split), dtype=torch.int64)
+    loss_B, count_B = torch.zeros(len(split), dtype=torch.float64), torch.zeros(len(split), dtype=torch.int64)
     image_B = torch.arange(len(split)) if image_B is None else image_B
     for repeat in range(config.evaluation_masks):
         for chunk_B in image_B.split(CHUNK) if len(image_B) else ():  # a rank without an image
             pixels_BNC = split.pixels_BNC[chunk_B].to(device)
             is_masked_BNC = objectives.sample_masks(config, split.index_B[chunk_B], "evaluation", repeat).to(device)
             with autocast(device, precision):
-                logits_MCV = network(pixels_BNC, is_masked_BNC)
-            nats_MC = objectives.masked_nats(logits_MCV, pixels_BNC, is_masked_BNC)
+                output_MCV = network(pixels_BNC, is_masked_BNC)
+            loss_MC = objectives.MASKED_LOSS[config.objective](output_MCV, pixels_BNC, is_masked_BNC)
             positions_B = is_masked_BNC.any(2).sum(1).tolist()
-            nats_B[chunk_B] += torch.stack([part.sum() for part in nats_MC.double().cpu().split(positions_B)])
+            loss_B[chunk_B] += torch.stack([part.sum() for part in loss_MC.double().cpu().split(positions_B)])
             count_B[chunk_B] += is_masked_BNC.sum((1, 2)).cpu()
-    return nats_B, count_B
+    return loss_B, count_B
 
 
 @torch.inference_mode()
 def reconstruct(
     network: nn.Module, config: RunConfig, split: data.Split, precision: str, image_B: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """The images with every masked sub-pixel set to its most probable value, and the masks; both of shape B, N, C."""
+    """The images with every masked sub-pixel set to the value predicted for it, and the masks; both of shape B, N, C.
+
+    That is the most probable value, or for the objective 'mse' the regressed one.
+    """
     device = next(network.parameters()).device
     filled, masks = [], []
     for chunk_B in image_B.split(CHUNK):
         pixels_BNC = split.pixels_BNC[chunk_B].to(device)
         is_masked_BNC = objectives.sample_masks(config, split.index_B[chunk_B], "evaluation").to(device)
         with autocast(device, precision):
-            value_MC = network(pixels_BNC, is_masked_BNC).argmax(2).to(torch.uint8)
+            value_MC = objectives.filled_in(network(pixels_BNC, is_masked_BNC), config.objective)
         guess_BNC = pixels_BNC.clone()
         guess_BNC[is_masked_BNC.any(2)] = value_MC
         filled.append(torch.where(is_masked_BNC, guess_BNC, pixels_BNC).cpu())
@@ -95,32 +99,51 @@ def reconstruction_scores(
 
 
 def baselines(config: RunConfig, images: data.Images) -> records.Baselines:
-    """Nats per masked validation sub-pixel of three predictors without a network, fitted on the training images.
+    """Loss per masked validation sub-pixel of three predictors without a network, fitted on the training images.
 
     Uniform over 256 values; each channel's histogram; and a histogram of the difference to the rounded mean of the
     visible ones among the eight neighbours of the same channel, renormalised to the values that are possible. Counts
-    start at one, so that no value is impossible.
+    start at one, so that no value is impossible. For the objective 'mse' each predictor guesses its mean.
     """
-    train, validation = images.train, images.validation
     channel_CV = np.ones((features.CHANNELS, features.VALUES))
     offset_CR = np.ones((features.CHANNELS, 2 * features.VALUES - 1))
-    for channel, value, mean in _masked_values(config, train, "training"):
+    for channel, value, mean in _masked_values(config, images.train, "training"):
         channel_CV[channel] += np.bincount(value, minlength=features.VALUES)
         offset_CR[channel] += np.bincount(value - mean + features.VALUES - 1, minlength=2 * features.VALUES - 1)
-    channel_CV /= channel_CV.sum(1, keepdims=True)
-    nats = np.zeros(2)
-    count = 0
-    for channel, value, mean in _masked_values(config, validation, "evaluation"):
-        # Given the neighbours' mean, values 0..255 are offsets -mean..255-mean: a window of the histogram.
-        cumulative_R = np.concatenate([[0.0], np.cumsum(offset_CR[channel])])
-        first = features.VALUES - 1 - mean
-        window = cumulative_R[first + features.VALUES] - cumulative_R[first]
-        nats[0] -= np.log(channel_CV[channel, value]).sum()
-        nats[1] -= np.log(offset_CR[channel, first + value] / window).sum()
+    score = _summed_nats if config.objective == "bert" else _summed_squares
+    loss, count = np.zeros(3), 0
+    for channel, value, mean in _masked_values(config, images.validation, "evaluation"):
+        loss += score(value, mean, channel_CV[channel], offset_CR[channel])
         count += len(value)
-    return records.Baselines(
-        uniform=math.log(features.VALUES), channel_marginal=nats[0] / count, neighbour_mean=nats[1] / count
+    uniform, channel_marginal, neighbour_mean = (loss / count).tolist()
+    return records.Baselines(uniform=uniform, channel_marginal=channel_marginal, neighbour_mean=neighbour_mean)
+
+
+def _summed_nats(value_S: np.ndarray, mean_S: np.ndarray, count_V: np.ndarray, count_R: np.ndarray) -> list[float]:
+    first_S = features.VALUES - 1 - mean_S
+    return [
+        len(value_S) * math.log(features.VALUES),
+        -np.log(count_V[value_S] / count_V.sum()).sum(),
+        -np.log(count_R[first_S + value_S] / _possible(count_R, mean_S)).sum(),
+    ]
+
+
+def _summed_squares(value_S: np.ndarray, mean_S: np.ndarray, count_V: np.ndarray, count_R: np.ndarray) -> list[float]:
+    """Of the means of the same three predictions, on the scale [-1, 1]."""
+    offset_R = np.arange(1 - features.VALUES, features.VALUES)
+    guesses = (
+        objectives.HALF_RANGE,
+        np.average(np.arange(features.VALUES), weights=count_V),
+        mean_S + _possible(count_R * offset_R, mean_S) / _possible(count_R, mean_S),
     )
+    return [np.square((value_S - guess) / objectives.HALF_RANGE).sum() for guess in guesses]
+
+
+def _possible(weight_R: np.ndarray, mean_S: np.ndarray) -> np.ndarray:
+    """The sum of the weights over the offsets -mean..255-mean that lead from a mean to a possible value."""
+    cumulative_R = np.concatenate([[0.0], np.cumsum(weight_R)])
+    first_S = features.VALUES - 1 - mean_S
+    return cumulative_R[first_S + features.VALUES] - cumulative_R[first_S]
 
 
 def _masked_values(config: RunConfig, split: data.Split, purpose: str):

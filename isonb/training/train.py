@@ -55,7 +55,7 @@ class Pretrained:
     device: torch.device
 
 
-OnStep = Callable[[int, int, float], None]  # (steps taken, steps in all, the last step's loss in nats)
+OnStep = Callable[[int, int, float], None]  # (steps taken, steps in all, the last step's mean loss)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -210,29 +210,29 @@ class _Run:
         is_masked_BNC = objectives.sample_masks(config, train.index_B[share_B], "training", epoch)
         is_masked_BNC = is_masked_BNC & torch.tensor(len(batch_B) > 0)
         count = int(self.world.sum(is_masked_BNC.sum()))
-        nats = self._add_gradients(share_B, is_masked_BNC, epoch, count) if count else 0.0
+        total = self._add_gradients(share_B, is_masked_BNC, epoch, count) if count else 0.0
         is_due = time.perf_counter() - self.saved_at >= self.execution.checkpoint_seconds
-        wishes = torch.tensor([nats, stop.is_set(), is_due], dtype=torch.float64)
-        nats, must_stop, must_save = self.world.sum(wishes).tolist()  # the same on every rank
+        wishes = torch.tensor([total, stop.is_set(), is_due], dtype=torch.float64)
+        total, must_stop, must_save = self.world.sum(wishes).tolist()  # the same on every rank
         if count:
             rate = learning_rate(config, progress.step, self.steps_per_epoch)
-            self._refuse_non_finite(nats, rate)
+            self._refuse_non_finite(total, rate)
             for group in self.adam.param_groups:
                 group["lr"] = rate
             self.adam.step()
             self.adam.zero_grad()
         progress.step += 1
         progress.processes = self.world.size
-        progress.open_loss += nats
+        progress.open_loss += total
         progress.open_count += count
-        return nats / max(count, 1), must_stop > 0, must_save > 0
+        return total / max(count, 1), must_stop > 0, must_save > 0
 
     def _add_gradients(self, share_B: torch.Tensor, is_masked_BNC: torch.Tensor, epoch: int, count: int) -> float:
-        """Gradients of the global mean loss, in micro-batches; ranks exchange them once. Returns this rank's nats."""
+        """Gradients of the global mean loss, in micro-batches; ranks exchange them once. Returns this rank's sum."""
         config, train, device = self.config, self.images.train, self.world.device
         size = self.execution.micro_batch or len(share_B)
         parts = list(zip(share_B.split(size), is_masked_BNC.split(size), strict=True))
-        nats = 0.0
+        total = 0.0
         for number, (image_B, masked) in enumerate(parts, 1):
             pixels_BNC = train.pixels_BNC[image_B].to(device)
             if config.augmentation != "none":
@@ -242,16 +242,16 @@ class _Run:
             waits = self.world.size > 1 and number < len(parts)
             with self.model.no_sync() if waits else contextlib.nullcontext():
                 with evaluate.autocast(device, self.progress.precision):
-                    nats_part, _ = objectives.bert_loss(self.model, pixels_BNC, masked.to(device))
+                    part, _ = objectives.bert_loss(self.model, pixels_BNC, masked.to(device), config.objective)
                 # DistributedDataParallel averages over ranks; a sum is wanted.
-                (nats_part * (self.world.size / count)).backward()
-            nats += float(nats_part.detach())
-        return nats
+                (part * (self.world.size / count)).backward()
+            total += float(part.detach())
+        return total
 
-    def _refuse_non_finite(self, nats: float, rate: float) -> None:
+    def _refuse_non_finite(self, total: float, rate: float) -> None:
         """Look at the loss and at every gradient before the weights are touched, so that no saved state is broken."""
         gradients = [p.grad for p in self.network.parameters() if p.grad is not None]
-        if not math.isfinite(nats):
+        if not math.isfinite(total):
             raise self._diverged("loss", rate)
         if not math.isfinite(float(nn.utils.get_total_norm(gradients))):
             raise self._diverged("gradient", rate)
@@ -269,9 +269,9 @@ class _Run:
         rate = learning_rate(self.config, progress.step - 1, self.steps_per_epoch) if row else 0.0
         mine_B = data.rank_slice(torch.arange(len(split)), self.world.rank, self.world.size)
         self.network.eval()
-        nats_B, count_B = evaluate.nats_per_image(self.network, self.config, split, progress.precision, mine_B)
+        loss_B, count_B = evaluate.loss_per_image(self.network, self.config, split, progress.precision, mine_B)
         self.network.train()
-        loss = float(self.world.sum(nats_B).sum() / self.world.sum(count_B).sum())
+        loss = float(self.world.sum(loss_B).sum() / self.world.sum(count_B).sum())
         if not math.isfinite(loss):
             raise self._diverged("validation loss", rate)
         progress.curve.append(

@@ -33,30 +33,35 @@ from isonb.evidence.picture import (
 
 
 @matplotlib.rc_context(STYLE)
-def learning_curve(curve: Sequence[records.Epoch], baselines: records.Baselines) -> Picture:
-    """Training and validation loss of one run by epoch, beside what needs no network. Losses in nats."""
+def learning_curve(run: records.Record) -> Picture:
+    """Training and validation loss of one run by epoch, in its objective's unit, beside what needs no network."""
+    curve, unit = run.training.curve, records.UNITS[run.cell.run.objective]
     figure = Picture(figsize=(WIDTH, 3), layout="constrained")
     ax = figure.subplots()
     trained = [row for row in curve if row.train_loss is not None]
     ax.plot([row.epoch for row in trained], [row.train_loss for row in trained], "--", color=QUIET, label="training")
     ax.plot([row.epoch for row in curve], [row.validation_loss for row in curve], "o-", color="#222222",
             label="validation")  # fmt: skip
-    _draw_baselines(ax, baselines)
-    ax.set(xlabel="epoch", ylabel=NATS)
+    _draw_baselines(ax, run.baselines)
+    ax.set(xlabel="epoch", ylabel=f"loss ({unit} per masked sub-pixel)")
     ax.xaxis.get_major_locator().set_params(integer=True)
     figure.legend(*ax.get_legend_handles_labels(), loc="outside upper center", ncols=2)
     last = curve[-1]
-    figure.caption = f"Learning curve. Validation loss after epoch {last.epoch}: {last.validation_loss:.3f} nats."
+    figure.caption = f"Learning curve. Validation loss after epoch {last.epoch}: {last.validation_loss:.3f} ({unit})."
     figure.alt = (
-        f"Validation loss goes from {curve[0].validation_loss:.2f} nats to {last.validation_loss:.2f} in "
-        f"{last.epoch} epochs. Without a network: {_in_words(baselines)}."
+        f"Validation loss ({unit}) goes from {curve[0].validation_loss:.2f} to {last.validation_loss:.2f} in "
+        f"{last.epoch} epochs. Without a network: {_in_words(run.baselines)}."
     )
     return figure
 
 
 @matplotlib.rc_context(STYLE)
 def learning_curves(runs: Sequence[records.Record]) -> Picture:
-    """Validation loss by epoch of several runs: a panel for each encoding, a colour and marker for each block."""
+    """Validation loss by epoch of several runs: a panel for each encoding, a colour and marker for each block.
+
+    Only losses in nats share an axis: runs with another objective are left out.
+    """
+    runs = [run for run in runs if run.cell.run.objective == "bert"]
     figure = Picture(figsize=(WIDTH, 3.1), layout="constrained")
     axes = figure.subplots(1, len(config.ENCODINGS), sharex=True, sharey=True)
     for ax, encoding in zip(axes, config.ENCODINGS, strict=True):

@@ -15,6 +15,8 @@ from isonb import config, records
 from isonb.evidence.metrics import MAIN, Tables
 from isonb.evidence.picture import STYLE, WIDTH, Picture, describe, described, name_of, say_not_run
 
+NOTHING = (None, None, None)  # in place of a picture masked, filled in and as it is
+
 
 def reconstructions(
     masked_BHWC: np.ndarray, reconstructed_BHWC: np.ndarray, original_BHWC: np.ndarray, titles: Sequence[str]
@@ -28,17 +30,13 @@ def reconstructions(
 def reconstruction_grid(cells: Sequence[config.Cell]) -> Picture:
     """The same test image filled in by every network: a row for each block, a column for each encoding."""
     runs = {(cell.run.block, cell.run.encoding): record for cell in cells if (record := records.finished(cell))}
-    arrays = {key: records.read_arrays(records.record_path(run.cell)) for key, run in runs.items()}
-    ends = [next(iter(arrays.values()), {}).get(f"reconstruction_{name}", [None])[0] for name in ("masked", "original")]
+    kept = {key: records.pictures(records.read_arrays(records.record_path(run.cell))) for key, run in runs.items()}
+    first = {key: [picture_BHWC[0] for picture_BHWC in pictures] for key, pictures in kept.items()}
+    masked, _, original = next(iter(first.values()), NOTHING)
     rows = [
-        [
-            ends[0],
-            *(arrays[block, encoding]["reconstruction_filled"][0] if (block, encoding) in arrays else None
-              for encoding in config.ENCODINGS),
-            ends[1],
-        ]
+        [masked, *(first.get((block, encoding), NOTHING)[1] for encoding in config.ENCODINGS), original]
         for block in config.BLOCKS
-    ]  # fmt: skip
+    ]
     return images(
         rows,
         f"One test image: what the networks saw, what each filled in, and the original ({described(runs.values())}).",
@@ -56,15 +54,11 @@ def reconstruction_by_block(t: Tables) -> Picture:
     runs = t.runs[(t.runs["arm"] == MAIN) & t.runs["network"].isin(networks)]
     alike = [group for _, group in runs.groupby(["encoding", "depth", "seed"])]
     shown = max(alike, key=lambda group: (len(group), *_worth(group.iloc[0])), default=runs)
-    arrays = {run.network: t.arrays[run.run_id] for run in shown.itertuples()}
-    some = next(iter(arrays.values()), None)
+    kept = {run.network: records.pictures(t.arrays[run.run_id]) for run in shown.itertuples()}
+    by_image = {name: list(zip(*pictures, strict=True)) for name, pictures in kept.items()}
     rows = [
-        [
-            some["reconstruction_masked"][image] if some else None,
-            *(arrays[name]["reconstruction_filled"][image] if name in arrays else None for name in networks),
-            some["reconstruction_original"][image] if some else None,
-        ]
-        for image in range(len(some["reconstruction_original"]) if some else 1)
+        [masked, *(by_image[name][image][1] if name in by_image else None for name in networks), original]
+        for image, (masked, _, original) in enumerate(next(iter(by_image.values()), [NOTHING]))
     ]
     which = f"size {shown['depth'].iloc[0]}, {name_of(shown['encoding'].iloc[0])} input; " if len(shown) else ""
     return images(

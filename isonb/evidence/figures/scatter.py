@@ -36,11 +36,12 @@ TITLES = {"network": "by block", "encoding": "by encoding", "depth": "by size"}
 def loss_accuracy(runs: pd.DataFrame, *factors: str) -> Picture:
     """Validation loss against the chosen probe's test accuracy; a panel for each factor that colours the points.
 
-    `runs` has the columns of `metrics.runs`; the study's networks and sizes are drawn. Factors are network,
-    encoding or depth; bars are 95 % Wilson intervals over the test images. Paper: Figures 4 and 6.
+    `runs` has the columns of `metrics.runs`; of these the study's networks and sizes are drawn whose loss is in nats.
+    Factors are network, encoding or depth; bars are 95 % Wilson intervals over the test images. Paper: Figures 4 and 6.
     """
     figure = Picture(figsize=(WIDTH, 0.3 + 3.1 * len(factors)), layout="constrained")
     panels = figure.subplots(len(factors), 1, sharex=True, squeeze=False)[:, 0]
+    runs = runs[runs["objective"] == "bert"]
     for factor, keys in ORDER.items():
         runs = runs[runs[factor].isin(keys)]
     rows = runs.to_dict("records")

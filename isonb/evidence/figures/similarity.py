@@ -16,7 +16,7 @@ from isonb.evidence.metrics import MAIN, Tables
 from isonb.evidence.picture import NETWORKS, STYLE, WIDTH, Picture, describe, name_of, say_not_run
 
 SCALE = matplotlib.colors.Normalize(-1, 1)
-SHADES = matplotlib.colormaps["RdBu_r"].resampled(65)  # noise in more shades would only make pages heavy
+SHADES = matplotlib.colormaps["RdBu_r"].resampled(features.SHADES + 1)  # more would only make pages heavy
 
 
 @matplotlib.rc_context(STYLE)
@@ -57,8 +57,8 @@ def _in_words(title: str, similarity_VV: np.ndarray) -> str:
     return f"{title}: similarity {near:.2f} at distance 1, {middle:.2f} at 64, {far:.2f} at 255."
 
 
-def learned_tables(t: Tables, depth: int = 3, channel: int = 0, arm: str = MAIN) -> Picture:
-    """Cosine similarity of the rows of each network's learned pix2vec table for one colour channel. Paper: Figure 5.
+def learned_tables(t: Tables, depth: int = 3, arm: str = MAIN) -> Picture:
+    """Cosine similarity of the rows of each network's learned pix2vec table, red channel. Paper: Figure 5.
 
     Of each network the run with the lowest seed at hand is shown.
     """
@@ -66,12 +66,11 @@ def learned_tables(t: Tables, depth: int = 3, channel: int = 0, arm: str = MAIN)
     shown = runs.sort_values("seed").drop_duplicates("network").set_index("network")
     panels = {}
     for network in NETWORKS:
-        table_CVD = t.arrays[shown.loc[network, "run_id"]]["embedding_CVD"] if network in shown.index else None
+        packed_P = t.arrays[shown.loc[network, "run_id"]]["similarity_P"] if network in shown.index else None
         title = "4-head transformer" if network == "transformer-4" else name_of(network)
-        panels[title] = None if table_CVD is None else features.cosine_similarity(table_CVD[channel].astype(float))
+        panels[title] = None if packed_P is None else features.unpack_similarity(packed_P)
     figure = similarity(panels)
-    colour = ("red", "green", "blue")[channel]
-    figure.caption = f"Learned tables: {figure.caption} The {colour} channel, size {depth} ({describe(shown)})."
+    figure.caption = f"Learned tables: {figure.caption} The red channel, size {depth} ({describe(shown)})."
     return figure
 
 

@@ -77,8 +77,8 @@ def _nats_difference(t: Tables, runs: pd.DataFrame, a: str, b: str) -> np.ndarra
         [
             np.mean(
                 [
-                    array(t, ids[a, *cell, seed], "test_nats_B").astype(float)
-                    - array(t, ids[b, *cell, seed], "test_nats_B")
+                    array(t, ids[a, *cell, seed], "test_loss_B").astype(float)
+                    - array(t, ids[b, *cell, seed], "test_loss_B")
                     for cell in cells
                 ],
                 axis=0,

@@ -7,7 +7,6 @@ from functools import partial
 import numpy as np
 import pandas as pd
 
-from isonb import features
 from isonb.evidence import analytic, statistics
 from isonb.evidence.ledger.finding import (
     CONTRADICTED,
@@ -21,12 +20,11 @@ from isonb.evidence.ledger.finding import (
     combine,
     parts_note,
 )
-from isonb.evidence.ledger.select import array, cell_means, complete_seeds, grid, needed
+from isonb.evidence.ledger.select import cell_means, complete_seeds, grid, needed
 from isonb.evidence.metrics import Tables
 
 KEPT, LOST = 0.9, 0.3  # a rank correlation at or above KEPT keeps distance, one at or below LOST in size does not
-TABLE = "embedding_CVD"
-OFF_BAND = 9  # levels: beyond the paper's "very narrow local band just off the main diagonal"
+RED = 0  # the channel of the paper's Figure 5
 
 
 def _encodings(t: Tables) -> pd.DataFrame:
@@ -173,11 +171,11 @@ def c19(t: Tables) -> Finding:
     )
 
 
-def kept_by(t: Tables, run_id: str, channel: int | None = None, nearest: int = 1) -> float:
-    """Distance kept by a run's learned pix2vec table: one channel (0 is red), or the mean of all three."""
-    table_CVD = array(t, run_id, TABLE).astype(float)
-    chosen = table_CVD if channel is None else table_CVD[[channel]]
-    return float(np.mean([analytic.distance_kept(features.cosine_similarity(one), nearest) for one in chosen]))
+def _learned(t: Tables, runs: pd.DataFrame, stage: str = "after", channels: tuple[int, ...] = (RED,)) -> pd.DataFrame:
+    """What the tables of some runs keep of distance, one row a run: means over the channels."""
+    rows = t.learned[(t.learned["stage"] == stage) & t.learned["channel"].isin(channels)]
+    means = rows.groupby("run_id")[["kept", "kept_off_band"]].mean()
+    return runs.set_index("run_id")[["network", "seed"]].join(means).set_index(["network", "seed"])
 
 
 def c17(t: Tables) -> Finding:
@@ -187,28 +185,23 @@ def c17(t: Tables) -> Finding:
     missing = [name for name in names if name not in set(runs["network"])]
     if missing:
         raise NotRun(f"Needs pix2vec runs of size 3 of {', '.join(missing)}.")
-    kept = {(row.network, row.seed): kept_by(t, row.run_id, channel=0) for row in runs.itertuples()}
-    off_band = {
-        (row.network, row.seed): kept_by(t, row.run_id, channel=0, nearest=OFF_BAND)
-        for row in runs.itertuples()
-        if row.network.startswith("transformer")
-    }
     seeds = complete_seeds(runs)
+    after, before = _learned(t, runs), _learned(t, runs, "before")
+    kept, off_band = (after[column].unstack("network") for column in ("kept", "kept_off_band"))
     gaps = {
-        f"{a} above {b}": np.array([kept[a, seed] - kept[b, seed] for seed in seeds])
+        f"{a} above {b}": (kept[a] - kept[b]).loc[seeds].to_numpy()
         for a, b in (("conv", "mixer"), ("mixer", "transformer-1"), ("mixer", "transformer-4"))
     }
     verdicts = by_parts({name: partial(statistics.student_interval, values) for name, values in gaps.items()})
     verdict = combine(verdicts.values())
     for name in names[2:]:
-        interval = statistics.student_interval(np.array([off_band[name, seed] for seed in seeds]))
+        interval = statistics.student_interval(off_band[name].loc[seeds].to_numpy())
         verdicts[f"{name} keeps some off the band"] = by_sign(interval)
         if verdict == SUPPORTED == by_sign(interval):
             verdict = PARTLY
     smallest = min(gaps.values(), key=np.mean) if seeds else np.array([np.nan])
-    packing = t.frame("packing")
-    control = f"Untrained tables keep {packing['kept'].abs().max():.2f} at most. " if len(packing) else ""
-    means = ", ".join(f"{name} {np.mean([v for (n, _), v in kept.items() if n == name]):.2f}" for name in names)
+    control = f"Before training they keep {before['kept'].abs().max():.2f} at most. "
+    means = ", ".join(f"{name} {kept[name].mean():.2f}" for name in names)
     return Finding(
         verdict,
         float(smallest.mean()),
@@ -225,7 +218,7 @@ def c17(t: Tables) -> Finding:
 def c18(t: Tables) -> Finding:
     """Spearman over networks and sizes of the distance that the learned table keeps and the accuracy."""
     runs = needed(grid(t, encoding="pix2vec"), "pix2vec runs of several networks and sizes").copy()
-    runs["kept"] = [kept_by(t, run_id) for run_id in runs["run_id"]]
+    runs["kept"] = _learned(t, runs, channels=(0, 1, 2))["kept"].to_numpy()
     cells = cell_means(runs, "kept")
     if len(cells) < 5:
         raise NotRun(f"Needs at least 5 pix2vec cells of networks and sizes; there are {len(cells)}.")
