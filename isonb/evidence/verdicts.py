@@ -131,18 +131,21 @@ def ledger(studies: Sequence[Study], source: str) -> str:
 
 def as_written(source: str) -> str:
     """Every claim of a source ("P" or "G") without its result, as HTML: words, place, statistic and rule."""
-    entries = [_as_written(claim) for claim in claims.LEDGER if claim.source.startswith(source)]
-    return "\n".join(['<dl class="isonb-verdicts">', *entries, "</dl>"])
+    return "\n".join(_as_written(claim) for claim in claims.LEDGER if claim.source.startswith(source))
 
 
 def _as_written(claim: Claim) -> str:
     basis = f"From at least {claim.seeds} seeds." if claim.seeds else "Nothing has to be trained for it."
     return "\n".join([
-        f'<dt id="written-{claim.id}"><a href="verdict.html#claim-{claim.id}">{claim.id}</a> '
-        f"<strong>{html.escape(claim.statement)}</strong></dt>",
-        f"<dd>{_words(claim.source, claim.quotation)}",
-        f"<p>Statistic: {html.escape(claim.statistic)}.</p>",
-        f"<p>Supported if: {html.escape(claim.rule)}. {basis}</p></dd>",
+        f'<details class="isonb-claim" id="written-{claim.id}">',
+        f"<summary><b>{claim.id}</b> {html.escape(claim.statement)}</summary>",
+        _words(claim.source, claim.quotation),
+        "<dl>",
+        f"<dt>Statistic</dt><dd>{html.escape(claim.statistic)}.</dd>",
+        f"<dt>Supported if</dt><dd>{html.escape(claim.rule)}. {basis}</dd>",
+        f'<dt>Today</dt><dd><a href="verdict.html#claim-{claim.id}">what the results say</a></dd>',
+        "</dl>",
+        "</details>",
     ])  # fmt: skip
 
 
