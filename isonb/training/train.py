@@ -6,7 +6,7 @@ are functions of (seed, epoch, image number), so neither does what it sees.
 
 The same configuration on the same number of processes and threads of one CPU gives the same bits; on another number,
 the same up to the order of sums. On a GPU even a repetition is the same up to rounding only: cuDNN's convolution
-gradients and the backward pass of memory-efficient attention add in no fixed order.
+gradients, the encodings' and the backward pass of memory-efficient attention add in no fixed order.
 
 Run by itself, or by torchrun with rank, world size and rendezvous in the environment.
 Paper: section 4.2. Book: chapter "Training".
@@ -37,6 +37,7 @@ from isonb.config import Execution, RunConfig
 from isonb.models import network as networks
 from isonb.models import objectives
 from isonb.training import augmentation, checkpoint, data, evaluate
+from isonb.training.allocator import keep_freed_memory
 from isonb.training.rendezvous import agree_on_name
 from isonb.training.schedule import learning_rate
 from isonb.training.signals import Preempted, stop_requests
@@ -143,6 +144,7 @@ class _Run:
     def __init__(
         self, config: RunConfig, images: data.Images, folder: Path, execution: Execution, world: World
     ) -> None:
+        keep_freed_memory()
         self.config, self.images, self.folder, self.execution, self.world = config, images, folder, execution, world
         newest = checkpoint.latest(folder) if world.rank == 0 else None
         content = world.share(newest.read_bytes() if newest else b"")
