@@ -161,3 +161,15 @@ def test_embeddings_start_in_the_keras_interval():
     assert 0.0499 < table_CVF.abs().max() <= 0.05
     assert table_CVF.std().item() == pytest.approx(0.05 / sqrt(3), rel=0.03)
     assert not hasattr(module, "weight_CFD")
+
+
+def test_the_gradient_of_a_row_is_the_sum_over_the_tokens_that_show_it():
+    module, pixels_BNC = build("pix2vec"), random_pixels()
+    pixels_BNC[0, :9, 1] = 7  # a row that many tokens show
+    is_masked_BNC = torch.rand(pixels_BNC.shape, generator=torch.Generator().manual_seed(2)) < 0.3
+    upstream_BND = torch.randn(2, 64, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
+    module(pixels_BNC, is_masked_BNC).backward(upstream_BND)
+    expected_CVD = torch.zeros(3, 256, 8, dtype=torch.float64)
+    for image, position, channel in (~is_masked_BNC).nonzero().tolist():
+        expected_CVD[channel, int(pixels_BNC[image, position, channel])] += upstream_BND[image, position]
+    torch.testing.assert_close(module.embedding_CVF.grad, expected_CVD)

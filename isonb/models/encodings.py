@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 
 import torch
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -77,4 +77,22 @@ class Encoding(nn.Module):
         if is_masked_BNC is not None:
             row_BNC = row_BNC.masked_fill(is_masked_BNC, nothing)
         table_RD = F.pad(self.table().flatten(0, 1), (0, 0, 0, 1))  # one more row, of zeros, for what is masked
-        return F.embedding_bag(row_BNC.flatten(0, 1), table_RD, mode="sum").unflatten(0, pixels_BNC.shape[:2])
+        return _SumOfRows.apply(table_RD, row_BNC.flatten(0, 1)).unflatten(0, pixels_BNC.shape[:2])
+
+
+class _SumOfRows(torch.autograd.Function):
+    """`embedding_bag`, whose own gradient first sorts the rows; adding in the order of tokens reads memory in order."""
+
+    @staticmethod
+    def forward(ctx, table_RD: Float[Tensor, "R D"], row_TC: Int[Tensor, "T C"]) -> Float[Tensor, "T D"]:
+        ctx.save_for_backward(row_TC)
+        ctx.rows = len(table_RD)
+        return F.embedding_bag(row_TC, table_RD, mode="sum")
+
+    @staticmethod
+    def backward(ctx, gradient_TD: Float[Tensor, "T D"]) -> tuple[Float[Tensor, "R D"], None]:
+        (row_TC,) = ctx.saved_tensors
+        gradient_RD = gradient_TD.new_zeros(ctx.rows, gradient_TD.shape[1])
+        for row_T in row_TC.unbind(1):
+            gradient_RD.index_add_(0, row_T, gradient_TD)
+        return gradient_RD, None
