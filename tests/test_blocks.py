@@ -127,6 +127,29 @@ def test_mixer_is_equation_2(token_ratio, token_hidden, channel_ratio, channel_h
     assert_same(block, equation_2)
 
 
+def test_the_gradients_of_a_mixer_block():
+    block = random_block(block="mixer", token_ratio=0.1).requires_grad_(True)
+    x_BND = random_tokens().requires_grad_()
+    weights = dict(block.named_parameters())
+
+    def computed(x_BND, *values):
+        return torch.func.functional_call(block, dict(zip(weights, values, strict=True)), x_BND)
+
+    assert torch.autograd.gradcheck(computed, (x_BND, *weights.values()), fast_mode=True)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_mixer_block_learns_under_autocast(dtype):
+    block, x_BND = random_block(block="mixer").float().requires_grad_(True), random_tokens().to(dtype)
+    block(x_BND.float()).square().mean().backward()
+    exact = block.token1.weight.grad.clone()
+    block.zero_grad()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        y_BND = block(x_BND)
+    y_BND.float().square().mean().backward()
+    assert (block.token1.weight.grad - exact).norm() < 0.02 * exact.norm()
+
+
 @pytest.mark.parametrize(
     ("heads", "output", "ratio"), [(1, True, 1.0), (4, True, 4.0), (4, False, 0.5), (8, True, 1.0)]
 )
