@@ -9,8 +9,9 @@ from chromium import EXECUTABLE, Chromium
 
 pytestmark = pytest.mark.skipif(EXECUTABLE is None, reason="no Chromium is installed")
 
-CHAPTERS = ["index", "notation", "data", "encodings", "blocks", "objective", "probing", "training", "smoke", "results",
-            "transformers", "verdict", "departures", "cells", "run", "bibliography"]  # fmt: skip
+CHAPTERS = ["index", "claims", "notation", "data", "encodings", "blocks", "network", "objective", "training", "probing",
+            "smoke", "results", "transformers", "image_gpt", "verdict", "departures", "cells", "run", "own_block",
+            "bibliography"]  # fmt: skip
 EXPECTED_ERROR = "Identifier 'THEBE_JS_URL' has already been declared"  # the theme declares it twice; harmless
 
 
