@@ -140,13 +140,28 @@ class ProbeConfig(Frozen):
 
     pooling: Literal["mean", "grid4", "flatten"] = choice("mean", "A21", "mean over positions, as image-GPT")
     feature: Literal["layernorm", "raw"] = choice("layernorm", "A22", "each token normalised, no learned scale")
-    standardise: bool = choice(True, "A22", "the same classifiers, found by Adam within the paper's 100 epochs")
+    scaling: Literal["whiten", "standardise", "none"] = choice(
+        "whiten", "A22", "the same classifiers, found by Adam within 100 epochs; only 'mean' has few enough features"
+    )
     inputs: Literal["unmasked", "masked", "vote5"] = choice("unmasked", "A24", "the whole image, as image-GPT")
     solver: Literal["adam", "lbfgs"] = choice("adam", "A23", "the paper's optimiser; L-BFGS is the cross-check")
     learning_rate: float = choice(0.01, "A23", "the paper: the same as in pre-training", {"solver": "adam"}, gt=0, le=1)
     epochs: int = choice(100, "A23", "the paper decays over 100 epochs", {"solver": "adam"}, ge=1, le=10_000)
     batch_size: int = choice(128, "A23", "the same as in pre-training", {"solver": "adam"}, ge=1)
     select_on: Literal["validation", "test"] = choice("validation", "A20", "the best layer is chosen off the test set")
+
+    @pydantic.model_validator(mode="before")
+    @classmethod
+    def _scaling_by_pooling(cls, values: dict[str, Any]) -> dict[str, Any]:
+        if isinstance(values, dict) and "scaling" not in values and values.get("pooling", "mean") != "mean":
+            values = {**values, "scaling": "standardise"}
+        return values
+
+    @pydantic.model_validator(mode="after")
+    def _consistent(self) -> ProbeConfig:
+        if self.scaling == "whiten" and self.pooling != "mean":
+            raise ValueError(f"scaling='whiten' is not allowed with pooling={self.pooling!r}: choose 'standardise'.")
+        return self
 
 
 class Execution(Frozen):

@@ -159,6 +159,13 @@ def test_an_arm_is_compared_with_the_same_network_and_seed(results):
     ) in missing
 
 
+def test_a_loss_in_another_unit_has_no_change(results):
+    for settings, loss in (({}, 4.0), ({"objective": "mse"}, 0.25)):
+        records.write_record(made_record(config.cpu(**settings), loss), made_arrays())
+    row = tables.arms("cpu").set_index(["setting", "network"]).loc[("objective=mse", "conv, continuous, size 1")]
+    assert row.tolist() == ["0.250 (squared error)", "another unit", "+0.0", "1 of 3"]
+
+
 # Verdicts in words
 
 
@@ -184,7 +191,7 @@ def test_a_verdict_is_said_with_its_evidence():
 
 def test_a_claim_without_results_says_what_runs_it():
     shown = verdicts.answers(study_of(verdict="not run", value=None, note="Needs conv runs."), "C5")
-    assert "Not run.</strong> Needs conv runs. To run it: <code>python -m isonb study --profile cpu</code>" in shown
+    assert "Not run.</strong> Needs conv runs. To run it: <code>make study PROFILE=cpu</code>" in shown
 
 
 def test_an_interval_of_one_cell_is_not_shown():
@@ -233,7 +240,7 @@ def test_a_book_with_results_is_built_and_shows_them(with_results):
     assert smoke.count("isonb-figure") == 3
     results = page(with_results, "book/results")
     assert results.count("isonb-figure") == 7
-    assert "python -m isonb study --profile cpu" in results
+    assert "make study PROFILE=cpu" in results
     assert page(with_results, "book/verdict").count('<details class="isonb-claim"') == len(claims.LEDGER)
     assert "from 9 finished networks" in page(with_results, "book/index")
 

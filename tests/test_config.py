@@ -267,9 +267,17 @@ def test_profiles_differ_in_data_and_length():
 
 
 def test_a_profiles_cell_can_be_changed_in_run_and_probe():
-    cell = config.profile("cpu", depth=3, probe_pooling="grid4")
+    cell = config.profile("cpu", depth=3, probe_inputs="masked")
     assert cell.run == RunConfig(**{**config.cpu().run.model_dump(), "depth": 3})
-    assert cell.probe == ProbeConfig(**{**config.cpu().probe.model_dump(), "pooling": "grid4"})
+    assert cell.probe == ProbeConfig(**{**config.cpu().probe.model_dump(), "inputs": "masked"})
+
+
+@pytest.mark.parametrize("pooling", ["grid4", "flatten"])
+def test_only_few_features_are_whitened(pooling):
+    assert (ProbeConfig().scaling, ProbeConfig(pooling=pooling).scaling) == ("whiten", "standardise")
+    assert ProbeConfig(pooling=pooling, scaling="none").scaling == "none"
+    with pytest.raises(ConfigError, match=f"scaling='whiten' is not allowed with pooling='{pooling}': choose 'stand"):
+        ProbeConfig(pooling=pooling, scaling="whiten")
 
 
 def test_none_keeps_what_the_profile_says():

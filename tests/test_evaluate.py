@@ -86,6 +86,30 @@ def test_the_ranks_parts_add_up_to_all_images():
     assert torch.equal(sum(count_B for _, count_B in parts), counts)
 
 
+def test_a_regression_is_scored_and_filled_in_by_the_value_it_predicts():
+    config = RunConfig(objective="mse", mask_rate=0.4, **SMALL)
+    network, split = shaken(config), random_split(3, first=11)
+    loss_B, count_B = evaluate.loss_per_image(network, config, split, "float32")
+    filled_BNC, _ = evaluate.reconstruct(network, config, split, "float32", torch.arange(3))
+    for image in range(3):
+        squares, count = 0.0, 0
+        for repeat in range(2):
+            is_masked_BNC = sample_masks(config, split.index_B[image : image + 1], "evaluation", repeat)
+            with torch.no_grad():
+                value_MC1 = network(split.pixels_BNC[image : image + 1], is_masked_BNC)
+            assert value_MC1.shape[1:] == (3, 1)
+            for place, position in enumerate(is_masked_BNC[0].any(1).nonzero()[:, 0].tolist()):
+                for channel in range(3):
+                    guess = value_MC1[place, channel, 0].item()
+                    squares += (guess - (split.pixels_BNC[image, position, channel].item() / 127.5 - 1)) ** 2
+                    count += 1
+                    if repeat == 0:
+                        shown = min(255, max(0, round(127.5 * (guess + 1))))
+                        assert filled_BNC[image, position, channel] == shown
+        assert loss_B[image].item() == pytest.approx(squares, rel=1e-5)
+        assert count_B[image] == count
+
+
 @pytest.mark.parametrize("unit", ["pixel", "subpixel"])
 def test_a_reconstruction_fills_in_the_most_probable_values_and_nothing_else(unit):
     config = RunConfig(mask_unit=unit, mask_rate=0.4, **SMALL)
@@ -163,6 +187,25 @@ def test_baselines_equal_counting_one_sub_pixel_at_a_time(unit, rate):
     assert lonely > 0 or rate < 0.9  # at 0.9 some pixels see no neighbour at all
     if rate == 0.15:
         assert made.neighbour_mean < made.channel_marginal < 5.6
+
+
+@pytest.mark.parametrize(("unit", "rate"), [("pixel", 0.15), ("subpixel", 0.3)])
+def test_baselines_of_a_regression_are_the_squared_errors_of_the_same_predictors_means(unit, rate):
+    config = RunConfig(mask_unit=unit, mask_rate=rate, objective="mse", **SMALL)
+    train, validation = random_split(6, seed=1, smooth=True), random_split(3, seed=2, first=40, smooth=True)
+    of_value, of_offset = [[1] * 256 for _ in range(3)], [dict.fromkeys(range(-255, 256), 1) for _ in range(3)]
+    for channel, value, mean in loop(config, train, "training"):
+        of_value[channel][value] += 1
+        of_offset[channel][value - mean] += 1
+    squares, count = [0.0, 0.0, 0.0], 0
+    for channel, value, mean in loop(config, validation, "evaluation"):
+        near = [of_offset[channel][other - mean] for other in range(256)]
+        for place, chances in enumerate(([1] * 256, of_value[channel], near)):
+            guess = sum(other * chance for other, chance in enumerate(chances)) / sum(chances)
+            squares[place] += ((value - guess) / 127.5) ** 2
+        count += 1
+    made = evaluate.baselines(config, made_images(train, validation))
+    assert list(made.model_dump().values()) == pytest.approx([square / count for square in squares], rel=1e-9)
 
 
 def test_the_neighbours_of_a_corner_and_of_the_middle():

@@ -149,6 +149,16 @@ def test_learning_curve_shows_losses_and_baselines():
     flat = [line.get_ydata()[0] for line in ax.lines if line.get_linestyle() == ":"]
     assert flat == [5.545, 5.25, 3.875]
     assert "nats" in ax.get_ylabel()
+    regressed = figures.learning_curve(made_record(config.smoke(objective="mse")))
+    assert "squared error" in regressed.axes[0].get_ylabel() and "nats" not in regressed.alt + regressed.caption
+
+
+def test_only_losses_in_nats_share_an_axis():
+    found = [made_record(config.cpu(objective=objective), 4.0) for objective in ("bert", "mse")]
+    scatter = figures.loss_accuracy(read(*found).runs, "network")
+    assert "1 network," in scatter.caption and len(scatter.axes[0].containers) == 1
+    curves = figures.learning_curves(found)
+    assert "1 network," in curves.caption and sum(len(ax.lines) for ax in curves.axes) == 1
 
 
 def test_learning_curves_put_each_network_in_its_encodings_panel():

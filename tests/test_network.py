@@ -250,6 +250,18 @@ def test_parameters_of_a_whole_network(settings, numbers):
     assert networks.parameters(network) == numbers + 2 * 128 + (128 * 768 + 768)
 
 
+def test_a_twin_that_regresses_differs_in_its_head_alone():
+    config = RunConfig(depth=2, **SMALL)
+    bert, mse = (networks.build_network(config.model_copy(update={"objective": name})) for name in ("bert", "mse"))
+    assert mse.head.weight.shape == (3, 8) and not mse.head.weight.any() and not mse.head.bias.any()
+    ours, theirs = bert.state_dict(), mse.state_dict()
+    assert ours.keys() == theirs.keys()
+    assert [name for name in ours if not torch.equal(ours[name], theirs[name])] == ["head.weight", "head.bias"]
+    positions = round(0.15 * 64)
+    saved = networks.multiply_accumulates(bert.config) - networks.multiply_accumulates(mse.config)
+    assert saved == positions * 8 * (3 * 256 - 3)
+
+
 @pytest.mark.parametrize("unit", ["pixel", "subpixel"])
 @pytest.mark.parametrize("block", BLOCKS)
 def test_multiply_accumulates_are_those_of_the_real_forward(block, unit):

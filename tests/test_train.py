@@ -63,6 +63,27 @@ def test_a_run_is_what_a_plain_loop_computes(block, tmp_path):
     assert {tensor.dtype for tensor in weights(ours).values()} == {torch.float64}
 
 
+def test_a_regression_is_what_a_plain_loop_computes(tmp_path):
+    run, images = tiny_run(objective="mse", epochs=1, warmup_epochs=0, learning_rate=0.003), made_images()
+    network = networks.build_network(run).double()
+    adam = torch.optim.Adam(network.parameters(), betas=(0.9, 0.999), eps=1e-7)
+    total, count = 0.0, 0
+    for step, image_B in enumerate(torch.from_numpy(draws.permutation(0, "batch order", 13, 0)).split(5)):
+        is_masked_BNC = objectives.sample_masks(run, images.train.index_B[image_B], "training", 0)
+        pixels_BNC = images.train.pixels_BNC[image_B]
+        x_BND = network.head_norm(network.blocks[0](network.embed(pixels_BNC, is_masked_BNC)))
+        square_S = (network.head(x_BND) - (pixels_BNC.double() / 127.5 - 1))[is_masked_BNC] ** 2
+        adam.zero_grad()
+        square_S.mean().backward()
+        adam.param_groups[0]["lr"] = 0.0015 * (1 + math.cos(math.pi * step / 3))
+        adam.step()
+        total, count = total + square_S.sum().item(), count + len(square_S)
+    pretrained = pretrain(run, tmp_path)
+    assert pretrained.progress.curve[1].train_loss == pytest.approx(total / count, rel=1e-9)
+    for name, tensor in weights(pretrained).items():
+        torch.testing.assert_close(tensor, network.state_dict()[name], rtol=1e-7, atol=1e-9)
+
+
 def test_the_rate_rises_without_a_step_of_zero_and_falls_to_nearly_zero():
     run = tiny_run(learning_rate=0.01, warmup_epochs=0.5, epochs=2)
     rates = [learning_rate(run, step, 4) for step in range(8)]

@@ -10,6 +10,7 @@ import math
 import torch
 from jaxtyping import Bool, Float, UInt8
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from isonb.config import RunConfig
 from isonb.features import CHANNELS, VALUES
@@ -19,6 +20,8 @@ from isonb.models.encodings import Encoding
 Pixels = UInt8[Tensor, "B N C"]
 Masks = Bool[Tensor, "B N C"]
 Tokens = Float[Tensor, "B N D"]
+
+HEAD_ROWS = 128  # M is filled up to a multiple: oneDNN compiles every new size of a product, for milliseconds
 
 
 class IsotropicNetwork(nn.Module):
@@ -37,7 +40,7 @@ class IsotropicNetwork(nn.Module):
             self.register_buffer("position_ND", fixed, persistent=False)
         self.blocks = nn.ModuleList(blocks.build_block(config) for _ in range(config.depth))
         self.head_norm = nn.LayerNorm(d, config.layer_norm_eps) if config.head_norm else nn.Identity()
-        self.head = nn.Linear(d, CHANNELS * outputs(config))
+        self.head = nn.utils.skip_init(nn.Linear, d, CHANNELS * outputs(config))  # draws nothing: twins start alike
 
     def embed(self, pixels_BNC: Pixels, is_masked_BNC: Masks | None = None) -> Tokens:
         """Layer 0: the encoded pixels, with masked content filled, then positions added."""
@@ -69,7 +72,8 @@ class IsotropicNetwork(nn.Module):
         for block in self.blocks:
             x_BND = block(x_BND)
         x_MD = x_BND[is_masked_BNC.any(2)]
-        return self.head(self.head_norm(x_MD)).unflatten(1, (CHANNELS, outputs(self.config)))
+        filled_MD = F.pad(x_MD, (0, 0, 0, -len(x_MD) % HEAD_ROWS))
+        return self.head(self.head_norm(filled_MD))[: len(x_MD)].unflatten(1, (CHANNELS, outputs(self.config)))
 
 
 def outputs(config: RunConfig) -> int:

@@ -25,6 +25,7 @@ from isonb.models import objectives
 from isonb.training import data, evaluate
 
 VOTES = 5
+ROUNDING = 1e-6  # share of the largest variance below which a direction is left out
 GRID = 4  # cells along each side of the pooled grid
 MEMORY = 8 * 2**30  # bytes of cached features above which the request is refused
 
@@ -51,8 +52,8 @@ def probe_layers(
     started = time.perf_counter()
     splits = {name: getattr(images, name) for name in ("train", "validation", "test")}
     features = {name: extract(network, split, config, precision) for name, split in splits.items()}
-    if config.standardise:
-        _standardise(features)
+    if config.scaling != "none":
+        (_whiten if config.scaling == "whiten" else _standardise)(features)
     labels = {name: split.labels_B for name, split in splits.items()}
     fit = _fit_adam if config.solver == "adam" else _fit_lbfgs
     weight_LFK, bias_LK = fit(features["train"][0], labels["train"], len(images.classes), config, network.config.seed)
@@ -85,7 +86,8 @@ def describe(config: ProbeConfig) -> str:
         "adam": f"Adam {config.learning_rate:g}, cosine over {config.epochs} epochs, batch {config.batch_size}",
         "lbfgs": "L-BFGS to convergence",
     }[config.solver]
-    feature = f"{'standardised ' if config.standardise else ''}{config.feature} features of {config.inputs} images"
+    scaling = {"whiten": "whitened ", "standardise": "standardised ", "none": ""}[config.scaling]
+    feature = f"{scaling}{config.feature} features of {config.inputs} images"
     return f"{pooling} {feature}, {solver}, layer chosen on {config.select_on}"
 
 
@@ -127,11 +129,31 @@ def _pool(x_BND: Float[Tensor, "B N D"], size: int, config: ProbeConfig) -> Floa
 
 
 @torch.inference_mode()
-def _standardise(features: dict[str, list[Float[Tensor, "L B F"]]]) -> None:
-    """Centre and scale each feature, in place, by its mean and deviation over the training images.
+def _whiten(features: dict[str, list[Float[Tensor, "L B F"]]]) -> None:
+    """Centre, turn and scale the features of each layer, in place, to unit covariance over the training images.
 
-    A linear classifier of the one is a linear classifier of the other, so no layer gains what it lacked.
+    A linear classifier of the one is a linear classifier of the other, so no layer gains what it lacked. Directions
+    with next to none of the variance are rounding, and set to zero.
     """
+    for layer, train_BF in enumerate(features["train"][0]):
+        mean_F, map_FF = whitening(train_BF)
+        for views in features.values():
+            for x_LBF in views:
+                x_LBF[layer] = (x_LBF[layer] - mean_F) @ map_FF
+
+
+def whitening(x_BF: Float[Tensor, "B F"]) -> tuple[Float[Tensor, "F"], Float[Tensor, "F F"]]:
+    """A layer's mean, and the map that makes of centred features uncorrelated ones of variance 1, or 0."""
+    mean_F = x_BF.double().mean(0)
+    centred_BF = x_BF.double() - mean_F
+    variance_F, direction_FF = torch.linalg.eigh(centred_BF.T @ centred_BF / len(x_BF))
+    scale_F = torch.where(variance_F > ROUNDING * variance_F[-1], variance_F.rsqrt(), 0.0)
+    return mean_F.to(x_BF), (direction_FF * scale_F).to(x_BF)
+
+
+@torch.inference_mode()
+def _standardise(features: dict[str, list[Float[Tensor, "L B F"]]]) -> None:
+    """Centre and scale each feature, in place, by its mean and deviation over the training images."""
     deviation_L1F, mean_L1F = torch.std_mean(features["train"][0], dim=1, keepdim=True)
     deviation_L1F[deviation_L1F < 1e-6] = 1.0  # a feature that is constant there says nothing, elsewhere neither
     for views in features.values():

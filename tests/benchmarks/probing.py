@@ -74,11 +74,9 @@ def as_the_paper(
 ) -> float:
     """Train one layer's classifier with the frozen network in the loop; its accuracy on the test images.
 
-    The features are standardised as ours are, by the moments of `features_LBF`.
+    The features are whitened as ours are, by the moments of `features_LBF`.
     """
-    norm = nn.BatchNorm1d(network.config.width, affine=False, eps=0.0)
-    norm.running_mean, norm.running_var = features_LBF[layer].mean(0), features_LBF[layer].var(0).clamp_min(1e-12)
-    norm.eval()
+    mean_F, map_FF = probe.whitening(features_LBF[layer])
     linear = nn.Linear(network.config.width, len(images.classes))
     nn.init.zeros_(linear.weight)
     nn.init.zeros_(linear.bias)
@@ -90,13 +88,15 @@ def as_the_paper(
         for number, batch_B in enumerate(order_B.split(config.batch_size)):
             for group in adam.param_groups:
                 group["lr"] = schedule.learning_rate(cosine, epoch * steps + number, steps)
-            logits_BK = linear(norm(feature(network, images.train.pixels_BNC[batch_B], layer)))
+            x_BF = feature(network, images.train.pixels_BNC[batch_B], layer)
+            logits_BK = linear((x_BF - mean_F) @ map_FF)
             adam.zero_grad()
             F.cross_entropy(logits_BK, images.train.labels_B[batch_B]).backward()
             adam.step()
     with torch.no_grad():
         chunks = images.test.pixels_BNC.split(config.batch_size)
-        guess_B = torch.cat([linear(norm(feature(network, pixels_BNC, layer))).argmax(1) for pixels_BNC in chunks])
+        x_BF = torch.cat([feature(network, pixels_BNC, layer) for pixels_BNC in chunks])
+        guess_B = linear((x_BF - mean_F) @ map_FF).argmax(1)
     return float((guess_B == images.test.labels_B).double().mean())
 
 
