@@ -10,7 +10,6 @@ import math
 import torch
 from jaxtyping import Bool, Float, UInt8
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from isonb.config import RunConfig
 from isonb.features import CHANNELS, VALUES
@@ -20,8 +19,6 @@ from isonb.models.encodings import Encoding
 Pixels = UInt8[Tensor, "B N C"]
 Masks = Bool[Tensor, "B N C"]
 Tokens = Float[Tensor, "B N D"]
-
-HEAD_ROWS = 128  # M is filled up to a multiple: oneDNN compiles every new size of a product, for milliseconds
 
 
 class IsotropicNetwork(nn.Module):
@@ -72,8 +69,7 @@ class IsotropicNetwork(nn.Module):
         for block in self.blocks:
             x_BND = block(x_BND)
         x_MD = x_BND[is_masked_BNC.any(2)]
-        filled_MD = F.pad(x_MD, (0, 0, 0, -len(x_MD) % HEAD_ROWS))
-        return self.head(self.head_norm(filled_MD))[: len(x_MD)].unflatten(1, (CHANNELS, outputs(self.config)))
+        return self.head(self.head_norm(x_MD)).unflatten(1, (CHANNELS, outputs(self.config)))
 
 
 def outputs(config: RunConfig) -> int:
