@@ -214,7 +214,8 @@ def test_views_are_the_whole_image_or_its_evaluation_masks(inputs, views, monkey
 
 
 def test_a_vote_adds_the_probabilities_of_five_masked_views():
-    network, images = networks.build_network(RUN), coloured_images()
+    network = networks.build_network(RUN)
+    images = images_of(*(shuffled(coloured(60, seed=seed), seed) for seed in range(3)))  # no answer is beyond doubt
     config = ProbeConfig(inputs="vote5", epochs=1, scaling="none")
     probed = probe.probe_layers(network, images, config)
     first_view = probe.extract(network, images.train, config)[0]
@@ -225,7 +226,7 @@ def test_a_vote_adds_the_probabilities_of_five_masked_views():
         vote_LBK = vote_LBK + logits_LBK.exp() / logits_LBK.exp().sum(2, keepdim=True)
     expected_LB = vote_LBK.argmax(2) == images.test.labels_B
     assert np.array_equal(probed.test_correct_LB, expected_LB.numpy())
-    assert 0.2 < expected_LB.double().mean() < 1
+    assert 0.1 < expected_LB.double().mean() < 0.9
 
 
 def test_features_that_do_not_fit_are_refused_before_any_are_made():
