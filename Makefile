@@ -4,6 +4,7 @@ PROFILE ?= smoke
 PYTHON ?= $(shell command -v python3.11 || command -v python3 || echo python3.11)
 TORCH_ARGS ?=
 BENCH ?=
+SNAKEMAKE ?=
 JOBS ?= auto
 
 BIN := .venv/bin
@@ -17,8 +18,7 @@ help: ## say what can be made
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 study: $(READY) ## train and probe the cells of PROFILE that have yet to run, then build the book
-	@$(BIN)/python -m isonb study --profile $(PROFILE)
-	@$(MAKE) --no-print-directory book
+	@$(BIN)/snakemake --config study=$(PROFILE) $(SNAKEMAKE)
 
 test: $(READY) ## check style and import rules, then run every test, every notebook and the book's build
 	$(BIN)/ruff check .
@@ -30,8 +30,7 @@ lab: $(READY) ## open JupyterLab on the notebooks
 	$(BIN)/jupyter lab notebooks/cell.ipynb
 
 book: $(READY) ## build the book from the results at hand; warnings are errors
-	@$(BIN)/jupyter-book build . --all -W -n --keep-going --quiet
-	@echo "The book is built: open file://$(CURDIR)/_build/html/index.html"
+	@$(BIN)/python -m isonb book
 
 bench: $(READY) ## time a training step against a plain one, other libraries and more processes; BENCH=steps for a part
 	$(BIN)/python tests/benchmarks $(BENCH)

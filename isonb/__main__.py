@@ -1,4 +1,4 @@
-"""The command line: `python -m isonb study | run-cell | pretrain | cells | estimate | claims`."""
+"""The command line: `python -m isonb run-cell | pretrain | cells | estimate | claims | report | book`."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ import json
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
-from isonb import config, records, studies
+from isonb import config, placement, records, studies
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -33,16 +34,22 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m isonb", description="Run and inspect the study's cells.")
     commands = parser.add_subparsers(required=True, metavar="command")
     for name, command, text in (
-        ("study", _study, "run the cells of a profile that have yet to run"),
         ("run-cell", _run_cell, "run one cell with some settings changed"),
         ("pretrain", _pretrain, "pre-train one network, alone or as a process of torchrun, without probes or a record"),
         ("cells", _cells, "list the cells of a profile's study"),
         ("estimate", _estimate, "predict the hours and the memory of a profile's study"),
         ("claims", _claims, "judge the paper's claims from a profile's results"),
+        ("report", _report, "write the table, the verdicts and the failures of a sweep, as the Snakefile does"),
+        ("book", _book, "build the book from the results at hand; warnings are errors"),
     ):
         sub = commands.add_parser(name, help=text, description=text.capitalize() + ".")
-        sub.add_argument("--profile", default="smoke", help="smoke, cpu or paper; smoke unless told")
         sub.set_defaults(command=command)
+        if command is _report:
+            sub.add_argument("folder", type=Path, help="of the sweep")
+        elif command is not _book:
+            sub.add_argument("--profile", default="smoke", help="smoke, cpu or paper; smoke unless told")
+        if command is _run_cell:
+            sub.add_argument("--template", type=Path, help="another notebook than notebooks/cell.ipynb")
         if command in (_run_cell, _pretrain):
             sub.add_argument("settings", nargs="*", metavar="name=value", help="as in block=mixer depth=3")
         if command is _pretrain:
@@ -55,24 +62,14 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _study(chosen: argparse.Namespace) -> int:
-    from isonb import runner  # here, as papermill and pandas each take a second to import
-    from isonb.evidence import metrics
-
-    outcomes = runner.run_study(chosen.profile)
-    table, faults = metrics.write_table(chosen.profile)
-    print(f"One row for each finished cell: {table}")
-    for fault in faults:
-        print(fault, file=sys.stderr)
-    return int(bool(faults) or any(outcome.status == "failed" for outcome in outcomes))
-
-
 def _run_cell(chosen: argparse.Namespace) -> int:
     from isonb import runner
 
     settings = dict(_setting(text) for text in chosen.settings)
     try:
-        outcome = runner.run_cell({"profile": chosen.profile, **settings}, progress=sys.stderr.isatty())
+        template = chosen.template or runner.TEMPLATE
+        with placement.a_gpu():
+            outcome = runner.run_cell({"profile": chosen.profile, **settings}, template, progress=sys.stderr.isatty())
     except runner.CellError as error:
         print(error, file=sys.stderr)
         return 1
@@ -115,9 +112,9 @@ def _cells(chosen: argparse.Namespace) -> int:
     from isonb import runner
 
     for cell in studies.cells(chosen.profile):
-        state = "finished" if records.finished(cell) else "not run"
+        state = records.why_outdated(cell) or "finished"
         settings = " ".join(f"{name}={value}" for name, value in runner.parameters(cell).items())
-        print(f"{cell.run.run_id:<40} {state:<8} {settings}")
+        print(f"{cell.run.run_id:<40} {state:<9} {settings}")
     return 0
 
 
@@ -142,6 +139,30 @@ def _claims(chosen: argparse.Namespace) -> int:
     show = claims.as_json if chosen.json else claims.as_text
     print(show(claims.judge(tables), tables.faults))
     return int(bool(tables.faults))
+
+
+def _report(chosen: argparse.Namespace) -> int:
+    from isonb import sweep
+    from isonb.evidence import claims, metrics
+
+    profile = sweep.Plan.read(chosen.folder).profile
+    table, faults = metrics.write_table(profile)
+    tables = claims.read(profile)
+    verdicts = table.with_name("claims.txt")
+    records.write_atomically(verdicts, (claims.as_text(claims.judge(tables), tables.faults) + "\n").encode())
+    print(f"One row for each finished cell: {table}; every claim's verdict: {verdicts}")
+    if failures := sweep.write_failures(chosen.folder):
+        print(f"What failed, and why: {failures}")
+    print(sweep.summary(chosen.folder), flush=True)
+    for fault in faults:
+        print(fault, file=sys.stderr)
+    return 0
+
+
+def _book(chosen: argparse.Namespace) -> int:
+    from isonb import sweep
+
+    return sweep.build_book()
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""One papermill execution of one experiment cell, told success from failure; and all cells of a study in turn.
+"""One papermill execution of one experiment cell, told success from failure.
 
 papermill calls a notebook complete although its kernel died or a cell left by `sys.exit(0)`, so success is judged by
 what must be there afterwards: every code cell has run without an error, and the record of this very cell exists.
@@ -9,10 +9,9 @@ Book: chapter "Run it yourself".
 from __future__ import annotations
 
 import logging
-import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -21,9 +20,8 @@ import nbformat
 import papermill
 import traitlets.config
 
-from isonb import config, records, studies
-from isonb.config import Cell, ConfigError, Execution
-from isonb.records import RecordError
+from isonb import config, records
+from isonb.config import Cell, Execution
 
 TEMPLATE = records.PROJECT / "notebooks" / "cell.ipynb"
 
@@ -34,12 +32,11 @@ class CellError(RuntimeError):
 
 @dataclass(frozen=True)
 class Outcome:
-    """How one cell ended: `run`, `reused` (it had been run before) or `failed` (`message` says why); in seconds."""
+    """How one cell ended, `run` or `reused` (it had been run before), and in how many seconds."""
 
     run_id: str
-    status: Literal["run", "reused", "failed"]
+    status: Literal["run", "reused"]
     seconds: float
-    message: str = ""
 
 
 def parameters(cell: Cell, execution: Execution | None = None) -> dict[str, Any]:
@@ -64,7 +61,7 @@ def notebook_path(cell: Cell) -> Path:
 def run_cell(
     settings: Mapping[str, Any], template: Path = TEMPLATE, timeout: float | None = None, progress: bool = False
 ) -> Outcome:
-    """Execute one cell, unless its record and its executed notebook exist already.
+    """Execute one cell, unless its executed notebook is there and its record is not outdated.
 
     `settings` are the notebook's parameters; `timeout` is in seconds for each notebook cell; `progress` draws a bar.
     What the notebook prints goes to `_runs/<profile>/logs/<run_id>.log`; a notebook that fails is kept, traceback
@@ -75,7 +72,7 @@ def run_cell(
     start = time.monotonic()
     cell, execution = config.from_parameters(settings)
     run_id, output = cell.run.run_id, notebook_path(cell)
-    if output.exists() and records.finished(cell):
+    if output.exists() and not records.why_outdated(cell, execution.data_path):
         return Outcome(run_id, "reused", time.monotonic() - start)
     running, log, failed = (
         records.runs_folder(cell.profile) / folder / f"{run_id}{suffix}"
@@ -85,7 +82,7 @@ def run_cell(
         path.parent.mkdir(parents=True, exist_ok=True)
         path.unlink(missing_ok=True)
     fault = _execute(template, running, parameters(cell, execution), log, timeout, progress)
-    if not fault and not records.finished(cell):
+    if not fault and records.why_outdated(cell, execution.data_path):
         fault = f"the notebook left no record of this cell in {output.parent}"
     if fault:
         if running.exists():
@@ -148,28 +145,3 @@ def _forget_the_moment(notebook: nbformat.NotebookNode) -> None:
             cell.metadata.pop(name, None)
         if "injected-parameters" in cell.metadata.get("tags", []):
             cell.id = "injected-parameters"
-
-
-def run_study(profile: str, template: Path = TEMPLATE, say: Callable[[str], None] = print) -> list[Outcome]:
-    """Run every cell of a profile's study, one after another; a cell that fails leaves the others untouched.
-
-    `say` takes the lines of progress. Raises `ConfigError` for an unknown profile.
-    """
-    cells, outcomes = studies.cells(profile), []
-    start = time.monotonic()
-    for number, cell in enumerate(cells, start=1):
-        place = f"[{number}/{len(cells)}] {cell.run.run_id}"
-        if not notebook_path(cell).exists():
-            say(f"{place} ...")
-        began = time.monotonic()
-        try:
-            outcome = run_cell(parameters(cell), template, progress=sys.stderr.isatty())
-        except (CellError, ConfigError, RecordError) as error:
-            outcome = Outcome(cell.run.run_id, "failed", time.monotonic() - began, str(error))
-        outcomes.append(outcome)
-        say(f"{place} {outcome.status}, {outcome.seconds:.0f} s {outcome.message}".rstrip())
-    counts = ", ".join(
-        f"{sum(outcome.status == status for outcome in outcomes)} {status}" for status in ("run", "reused", "failed")
-    )
-    say(f"Study {profile}: {counts}, in {time.monotonic() - start:.0f} s.")
-    return outcomes

@@ -1,11 +1,12 @@
 """The command line: what it lists, what it passes on, and how it says that a request cannot be met."""
 
 import json
+import time
 
 import pytest
 from made_records import made_record
 
-from isonb import config, records, runner
+from isonb import config, records, runner, sweep
 from isonb.__main__ import main
 from isonb.runner import CellError, Outcome
 
@@ -16,7 +17,7 @@ def test_cells_lists_every_cell_of_a_profile_with_its_settings(capsys, tmp_path,
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 9
     settings = "profile=smoke block=conv depth=1 encoding=continuous seed=0"
-    assert lines[0].split() == [config.smoke().run.run_id, "not", "run", *settings.split()]
+    assert lines[0].split() == [config.smoke().run.run_id, "no", "record", *settings.split()]
 
 
 @pytest.mark.parametrize(
@@ -24,7 +25,7 @@ def test_cells_lists_every_cell_of_a_profile_with_its_settings(capsys, tmp_path,
     [
         (["cells", "--profile", "smok"], "profile='smok' is not allowed: choose smoke, cpu, paper.\n"),
         (["claims", "--profile", "smok"], "profile='smok' is not allowed: choose smoke, cpu, paper.\n"),
-        (["study", "--profile", "smok"], "profile='smok' is not allowed: choose smoke, cpu, paper.\n"),
+        (["estimate", "--profile", "smok"], "profile='smok' is not allowed: choose smoke, cpu, paper.\n"),
         (["run-cell", "dept=3"], "There is no setting called 'dept': did you mean 'depth'?\n"),
         (["run-cell", "depth=0"], "depth=0 is not allowed: it must be greater than or equal to 1.\n"),
         (["run-cell", "depth"], "'depth' is no setting: write name=value, as in depth=3.\n"),
@@ -37,7 +38,9 @@ def test_a_request_that_cannot_be_met_is_one_sentence_and_exit_2(arguments, mess
 
 def test_settings_arrive_with_their_types(monkeypatch):
     passed = {}
-    monkeypatch.setattr(runner, "run_cell", lambda settings, **_: passed.update(settings) or Outcome("id", "run", 0.0))
+    monkeypatch.setattr(
+        runner, "run_cell", lambda settings, *_, **__: passed.update(settings) or Outcome("id", "run", 0.0)
+    )
     settings = ["block=mixer", "depth=3", "learning_rate=1e-3", "rff_trainable=true", "positions=none", "heads=null"]
     assert main(["run-cell", "--profile", "cpu", *settings]) == 0
     assert passed == {
@@ -47,7 +50,7 @@ def test_settings_arrive_with_their_types(monkeypatch):
 
 
 def test_a_failed_cell_is_exit_1(monkeypatch, capsys):
-    def fail(settings, **_):
+    def fail(*_, **__):
         raise CellError("conv failed: RuntimeError: no memory.")
 
     monkeypatch.setattr(runner, "run_cell", fail)
@@ -55,25 +58,22 @@ def test_a_failed_cell_is_exit_1(monkeypatch, capsys):
     assert capsys.readouterr().err == "conv failed: RuntimeError: no memory.\n"
 
 
-@pytest.mark.parametrize(("status", "code"), [("run", 0), ("reused", 0), ("failed", 1)])
-def test_a_study_is_good_when_no_cell_failed(status, code, monkeypatch, tmp_path):
+def test_a_report_leaves_table_and_verdicts_and_names_a_damaged_record(capsys, tmp_path, monkeypatch):
     monkeypatch.setenv("ISONB_RESULTS", str(tmp_path))
-    outcomes = [Outcome("one", "run", 1.0), Outcome("two", status, 1.0)]
-    monkeypatch.setattr(runner, "run_study", lambda profile: outcomes)
-    assert main(["study"]) == code
-
-
-def test_a_study_leaves_its_table_and_names_a_damaged_record(monkeypatch, capsys, tmp_path):
-    monkeypatch.setenv("ISONB_RESULTS", str(tmp_path))
-    monkeypatch.setattr(runner, "run_study", lambda profile: [Outcome("one", "run", 1.0)])
-    made = made_record(config.smoke(), validation_loss=3.5)
-    records.write_record(made, {})
-    assert main(["study"]) == 0
-    assert "3.5" in (tmp_path / "smoke" / "table.csv").read_text()
-
+    monkeypatch.setenv("ISONB_RUNS", str(tmp_path / "runs"))
+    folder = tmp_path / "runs/smoke/sweep/1"
+    sweep.Plan(study="smoke", profile="smoke", started=time.time(), reasons={"one": "no record"}, reused=1).write(
+        folder
+    )
+    (folder / "one.done").touch()
+    records.write_record(made_record(config.smoke(), validation_loss=3.5), {})
     (tmp_path / "smoke" / "damaged.json").write_text("{")
-    assert main(["study"]) == 1
-    assert "damaged.json is not a result file" in capsys.readouterr().err
+    assert main(["report", str(folder)]) == 0
+    assert "3.5" in (tmp_path / "smoke" / "table.csv").read_text()
+    assert (tmp_path / "smoke" / "claims.txt").read_text().startswith("id ")
+    said = capsys.readouterr()
+    assert "Study smoke: 1 run, 1 reused, 0 failed, in 0 min" in said.out
+    assert "damaged.json is not a result file" in said.err
 
 
 def test_claims_are_printed_as_a_table_or_as_json(capsys, tmp_path, monkeypatch):

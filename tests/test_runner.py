@@ -7,7 +7,7 @@ import pytest
 from made_records import made_record
 from nbformat.v4 import new_code_cell, new_notebook
 
-from isonb import config, runner, studies
+from isonb import config, records, runner, studies
 
 PARAMETERS = "profile = 'smoke'\nblock = 'conv'\nencoding = None\ndepth = None\nseed = None"
 # Writes what the test wrote down for it as the record of the cell that its parameters describe.
@@ -136,23 +136,10 @@ def test_execution_settings_are_passed_on():
     assert config.from_parameters(parameters) == (config.smoke(), config.Execution(threads=2))
 
 
-def test_a_study_goes_on_after_a_failure_and_repeats_only_what_is_missing(template, tmp_path, monkeypatch):
-    cells = [config.smoke(block=block) for block in ("mixer", "conv", "transformer")]
-    monkeypatch.setattr(config, "study", lambda profile: cells)
-    damaged = tmp_path / "results/smoke" / f"{cells[2].run.run_id}.json"
-    damaged.parent.mkdir(parents=True)
-    damaged.write_text("{")
-    runner.notebook_path(cells[2]).write_text("{}")
-    lines: list[str] = []
-
-    outcomes = runner.run_study(
-        "smoke", template("assert block != 'mixer', 'no mixer today'", LEAVE_RECORD), lines.append
-    )
-    assert [outcome.status for outcome in outcomes] == ["failed", "run", "failed"]
-    assert "no mixer today" in outcomes[0].message and str(damaged) in outcomes[2].message
-    assert damaged.read_text() == "{"
-    assert lines[-1].startswith("Study smoke: 1 run, 0 reused, 2 failed, in ")
-
-    damaged.unlink()
-    outcomes = runner.run_study("smoke", template(LEAVE_RECORD), lines.append)
-    assert [outcome.status for outcome in outcomes] == ["run", "reused", "run"]
+def test_a_record_of_other_code_is_replaced(template, tmp_path):
+    cell = config.smoke()
+    old = made_record(cell).model_copy(update={"code": {"draws": "other"}})
+    records.write_record(old, {})
+    runner.notebook_path(cell).write_text("{}")
+    assert runner.run_cell({"block": "conv"}, template(LEAVE_RECORD)).status == "run"
+    assert records.why_outdated(cell) == ""

@@ -47,7 +47,7 @@ class Study:
     @property
     def command(self) -> str:
         """What runs everything that this profile lacks."""
-        return f"python -m isonb study --profile {self.profile}"
+        return f"make study PROFILE={self.profile}"
 
 
 def read(profile: str) -> Study:

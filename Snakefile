@@ -1,0 +1,120 @@
+"""The study: cells -> records and executed notebooks -> table, verdicts -> book.
+
+    snakemake                       the smoke study, as `make study` does
+    snakemake --config study=cpu    another profile's, or that of a TOML file
+    snakemake -n                    what would run, and why
+
+Further settings: only=missing takes records of other code and data as they are; placement=auto|cpu|gpu-each|gpu-all;
+execution={...} is handed to every cell, as in 'execution={precision: float32}'; book=no leaves the book as it is.
+What has to run is decided in `isonb.sweep` by content. Snakemake runs it, each time with marker files of its own, so that
+the times of files and what an earlier sweep left do not count.
+"""
+
+import os
+import shlex
+import signal
+import sys
+import time
+
+from isonb import config as settings
+from isonb import placement, predictions, records, sweep, watch
+
+STUDY = str(config.get("study", "smoke"))
+PYTHON = shlex.quote(sys.executable)
+os.environ["ISONB_DRIVER"] = str(os.getpid())  # whose end ends the runners
+
+try:
+    CELLS = sweep.cells(STUDY)
+    PLACE = placement.resolve(config.get("placement", "auto"))
+    TODO = sweep.reasons(CELLS, config.get("only") == "missing")
+except settings.ConfigError as error:
+    sys.exit(str(error))
+
+PROFILE = CELLS[0].profile
+RUNS = records.runs_folder(PROFILE)
+SWEEP = RUNS / "sweep" / f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
+KNOWN = predictions.read()
+TOGETHER = PLACE == "cpu" and predictions.is_faster_together(KNOWN, TODO, placement.cores())
+THREADS = placement.threads(PLACE, len(TODO), TOGETHER)
+EXECUTION = {"threads": THREADS} | ({"device": "cpu"} if PLACE == "cpu" else {}) | dict(config.get("execution", {}))
+REPORT = f"{PYTHON} -m isonb report {{}}"
+BOOK = f"{PYTHON} -m isonb book"
+WITH_BOOK = str(config.get("book", "yes")) == "yes"
+stopped, holding, shown = [], [], []
+
+
+def stop(*_):
+    """Ctrl-C or SIGINT: ask the runners to save and end, then let Snakemake end."""
+    stopped.append(time.time())
+    watch.interrupt_runners()
+    raise KeyboardInterrupt
+
+
+if workflow.is_main_process:
+    signal.signal(signal.SIGINT, stop)
+    if not TODO:
+        print(f"Study {STUDY}: all of its {len(CELLS)} cells are there.", file=sys.stderr)
+        if sweep.is_built():
+            print(f"The book is built: open {sweep.PAGE.as_uri()}", file=sys.stderr)
+
+
+onstart:
+    try:
+        holding.append(sweep.hold(PROFILE, STUDY))
+    except sweep.SweepError as error:
+        print(error, file=sys.stderr, flush=True)
+        os._exit(1)
+    plan = sweep.Plan(study=STUDY, profile=PROFILE, started=time.time(), reasons=TODO, reused=len(CELLS) - len(TODO))
+    plan.write(SWEEP)
+    shown.append(watch.start(SWEEP))
+
+
+onerror:
+    if shown:
+        shown.pop().end()
+    if stopped:
+        print(f"Stopped; what was trained is saved. `{sweep.again(STUDY)}` goes on.", file=sys.stderr, flush=True)
+    elif not (SWEEP / "report.done").exists():  # a cell failed: the others are worth a table and a book
+        shell(f"{REPORT.format(shlex.quote(str(SWEEP)))} || true")
+        if WITH_BOOK:
+            shell(f"{BOOK} || true")
+
+
+onsuccess:
+    if shown:
+        shown.pop().end()
+
+
+rule all:
+    input:
+        [SWEEP / "report.done"] if TODO else [],
+        [SWEEP / "book.done"] if WITH_BOOK and (TODO or not sweep.is_built()) else [],
+
+
+for rank, cell in enumerate(CELLS):
+    rule:
+        name: f"cell_{cell.run.run_id}"
+        output: RUNS / "sweep/{sweep}" / f"{cell.run.run_id}.done"
+        message: f"{cell.run.run_id}: {TODO.get(cell.run.run_id, 'asked for')}; {predictions.words(KNOWN.get(cell.run.run_id), TOGETHER)}"
+        priority: len(CELLS) - rank
+        threads: THREADS
+        params:
+            command=("ISONB_GPU=1 " if PLACE == "gpu-each" else "") + sweep.command(cell, EXECUTION, config.get("template")),
+            log=lambda wildcards, output: output[0].removesuffix("done") + "log",
+            failed=lambda wildcards, output: output[0].removesuffix("done") + "failed",
+        shell: "{params.command} > {params.log:q} 2>&1 || {{ touch {params.failed:q}; exit 1; }}; touch {output:q}"
+
+
+rule report:
+    input: [RUNS / "sweep/{sweep}" / f"{run_id}.done" for run_id in TODO]
+    output: RUNS / "sweep/{sweep}/report.done"
+    message: "table, verdicts and summary"
+    params: folder=lambda wildcards, output: os.path.dirname(output[0])
+    shell: REPORT.format("{params.folder:q}") + " && touch {output:q}"
+
+
+rule book:
+    input: [RUNS / "sweep/{sweep}/report.done"] if TODO else []
+    output: RUNS / "sweep/{sweep}/book.done"
+    message: "the book"
+    shell: BOOK + " && touch {output:q}"

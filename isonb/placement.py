@@ -1,0 +1,95 @@
+"""Which processor cores and which GPU a cell of a sweep computes on.
+
+Book: chapter "Run it yourself".
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from isonb import records
+from isonb.config import ConfigError
+
+PLACEMENTS = ("auto", "cpu", "gpu-each", "gpu-all")
+GPU = "ISONB_GPU"  # tells a runner to take a free GPU
+PATIENCE = 0.2  # seconds between two looks for a free GPU
+
+
+def cores() -> int:
+    """The processor cores that this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
+def gpus() -> list[str]:
+    """The GPUs of this host, as CUDA_VISIBLE_DEVICES names them; asked of NVIDIA's own tool, without torch."""
+    if "CUDA_VISIBLE_DEVICES" in os.environ:
+        return [name for name in os.environ["CUDA_VISIBLE_DEVICES"].split(",") if name and name != "-1"]
+    if shutil.which("nvidia-smi") is None:
+        return []
+    query = ["nvidia-smi", "--query-gpu=index", "--format=csv,noheader"]
+    found = subprocess.run(query, capture_output=True, text=True, check=False)
+    return found.stdout.split() if found.returncode == 0 else []
+
+
+def resolve(placement: str) -> str:
+    """'auto' is a GPU for each cell where there are any, else the CPU. Raises `ConfigError` for what is not there."""
+    if placement not in PLACEMENTS:
+        raise ConfigError(f"placement={placement!r} is not allowed: choose {', '.join(PLACEMENTS)}.")
+    if placement == "auto":
+        return "gpu-each" if gpus() else "cpu"
+    if placement.startswith("gpu") and not gpus():
+        raise ConfigError(f"placement={placement!r} needs a GPU and nvidia-smi finds none: choose 'cpu'.")
+    return placement
+
+
+def threads(placement: str, left: int, together: bool = True) -> int:
+    """CPU threads for each of the cells that are left, so that as many run at once as there are devices for them.
+
+    On a CPU as many cells as there are cores, with a core each, or one after another with all cores.
+    """
+    at_once = {"gpu-all": 1, "gpu-each": len(gpus())}.get(placement, cores() if together else 1)
+    return max(1, cores() // max(1, min(at_once, left)))
+
+
+@contextlib.contextmanager
+def a_gpu() -> Iterator[str | None]:
+    """Where ISONB_GPU asks for one: a GPU of this host for this process alone, set in CUDA_VISIBLE_DEVICES.
+
+    Waits until one is free. It is free again when the process ends, however that comes.
+    """
+    names = gpus() if os.environ.get(GPU) else []
+    if not names:
+        yield None
+        return
+    folder = records.runs_folder("gpus")
+    folder.mkdir(parents=True, exist_ok=True)
+    while True:
+        for name in names:
+            with _lock(folder / f"{socket.gethostname()}-{name}.lock") as is_ours:
+                if is_ours:
+                    os.environ["CUDA_VISIBLE_DEVICES"] = name
+                    try:
+                        yield name
+                    finally:
+                        os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(names)
+                    return
+        time.sleep(PATIENCE)
+
+
+@contextlib.contextmanager
+def _lock(path: Path) -> Iterator[bool]:
+    with path.open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+            return
+        yield True

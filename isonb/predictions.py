@@ -1,0 +1,70 @@
+"""What the last estimate of a study said of each cell, at hand without torch.
+
+Book: chapter "Run it yourself".
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from isonb import records
+from isonb.config import Cell
+from isonb.validation import Frozen
+
+
+class Prediction(Frozen):
+    """A cell's seconds when it runs alone on all cores, and on one core while the others are busy, too; and its bytes.
+
+    `together` is None where it was not measured, as on a GPU.
+    """
+
+    alone: float
+    together: float | None
+    memory_bytes: int
+
+
+def path() -> Path:
+    """Where predictions are kept."""
+    return records.runs_folder("estimate") / "predictions.json"
+
+
+def read() -> dict[str, Prediction]:
+    """Every prediction that has been made on this machine, by run_id."""
+    return {name: Prediction(**one) for name, one in json.loads(path().read_text()).items()} if path().exists() else {}
+
+
+def write(found: dict[str, Prediction]) -> None:
+    """Keep predictions; newer ones replace older ones of the same cell."""
+    content = {name: one.model_dump() for name, one in (read() | found).items()}
+    records.write_atomically(path(), (json.dumps(content, indent=1) + "\n").encode())
+
+
+def is_faster_together(known: dict[str, Prediction], left: Iterable[str], cores: int) -> bool:
+    """Whether as many cells at once as there are cores take less time in all than one after another.
+
+    Where it has not been measured they do: small steps leave cores idle when several share them.
+    """
+    predicted = [known[run_id] for run_id in left if run_id in known and known[run_id].together is not None]
+    alone, together = sum(one.alone for one in predicted), sum(one.together for one in predicted) / cores
+    return not predicted or together < alone
+
+
+def words(prediction: Prediction | None, together: bool) -> str:
+    """Time and memory of a cell in a few words."""
+    if prediction is None:
+        return "time and memory not predicted yet"
+    seconds = prediction.together if together and prediction.together is not None else prediction.alone
+    time = f"{seconds / 3600:.1f} h" if seconds >= 3600 else f"{seconds / 60:.0f} min" if seconds >= 60 else "1 min"
+    return f"about {time}, {prediction.memory_bytes / 2**30:.1f} GiB"
+
+
+def in_all(known: dict[str, Prediction], cells: Sequence[Cell], cores: int) -> str:
+    """What the cells will take together, or how to find out, in one line."""
+    missing = [cell for cell in cells if cell.run.run_id not in known]
+    if missing:
+        command = f"python -m isonb estimate --profile {cells[0].profile}"
+        return f"{len(missing)} of {len(cells)} cells are not predicted: `{command}` times some steps and remembers."
+    alone = sum(known[cell.run.run_id].alone for cell in cells) / 3600
+    return f"About {alone:.1f} hours, one after another."
