@@ -73,13 +73,40 @@ def test_a_ratio_is_shown_with_its_least_and_its_greatest(write):
     )
 
 
+def test_a_compiled_step_is_shown_with_the_seconds_it_took_to_compile(write):
+    ratio = {"median": 4.0, "least": 3.0, "greatest": 5.0}
+    row = {"block": "conv", "depth": 1, "batch": 32, "speed_up": {"auto": ratio, "compiled": ratio}}
+    write("steps", [{**row, "loss_difference": {"auto": 0.0}, "compile_seconds": 61.4},
+                    {**row, "loss_difference": {"auto": 0.0}, "compile_seconds": None}])  # fmt: skip
+    table = benchmarks.speed()
+    assert table["ours compiled"].tolist() == ["4.0 (3.0 to 5.0)"] * 2
+    assert table["first compiled step"].tolist() == ["61 s", "not run"]
+
+
+def test_two_loss_curves_are_compared_step_by_step(write):
+    losses = {"auto": [5.5, 5.1, 4.75], "plain": [5.5, 5.0, 4.7]}
+    write("curves", [{"block": "conv", "losses": losses}])
+    [row] = benchmarks.curves().to_dict("records")
+    assert row == {"block": "conv", "steps": 3, "loss at first": "5.500", "ours at last": "4.750",
+                   "plain at last": "4.700", "at most apart": "0.100", "from batch to batch": "0.400"}  # fmt: skip
+
+
+def test_a_forecast_is_shown_with_its_error(write):
+    write("forecast", [{"block": "mixer", "depth": 1, "images": 4800, "predicted_seconds": 90.0,
+                        "measured_seconds": 120.0}])  # fmt: skip
+    [row] = benchmarks.forecasts().to_dict("records")
+    assert row == {"block": "mixer", "size": 1, "images": "4,800", "predicted": "90 s", "measured": "120 s",
+                   "error": "-25%"}  # fmt: skip
+
+
 def test_a_library_that_was_skipped_has_no_row(write):
     write("peers", [{"skipped": "transformers is not installed"}])
     assert benchmarks.peers().to_dict("records") == [{"library": "not run"}]
 
 
 def test_what_was_not_measured_reads_not_run(write):
-    for table in (benchmarks.speed, benchmarks.peers, benchmarks.shares, benchmarks.efficiency):
+    tables = (benchmarks.speed, benchmarks.curves, benchmarks.peers, benchmarks.shares, benchmarks.efficiency)
+    for table in (*tables, benchmarks.forecasts):
         assert table().iloc[0, 0] == "not run"
     assert benchmarks.memory().empty
     assert benchmarks.memory_by_positions().iloc[0, 0] == "not run"
@@ -91,3 +118,25 @@ def test_a_damaged_file_is_named(write):
     path.write_text("{")
     with pytest.raises(records.RecordError, match=rf"{path} cannot be read .*: run make bench again\."):
         benchmarks.speed()
+
+
+def test_what_probing_saves_is_told_as_ratios_and_what_it_changes_as_points(write):
+    write("probing", [{"block": "conv", "depth": 6, "passes": {"ours": 200, "paper": 84_000},
+                       "seconds": {"ours": 4.0, "paper": 300.0},
+                       "accuracies": {"ours": [0.5, 0.25], "paper": [0.5, 0.26]}}])  # fmt: skip
+    write("solvers", [{"block": "conv", "depth": 1, "data": "cifar10", "train_images": 3600, "test_images": 1000,
+                       "accuracies": {"adam": [0.25, 0.4], "lbfgs": [0.25, 0.407]}}])  # fmt: skip
+    assert benchmarks.probing().to_dict("records") == [
+        {"network": "conv, size 6", "of": "passes", "at once": "200", "paper's procedure": "84,000",
+         "times as many": "420"},
+        {"network": "conv, size 6", "of": "seconds", "at once": "4", "paper's procedure": "300", "times as many": "75"},
+    ]  # fmt: skip
+    assert benchmarks.solvers()["differ by"].tolist() == ["0.0 points", "0.7 points"]
+    said = benchmarks.probing_in_words()
+    assert "420 times fewer passes and 75 times less time" in said and "by more than 1.0 points" in said
+    assert "3,600 training images of cifar10, are at most 0.7 points apart on 1,000 test images." in said
+
+
+def test_probing_that_was_not_measured_reads_not_run(write):
+    assert [table().iloc[0, 0] for table in (benchmarks.probing, benchmarks.solvers)] == ["not run"] * 2
+    assert benchmarks.probing_in_words() == "not run"

@@ -68,9 +68,47 @@ def speed() -> pd.DataFrame:
             "batch": row["batch"],
             "ours": _ratio(row["speed_up"]["auto"]),
             "ours in float32": _ratio(row["speed_up"].get("float32")),
+            "ours compiled": _ratio(row["speed_up"].get("compiled")),
+            "first compiled step": f"{row['compile_seconds']:.0f} s" if row.get("compile_seconds") else NOT_RUN,
             "loss differs by": f"{row['loss_difference']['auto']:.0e}",
         }
         for row in rows("steps")
+    ]
+    return pd.DataFrame(table or [{"block": NOT_RUN}])
+
+
+def curves() -> pd.DataFrame:
+    """The loss in nats after the same steps of the trainer and of the plain form, and how far they came apart.
+
+    The last column is how much a loss moves from one batch to the next, in the median.
+    """
+    table = []
+    for row in rows("curves"):
+        ours, plain = (np.array(row["losses"][name]) for name in ("auto", "plain"))
+        table.append({
+            "block": row["block"],
+            "steps": len(ours),
+            "loss at first": f"{ours[0]:.3f}",
+            "ours at last": f"{ours[-1]:.3f}",
+            "plain at last": f"{plain[-1]:.3f}",
+            "at most apart": f"{np.abs(ours - plain).max():.3f}",
+            "from batch to batch": f"{np.median(np.abs(np.diff(plain))):.3f}",
+        })  # fmt: skip
+    return pd.DataFrame(table or [{"block": NOT_RUN}])
+
+
+def forecasts() -> pd.DataFrame:
+    """Seconds of training that `estimate` predicted, those that it took, and the error."""
+    table = [
+        {
+            "block": row["block"],
+            "size": row["depth"],
+            "images": f"{row['images']:,}",
+            "predicted": f"{row['predicted_seconds']:.0f} s",
+            "measured": f"{row['measured_seconds']:.0f} s",
+            "error": f"{row['predicted_seconds'] / row['measured_seconds'] - 1:+.0%}",
+        }
+        for row in rows("forecast")
     ]
     return pd.DataFrame(table or [{"block": NOT_RUN}])
 
@@ -156,3 +194,56 @@ def memory_slope(part: pd.DataFrame, level: float = LEVEL) -> tuple[float, Inter
     error = np.sqrt(np.sum((y - slope * x) ** 2) / freedom / (x @ x))
     half = float(scipy.stats.t.ppf((1 + level) / 2, freedom) * error)
     return slope, (slope - half, slope + half)
+
+
+def probing() -> pd.DataFrame:
+    """Passes of an image through the network and seconds: all layers probed at once, and the paper's procedure."""
+    table = []
+    for row in rows("probing"):
+        for what, spec in (("passes", ",d"), ("seconds", ".0f")):
+            ours, paper = (row[what][whose] for whose in ("ours", "paper"))
+            network = f"{row['block']}, size {row['depth']}"
+            named = {
+                "network": network,
+                "of": what,
+                "at once": f"{ours:{spec}}",
+                "paper's procedure": f"{paper:{spec}}",
+            }
+            table.append(named | {"times as many": f"{paper / ours:.0f}"})
+    return pd.DataFrame(table or [{"network": NOT_RUN}])
+
+
+def solvers() -> pd.DataFrame:
+    """Test accuracy by layer of classifiers that Adam found, and L-BFGS; the difference in points."""
+    table = [
+        {
+            "network": f"{row['block']}, size {row['depth']}",
+            "layer": layer,
+            "Adam": f"{adam:.1%}",
+            "L-BFGS": f"{lbfgs:.1%}",
+            "differ by": f"{100 * abs(adam - lbfgs):.1f} points",
+        }
+        for row in rows("solvers")
+        for layer, (adam, lbfgs) in enumerate(zip(row["accuracies"]["adam"], row["accuracies"]["lbfgs"], strict=True))
+    ]
+    return pd.DataFrame(table or [{"network": NOT_RUN}])
+
+
+def probing_in_words() -> str:
+    """What both tables come to, in a sentence or two."""
+    said = []
+    for row in rows("probing"):
+        passes, seconds = (row[what]["paper"] / row[what]["ours"] for what in ("passes", "seconds"))
+        apart = max(abs(a - b) for a, b in zip(row["accuracies"]["ours"], row["accuracies"]["paper"], strict=True))
+        said.append(
+            f"At size {row['depth']} that is {passes:.0f} times fewer passes and {seconds:.0f} times less time; where "
+            f"both were carried out in full, no layer's accuracy differs by more than {100 * apart:.1f} points."
+        )
+    for row in rows("solvers"):
+        adam, lbfgs = row["accuracies"]["adam"], row["accuracies"]["lbfgs"]
+        apart = max(abs(a - b) for a, b in zip(adam, lbfgs, strict=True))
+        said.append(
+            f"Adam and L-BFGS, on {row['train_images']:,} training images of {row['data']}, are at most "
+            f"{100 * apart:.1f} points apart on {row['test_images']:,} test images."
+        )
+    return " ".join(said) or NOT_RUN

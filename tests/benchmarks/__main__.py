@@ -13,8 +13,10 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+import forecast
 import memory
 import numpy as np
+import palette
 import peers
 import probing
 import processes
@@ -26,11 +28,16 @@ from isonb import records
 
 PARTS: dict[str, Callable[..., Iterable[dict[str, Any]]]] = {
     "steps": steps.run,
+    "curves": steps.curves,
     "profile": steps.profile,
     "peers": peers.run,
     "processes": processes.run,
     "memory": memory.run,
     "probing": probing.run,
+    "solvers": probing.solvers,
+    "palette": palette.run,
+    "equivariance": palette.equivariance,
+    "forecast": forecast.run,
 }
 
 
@@ -99,6 +106,15 @@ def _steps(rows: list[dict[str, Any]], about: dict[str, Any]) -> Iterator[str]:
         yield f"  plain     {row['images_per_second']['plain']:6.1f} images/s"
 
 
+def _curves(rows: list[dict[str, Any]], about: dict[str, Any]) -> Iterator[str]:
+    for row in rows:
+        ours, plain = row["losses"]["auto"], row["losses"]["plain"]
+        yield f"{row['block']}, depth {row['depth']}, batch {row['batch']}: {len(ours)} steps"
+        yield f"  from {ours[0]:.4f} to {ours[-1]:.4f} nats; plain to {plain[-1]:.4f}"
+        apart, moves = np.abs(np.subtract(ours, plain)).max(), np.median(np.abs(np.diff(plain)))
+        yield f"  at most {apart:.1e} apart; from batch to batch a loss moves {moves:.1e}"
+
+
 def _profile(rows: list[dict[str, Any]], about: dict[str, Any]) -> Iterator[str]:
     for row in rows:
         yield f"{row['block']}, depth {row['depth']}: {row['share_of_rate']:.0%} of the measured product rate"
@@ -134,8 +150,16 @@ def _memory(rows: list[dict[str, Any]], about: dict[str, Any]) -> Iterator[str]:
         groups.setdefault((row["kind"], row["batch"]), []).append(row)
     for (kind, batch), found in groups.items():
         x, y = (np.log([row[name] for row in found]) for name in ("positions", "peak_bytes"))
+        slope = f"{np.polyfit(x, y, 1)[0]:.2f}" if len(found) > 1 else "unknown"
         sizes = ", ".join(f"{row['peak_bytes'] / 2**20:.0f} MiB at {row['positions']}" for row in found)
-        yield f"{kind}, batch {batch}: {sizes} positions; slope of the logarithms {np.polyfit(x, y, 1)[0]:.2f}"
+        yield f"{kind}, batch {batch}: {sizes} positions; slope of the logarithms {slope}"
+
+
+def _forecast(rows: list[dict[str, Any]], about: dict[str, Any]) -> Iterator[str]:
+    for row in rows:
+        predicted, measured = row["predicted_seconds"], row["measured_seconds"]
+        yield f"{row['block']}, depth {row['depth']}, batch {row['batch']}: {row['images']} images"
+        yield f"  predicted {predicted:.0f} s, took {measured:.0f} s: {predicted / measured - 1:+.0%}"
 
 
 def _probing(rows: list[dict[str, Any]], about: dict[str, Any]) -> Iterator[str]:
@@ -149,13 +173,39 @@ def _probing(rows: list[dict[str, Any]], about: dict[str, Any]) -> Iterator[str]
             yield f"  layer {layer}: {ours:.1%}, the paper's procedure {paper:.1%}, of {row['test_images']} test images"
 
 
+def _solvers(rows: list[dict[str, Any]], about: dict[str, Any]) -> Iterator[str]:
+    for row in rows:
+        if "skipped" in row:
+            yield row["skipped"]
+            continue
+        yield f"{row['block']}, depth {row['depth']}, {row['train_images']} training images of {row['data']}"
+        for layer, (adam, lbfgs) in enumerate(zip(*row["accuracies"].values(), strict=True)):
+            yield f"  layer {layer}: Adam {adam:.1%}, L-BFGS {lbfgs:.1%}, of {row['test_images']} test images"
+
+
+def _palette(rows: list[dict[str, Any]], about: dict[str, Any]) -> Iterator[str]:
+    for row in rows:
+        yield f"{row['colours']} colours, {row['test_images']} test images of {row['data']}: {row['psnr']:.1f} dB,"
+        yield f"  {row['colour_error']:.1f} levels; {row['tokens']} tokens instead of {row['sub_pixels']} sub-pixels"
+
+
+def _equivariance(rows: list[dict[str, Any]], about: dict[str, Any]) -> Iterator[str]:
+    for row in rows:
+        yield f"{row['block']} under a {row['change']}: relative error {row['error']:.1e}"
+
+
 TEXTS = {
     "steps": _steps,
+    "curves": _curves,
     "profile": _profile,
     "peers": _peers,
     "processes": _processes,
     "memory": _memory,
     "probing": _probing,
+    "solvers": _solvers,
+    "palette": _palette,
+    "equivariance": _equivariance,
+    "forecast": _forecast,
 }
 
 if __name__ == "__main__":
