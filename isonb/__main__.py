@@ -16,8 +16,8 @@ from isonb import config, placement, records, studies
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command.
 
-    Returns 0, 1 when a cell or a training failed, 2 when the request cannot be met, 75 when a training was asked to
-    stop and has saved its state, 130 when something else was interrupted.
+    Returns 0, 1 when a cell or a training failed, 2 when the request cannot be met, 75 when a cell or a training was
+    asked to stop and has saved its state, 130 when something else was interrupted.
     """
     chosen = _parser().parse_args(arguments)
     try:
@@ -72,7 +72,7 @@ def _run_cell(chosen: argparse.Namespace) -> int:
             outcome = runner.run_cell({"profile": chosen.profile, **settings}, template, progress=sys.stderr.isatty())
     except runner.CellError as error:
         print(error, file=sys.stderr)
-        return 1
+        return 75 if isinstance(error, runner.Stopped) else 1
     print(f"{outcome.run_id} {outcome.status}, {outcome.seconds:.0f} s")
     return 0
 
@@ -86,7 +86,7 @@ def _pretrain(chosen: argparse.Namespace) -> int:
         if chosen.worker:
             launch.work(cell, execution)
         else:
-            with progress.bar(cell.run.run_id, shown) as on_step:
+            with progress.bar(cell.run, shown) as on_step:
                 launch.pretrain(cell, data.load(cell.run, execution.data_path), execution, on_step)
     except signals.Preempted as stop:
         print(stop, file=sys.stderr)

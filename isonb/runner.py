@@ -16,18 +16,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import filelock
 import nbformat
 import papermill
 import traitlets.config
 
-from isonb import config, records
+from isonb import config, interruption, records
 from isonb.config import Cell, Execution
 
 TEMPLATE = records.PROJECT / "notebooks" / "cell.ipynb"
+START = 300  # seconds that a kernel may take to start on a busy machine
 
 
 class CellError(RuntimeError):
     """A cell that did not finish; its message is one sentence with the last line of the traceback."""
+
+
+class Stopped(CellError):
+    """A cell that was asked to end before it had finished; the same command goes on from its last checkpoint."""
 
 
 @dataclass(frozen=True)
@@ -66,32 +72,41 @@ def run_cell(
     `settings` are the notebook's parameters; `timeout` is in seconds for each notebook cell; `progress` draws a bar.
     What the notebook prints goes to `_runs/<profile>/logs/<run_id>.log`; a notebook that fails is kept, traceback
     included, as `_runs/<profile>/failed/<run_id>.ipynb`, and no part of it reaches the results.
-    Raises `ConfigError` for settings that cannot be run, `RecordError` for a damaged record in the cell's place and
-    `CellError` when the execution fails.
+    A second execution of the same cell waits for the end of the first. SIGINT, SIGTERM and the end of the process that
+    ISONB_DRIVER names stop it after the training step at hand.
+    Raises `ConfigError` for settings that cannot be run, `RecordError` for a damaged record in the cell's place,
+    `CellError` when the execution fails, and `Stopped` when it was asked to end.
     """
     start = time.monotonic()
     cell, execution = config.from_parameters(settings)
     run_id, output = cell.run.run_id, notebook_path(cell)
     if output.exists() and not records.why_outdated(cell, execution.data_path):
         return Outcome(run_id, "reused", time.monotonic() - start)
+    runs = records.runs_folder(cell.profile)
     running, log, failed = (
-        records.runs_folder(cell.profile) / folder / f"{run_id}{suffix}"
-        for folder, suffix in (("running", ".ipynb"), ("logs", ".log"), ("failed", ".ipynb"))
+        runs / f"running/{run_id}.ipynb",
+        runs / f"logs/{run_id}.log",
+        runs / f"failed/{run_id}.ipynb",
     )
     for path in (running, log, failed):
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.unlink(missing_ok=True)
-    fault = _execute(template, running, parameters(cell, execution), log, timeout, progress)
-    if not fault and records.why_outdated(cell, execution.data_path):
-        fault = f"the notebook left no record of this cell in {output.parent}"
-    if fault:
-        if running.exists():
-            running.replace(failed)
-        raise CellError(f"{run_id} failed: {fault.rstrip('.')}. See {failed if failed.exists() else log}.")
-    notebook = nbformat.read(running, as_version=4)
-    _forget_the_moment(notebook)
-    records.write_atomically(output, nbformat.writes(notebook).encode())
-    running.unlink()
+    with filelock.FileLock(running.with_suffix(".lock")), interruption.heeded() as is_asked_to_stop:
+        for path in (running, log, failed):
+            path.unlink(missing_ok=True)
+        fault = _execute(template, running, parameters(cell, execution), log, timeout, progress)
+        if is_asked_to_stop.is_set():
+            running.unlink(missing_ok=True)
+            raise Stopped(f"{run_id} was stopped: the same command goes on from its last checkpoint.")
+        if not fault and records.why_outdated(cell, execution.data_path):
+            fault = f"the notebook left no record of this cell in {output.parent}"
+        if fault:
+            if running.exists():
+                running.replace(failed)
+            raise CellError(f"{run_id} failed: {fault.rstrip('.')}. See {failed if failed.exists() else log}.")
+        notebook = nbformat.read(running, as_version=4)
+        _forget_the_moment(notebook)
+        records.write_atomically(output, nbformat.writes(notebook).encode())
+        running.unlink()
     return Outcome(run_id, "run", time.monotonic() - start)
 
 
@@ -112,6 +127,7 @@ def _execute(
                 progress_bar=progress,
                 stdout_file=stream,
                 stderr_file=stream,
+                start_timeout=START,
                 execution_timeout=timeout,
                 coalesce_streams=True,  # of a progress bar the last state stays
                 config=traitlets.config.Config(KernelManager=transport),

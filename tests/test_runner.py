@@ -41,7 +41,9 @@ def template(tmp_path):
 
 
 def files(folder):
-    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+    """What lies there, locks apart."""
+    paths = (path for path in folder.rglob("*") if path.is_file() and path.suffix != ".lock")
+    return sorted(str(path.relative_to(folder)) for path in paths)
 
 
 def test_a_finished_cell_leaves_its_notebook_beside_its_record_and_is_not_run_again(template, tmp_path):

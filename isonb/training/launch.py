@@ -8,6 +8,7 @@ Book: chapter "Training".
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -15,6 +16,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import filelock
 import torch
 
 from isonb import fingerprints, records
@@ -52,7 +54,14 @@ def pretrain(
         signals.die_with_parent()
     elif processes > 1:
         _run_workers(cell, execution, processes, folder, on_step or (lambda *_: None))
-    return train.pretrain(cell.run, images, folder, execution, on_step)
+    with _alone_in(folder) if os.environ.get("RANK", "0") == "0" else contextlib.nullcontext():
+        return train.pretrain(cell.run, images, folder, execution, on_step)
+
+
+def _alone_in(folder: Path) -> filelock.BaseFileLock:
+    """Wait for another process that trains in this folder: one that was killed may take a moment to end."""
+    folder.mkdir(parents=True, exist_ok=True)
+    return filelock.FileLock(folder / "training.lock")
 
 
 def work(cell: Cell, execution: Execution) -> None:

@@ -1,0 +1,75 @@
+"""How a runner ends before its notebook does: when it is asked to, and when the process that drives it is gone.
+
+Book: chapter "Run it yourself".
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import signal
+import threading
+from collections.abc import Iterator
+
+import psutil
+
+DRIVER = "ISONB_DRIVER"  # the process whose end ends the runners that it started
+GRACE = 8.0  # seconds that a kernel has to finish its step and save; what it does not save is a minute's work
+REQUESTS = (signal.SIGINT, signal.SIGTERM)
+
+
+@contextlib.contextmanager
+def heeded() -> Iterator[threading.Event]:
+    """An event that is set by SIGINT, SIGTERM or the end of the driver; this process's kernels are then interrupted.
+
+    An interrupted kernel takes its training step to the end, saves it and leaves its cell. One that has not done so
+    after `GRACE` seconds is killed. The driver is the process that ISONB_DRIVER names, if any.
+    """
+    asked = threading.Event()
+
+    def ask(*_: object) -> None:
+        if not asked.is_set():
+            asked.set()
+            threading.Thread(target=_end_children, daemon=True).start()
+
+    over = threading.Event()
+    if driver := os.environ.get(DRIVER):
+        threading.Thread(target=_wait_for_end, args=(int(driver), over, ask), daemon=True).start()
+    is_main = threading.current_thread() is threading.main_thread()
+    before = {number: signal.signal(number, ask) for number in REQUESTS} if is_main else {}
+    try:
+        yield asked
+    finally:
+        over.set()
+        for number, handler in before.items():
+            signal.signal(number, handler or signal.SIG_DFL)
+
+
+def _wait_for_end(pid: int, over: threading.Event, ask) -> None:
+    """Call `ask` when a process ends; return when nobody wants to know any more."""
+    try:
+        descriptor = os.pidfd_open(pid)
+    except ProcessLookupError:
+        ask()
+        return
+    try:
+        poll = select.poll()
+        poll.register(descriptor, select.POLLIN)
+        while not over.is_set():
+            if poll.poll(500):
+                ask()
+                return
+    finally:
+        os.close(descriptor)
+
+
+def _end_children() -> None:
+    """Interrupt this process's kernels, and kill those that are still there after a while."""
+    children = psutil.Process().children()
+    for child in children:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            child.send_signal(signal.SIGINT)
+    for child in psutil.wait_procs(children, timeout=GRACE)[1]:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            child.kill()

@@ -1,0 +1,115 @@
+"""What is left when a runner, its driver or its kernel ends: nothing that computes on, and a cell that can go on."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import nbformat
+import psutil
+import pytest
+from nbformat.v4 import new_code_cell, new_notebook
+
+from isonb import config, interruption
+
+# Says who it is, then computes until it is interrupted; a run that was asked to stop saves, which takes a while.
+SOURCE = """
+import os, pathlib, time
+here = pathlib.Path(os.environ["HERE"])
+(here / "kernel").write_text(str(os.getpid()))
+try:
+    time.sleep(120)
+except KeyboardInterrupt:
+    time.sleep(0.3)
+    (here / "saved").touch()
+    raise
+"""
+STUBBORN = SOURCE.replace("except KeyboardInterrupt:", "finally:\n    time.sleep(120)\nif False:")
+
+
+def wait_until(condition, seconds=60):
+    end = time.monotonic() + seconds
+    while not condition() and time.monotonic() < end:
+        time.sleep(0.05)
+    return condition()
+
+
+@pytest.fixture
+def started(tmp_path, monkeypatch):
+    """A runner at work, with the process number of its kernel; whatever happens, neither outlives the test."""
+    for name, folder in (("ISONB_RESULTS", "results"), ("ISONB_RUNS", "runs"), ("HERE", ".")):
+        monkeypatch.setenv(name, str(tmp_path / folder))
+    begun = []
+
+    def start(source=SOURCE, driver=None):
+        names = new_code_cell("profile = block = encoding = depth = seed = None", metadata={"tags": ["parameters"]})
+        kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
+        template = new_notebook(cells=[names, new_code_cell(source)], metadata={"kernelspec": kernel})
+        nbformat.write(template, tmp_path / "template.ipynb")
+        command = [sys.executable, "-m", "isonb", "run-cell", "--template", str(tmp_path / "template.ipynb")]
+        environment = os.environ | ({interruption.DRIVER: str(driver)} if driver else {})
+        runner = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
+        begun.append(runner)
+        assert wait_until(lambda: (tmp_path / "kernel").exists() and (tmp_path / "kernel").read_text())
+        begun.append(psutil.Process(int((tmp_path / "kernel").read_text())))
+        return runner, begun[-1]
+
+    yield start
+    for process in begun:
+        if process.is_running() if isinstance(process, psutil.Process) else process.poll() is None:
+            process.kill()
+        if isinstance(process, subprocess.Popen):
+            process.communicate()
+
+
+@pytest.mark.parametrize("request_to_stop", [signal.SIGINT, signal.SIGTERM])
+def test_a_runner_that_is_asked_to_stop_lets_the_kernel_save(request_to_stop, started, tmp_path):
+    runner, kernel = started()
+    runner.send_signal(request_to_stop)
+    said = runner.communicate(timeout=60)[1].splitlines()
+    run_id = config.smoke().run.run_id
+    assert said[-1] == f"{run_id} was stopped: the same command goes on from its last checkpoint."
+    assert runner.returncode == 75
+    assert (tmp_path / "saved").exists() and not kernel.is_running()
+    assert not list((tmp_path / "runs").rglob("*.ipynb")) and not (tmp_path / "results").exists()
+
+
+def test_a_runner_ends_with_its_driver_and_lets_the_kernel_save(started, tmp_path):
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as driver:
+        runner, kernel = started(driver=driver.pid)
+        driver.kill()
+        assert runner.wait(60) == 75
+    assert (tmp_path / "saved").exists() and not kernel.is_running()
+
+
+def test_a_runner_whose_driver_has_gone_before_it_began_ends_at_once(tmp_path):
+    with subprocess.Popen([sys.executable, "-c", ""]) as driver:
+        pass
+    command = [sys.executable, "-m", "isonb", "run-cell"]
+    environment = os.environ | {interruption.DRIVER: str(driver.pid), "ISONB_RUNS": str(tmp_path)}
+    assert subprocess.run(command, env=environment, stderr=subprocess.DEVNULL, check=False).returncode == 75
+
+
+def test_a_kernel_that_does_not_end_is_killed(started, monkeypatch, tmp_path):
+    runner, kernel = started(STUBBORN)
+    asked = time.monotonic()
+    runner.send_signal(signal.SIGINT)
+    assert runner.wait(60) == 75
+    assert time.monotonic() - asked >= interruption.GRACE - 1
+    assert not kernel.is_running() and not (tmp_path / "saved").exists()
+
+
+def test_a_kernel_ends_with_its_runner_and_the_cell_can_be_run_again(started):
+    runner, kernel = started()
+    runner.kill()
+    assert wait_until(lambda: not kernel.is_running() or kernel.status() == psutil.STATUS_ZOMBIE)
+    runner, _ = started()
+    assert runner.poll() is None
+
+
+def test_a_dead_kernel_is_a_failure_that_the_runner_survives(started):
+    runner, kernel = started()
+    kernel.kill()
+    assert "DeadKernelError" in runner.communicate(timeout=60)[1]
+    assert runner.returncode == 1
