@@ -73,14 +73,11 @@ def test_a_ratio_is_shown_with_its_least_and_its_greatest(write):
     )
 
 
-def test_a_compiled_step_is_shown_with_the_seconds_it_took_to_compile(write):
-    ratio = {"median": 4.0, "least": 3.0, "greatest": 5.0}
-    row = {"block": "conv", "depth": 1, "batch": 32, "speed_up": {"auto": ratio, "compiled": ratio}}
-    write("steps", [{**row, "loss_difference": {"auto": 0.0}, "compile_seconds": 61.4},
-                    {**row, "loss_difference": {"auto": 0.0}, "compile_seconds": None}])  # fmt: skip
-    table = benchmarks.speed()
-    assert table["ours compiled"].tolist() == ["4.0 (3.0 to 5.0)"] * 2
-    assert table["first compiled step"].tolist() == ["61 s", "not run"]
+def test_a_compiled_step_is_shown_with_the_seconds_to_its_first(write):
+    ratio = {"median": 1.04, "least": 0.9, "greatest": 1.26, "processor_time": 1.0}
+    write("compiled", [{"block": "conv", "depth": 1, "batch": 32, "speed_up": ratio, "first_step_seconds": 61.4}])
+    [row] = benchmarks.compiled().to_dict("records")
+    assert row == {"block": "conv", "size": 1, "batch": 32, "compiled": "1.0 (0.9 to 1.3)", "first step": "61 s"}
 
 
 def test_two_loss_curves_are_compared_step_by_step(write):
@@ -106,7 +103,7 @@ def test_a_library_that_was_skipped_has_no_row(write):
 
 def test_what_was_not_measured_reads_not_run(write):
     tables = (benchmarks.speed, benchmarks.curves, benchmarks.peers, benchmarks.shares, benchmarks.efficiency)
-    for table in (*tables, benchmarks.forecasts):
+    for table in (*tables, benchmarks.compiled, benchmarks.forecasts):
         assert table().iloc[0, 0] == "not run"
     assert benchmarks.memory().empty
     assert benchmarks.memory_by_positions().iloc[0, 0] == "not run"

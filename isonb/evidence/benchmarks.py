@@ -68,11 +68,24 @@ def speed() -> pd.DataFrame:
             "batch": row["batch"],
             "ours": _ratio(row["speed_up"]["auto"]),
             "ours in float32": _ratio(row["speed_up"].get("float32")),
-            "ours compiled": _ratio(row["speed_up"].get("compiled")),
-            "first compiled step": f"{row['compile_seconds']:.0f} s" if row.get("compile_seconds") else NOT_RUN,
             "loss differs by": f"{row['loss_difference']['auto']:.0e}",
         }
         for row in rows("steps")
+    ]
+    return pd.DataFrame(table or [{"block": NOT_RUN}])
+
+
+def compiled() -> pd.DataFrame:
+    """How many times as many images a second with torch.compile, and the seconds until its first step is done."""
+    table = [
+        {
+            "block": row["block"],
+            "size": row["depth"],
+            "batch": row["batch"],
+            "compiled": _ratio(row["speed_up"]),
+            "first step": f"{row['first_step_seconds']:.0f} s",
+        }
+        for row in rows("compiled")
     ]
     return pd.DataFrame(table or [{"block": NOT_RUN}])
 
@@ -194,6 +207,32 @@ def memory_slope(part: pd.DataFrame, level: float = LEVEL) -> tuple[float, Inter
     error = np.sqrt(np.sum((y - slope * x) ** 2) / freedom / (x @ x))
     half = float(scipy.stats.t.ppf((1 + level) / 2, freedom) * error)
     return slope, (slope - half, slope + half)
+
+
+def equivariance() -> pd.DataFrame:
+    """One row per block and change of order: the relative `error`. Empty where none was measured."""
+    return pd.DataFrame(rows("equivariance"))
+
+
+def palette() -> pd.DataFrame:
+    """One row per test image in the palette's colours: `psnr` in dB, `colour_error`, `tokens` and `sub_pixels`.
+
+    Empty where no palette was fitted.
+    """
+    found = [
+        pd.DataFrame({"psnr": arrays["psnr_B"], "colour_error": arrays["colour_error_B"]}).assign(
+            tokens=row["tokens"], sub_pixels=row["sub_pixels"], data=row["data"], colours=row["colours"]
+        )
+        for row in rows("palette")
+        for arrays in [palette_arrays()]
+    ]
+    return pd.concat(found) if found else pd.DataFrame()
+
+
+def palette_arrays() -> dict[str, np.ndarray]:
+    """What is kept beside the palette's row: its colours and test images in them; empty where none was fitted."""
+    path = records.results_folder("benchmarks") / "palette.json"
+    return records.read_arrays(path) if path.exists() else {}
 
 
 def probing() -> pd.DataFrame:

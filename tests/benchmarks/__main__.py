@@ -28,6 +28,7 @@ from isonb import records
 
 PARTS: dict[str, Callable[..., Iterable[dict[str, Any]]]] = {
     "steps": steps.run,
+    "compiled": steps.compiled,
     "curves": steps.curves,
     "profile": steps.profile,
     "peers": peers.run,
@@ -46,10 +47,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python tests/benchmarks", description=__doc__.splitlines()[0])
     parser.add_argument("parts", nargs="*", help=f"some of {', '.join(PARTS)}; all unless told")
     parser.add_argument("--threads", type=int, default=0, help="threads of each process; 1 suits a machine in use")
-    parser.add_argument("--batches", type=int, nargs="+", default=[32], help="batch sizes of the steps")
+    parser.add_argument("--batches", type=int, nargs="+", default=[32, 128], help="batch sizes of the steps")
     parser.add_argument("--rounds", type=int, default=5, help="each gives one ratio")
     parser.add_argument("--repeats", type=int, default=4, help="steps of each contestant in a round")
-    parser.add_argument("--compiled", action="store_true", help="a column for torch.compile; minutes more")
     chosen = parser.parse_args()
     if unknown := set(chosen.parts) - set(PARTS):
         parser.error(f"there is no part called {', '.join(sorted(unknown))}")
@@ -57,8 +57,8 @@ def main() -> None:
         torch.set_num_threads(chosen.threads)
         os.environ["OMP_NUM_THREADS"] = str(chosen.threads)
     for part in chosen.parts or PARTS:
-        options = {"batches": tuple(chosen.batches), "compiled": chosen.compiled} if part == "steps" else {}
-        if part in ("steps", "peers", "processes"):
+        options = {"batches": tuple(chosen.batches)} if part == "steps" else {}
+        if part in ("steps", "compiled", "peers", "processes"):
             options |= {"rounds": chosen.rounds, "repeats": chosen.repeats}
         print(write(part, PARTS[part](**options)), flush=True)
 
@@ -101,9 +101,13 @@ def _steps(rows: list[dict[str, Any]], about: dict[str, Any]) -> Iterator[str]:
         for name, value in row["speed_up"].items():
             apart = f"losses at most {row['loss_difference'][name]:.1e} nats apart"
             yield f"  {name:<9} {row['images_per_second'][name]:6.1f} images/s, {ratio(value)} times plain; {apart}"
-        if row["compile_seconds"] is not None:
-            yield f"  compiling took {row['compile_seconds']:.0f} s"
         yield f"  plain     {row['images_per_second']['plain']:6.1f} images/s"
+
+
+def _compiled(rows: list[dict[str, Any]], about: dict[str, Any]) -> Iterator[str]:
+    for row in rows:
+        yield f"{row['block']}, depth {row['depth']}, batch {row['batch']}: {ratio(row['speed_up'])} times eager"
+        yield f"  {row['first_step_seconds']:.0f} s to the end of the first step"
 
 
 def _curves(rows: list[dict[str, Any]], about: dict[str, Any]) -> Iterator[str]:
@@ -196,6 +200,7 @@ def _equivariance(rows: list[dict[str, Any]], about: dict[str, Any]) -> Iterator
 
 TEXTS = {
     "steps": _steps,
+    "compiled": _compiled,
     "curves": _curves,
     "profile": _profile,
     "peers": _peers,

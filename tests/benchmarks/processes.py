@@ -48,7 +48,7 @@ def work(out: Path, rounds: int, repeats: int) -> None:
             share_B = data.rank_slice(steps.batch(config, images, number), world.rank, world.size)
             return together._step(0, share_B, stop)[0]
 
-        pair = Contestant("two processes", config.batch_size, step)
+        pair = Contestant("two processes", config.batch_size, step, keeps_memory=True)
         alone = steps.trainer(config, images, "one process")
         pair.warm_up()
         alone.warm_up()

@@ -30,7 +30,7 @@ def trainer(config: RunConfig, images: data.Images, name: str, **execution: Any)
         config, images, Path(tempfile.gettempdir()) / "isonb-benchmark-without-checkpoints", settings, ALONE
     )
     stop = threading.Event()
-    return Contestant(name, config.batch_size, lambda step: run._step(0, batch(config, images, step), stop)[0])
+    return Contestant(name, config.batch_size, lambda step: run._step(0, batch(config, images, step), stop)[0], True)
 
 
 def batch(config: RunConfig, images: data.Images, step: int) -> torch.Tensor:
@@ -60,20 +60,15 @@ def plain(config: RunConfig, images: data.Images) -> Contestant:
     return Contestant("plain", config.batch_size, step)
 
 
-def compare(
-    block: str, depth: int, batch_size: int, compiled: bool, images: data.Images, rounds: int, steps: int
-) -> dict[str, Any]:
+def compare(block: str, depth: int, batch_size: int, images: data.Images, rounds: int, steps: int) -> dict[str, Any]:
     """One row: how many times as fast the trainer is, in each of its forms, and how far the losses are apart."""
     config = RunConfig(block=block, depth=depth, batch_size=batch_size)
     ours = [
         trainer(config, images, "auto"),
         trainer(config, images, "float32", precision="float32"),
     ]
-    if compiled:
-        ours.append(trainer(config, images, "compiled", compile=True))
     reference = plain(config, images)
     alternate([*ours, reference], rounds, steps)
-    torch._dynamo.reset()
     operations = 3 * networks.multiply_accumulates(config)  # the backward pass makes two products of each
     return {
         "block": block,
@@ -83,20 +78,52 @@ def compare(
         "operations_per_image": operations,
         "images_per_second": {one.name: one.images_per_second() for one in (*ours, reference)},
         "speed_up": {one.name: speed_up(one, reference) for one in ours},
-        "compile_seconds": ours[2].first_step if compiled else None,
         "final_loss": {one.name: one.losses[-1] for one in (*ours, reference)},
         "loss_difference": {one.name: float(np.abs(np.subtract(one.losses, reference.losses)).max()) for one in ours},
         "losses": {one.name: one.losses for one in (*ours, reference)},
     }
 
 
-def run(
-    rounds: int, repeats: int, batches: tuple[int, ...] = (32,), compiled: bool = False
-) -> Iterator[dict[str, Any]]:
-    """Every block at depth 1 and 3."""
+def run(rounds: int, repeats: int, batches: tuple[int, ...] = (32, 128)) -> Iterator[dict[str, Any]]:
+    """Every block at depth 1 and 3, with fewer steps of larger batches."""
     images = data.load(RunConfig())
     for batch_size, depth, block in itertools.product(batches, (1, 3), BLOCKS):
-        yield compare(block, depth, batch_size, compiled, images, rounds, repeats)
+        yield compare(block, depth, batch_size, images, rounds, max(1, repeats * batches[0] // batch_size))
+
+
+def compiled(rounds: int, repeats: int) -> Iterator[dict[str, Any]]:
+    """Every block at depth 1 with torch.compile against the same without, and the seconds until its first step."""
+    images = data.load(RunConfig())
+    for block in BLOCKS:
+        config = RunConfig(block=block, batch_size=32)
+        eager, fused = trainer(config, images, "auto"), trainer(config, images, "compiled", compile=True)
+        alternate([fused, eager], rounds, repeats)
+        torch._dynamo.reset()
+        yield {
+            "block": block,
+            "depth": config.depth,
+            "batch": config.batch_size,
+            "speed_up": speed_up(fused, eager),
+            "first_step_seconds": fused.first_step,
+            "images_per_second": {one.name: one.images_per_second() for one in (fused, eager)},
+        }
+
+
+def curves(steps: int = 20) -> Iterator[dict[str, Any]]:
+    """The losses of both forms over the same steps of each block, at a rate that is high from the first on."""
+    images = data.load(RunConfig())
+    for block in BLOCKS:
+        config = RunConfig(block=block, batch_size=8, warmup_epochs=0, learning_rate=0.003)
+        contestants = [trainer(config, images, "auto"), plain(config, images)]
+        for contestant in contestants:
+            contestant.take(steps - 1)
+        yield {
+            "block": block,
+            "depth": config.depth,
+            "batch": config.batch_size,
+            "learning_rate": config.learning_rate,
+            "losses": {one.name: one.losses for one in contestants},
+        }
 
 
 KINDS = {  # the first that fits names an operator's kind
@@ -106,7 +133,7 @@ KINDS = {  # the first that fits names an operator's kind
     "layer norm": ("layer_norm",),
     "GELU": ("gelu",),
     "softmax and loss": ("softmax", "nll_loss"),
-    "encoding": ("embedding_bag",),
+    "encoding": ("embedding_bag", "index_add"),
     "copies and fills": ("copy_", "fill_", "zero_", "index", "cat"),
     "sums and additions": ("add", "sum"),
 }
