@@ -69,7 +69,7 @@ def test_a_chapter_begins_with_a_paragraph_and_ends_with_exercises(name):
     exercises = body.split("\n## Exercises\n")[1]
     questions = re.findall(r"^\d\. ", exercises, re.MULTILINE)
     assert 2 <= len(questions) <= 3
-    assert exercises.count("```{dropdown} Solution") == len(questions)
+    assert exercises.count("{dropdown} Solution") == len(questions)
 
 
 # Commands
