@@ -159,6 +159,18 @@ def test_an_arm_is_compared_with_the_same_network_and_seed(results):
     ) in missing
 
 
+def test_encodings_are_compared_where_all_of_them_have_run():
+    assert tables.start_by_encoding(metrics.tables({})).iloc[0, 0] == "not run"
+    cells = [config.cpu(encoding=encoding) for encoding in config.ENCODINGS] + [config.cpu(block="mixer")]
+    losses = dict(zip((cell.run.run_id for cell in cells), (3.5, 3.0, 2.5, 9.0), strict=True))
+    found = {cell.run.run_id: made_record(cell, losses[cell.run.run_id]) for cell in cells}
+    t = metrics.tables(found)
+    t.learned.loc[(t.learned["stage"] == "after") & (t.learned["encoding"] == "rff"), "kept"] = [0.25, 0.5, 0.75]
+    rows = tables.start_by_encoding(t).set_index("encoding")
+    assert rows["loss at the end"].tolist() == ["3.500", "3.000", "2.500"]  # without the mixer, which stands alone
+    assert rows.loc["rff"].tolist() == [1, "125", "125", "0.00", "0.50", "3.000", "3.000"]
+
+
 def test_a_loss_in_another_unit_has_no_change(results):
     for settings, loss in (({}, 4.0), ({"objective": "mse"}, 0.25)):
         records.write_record(made_record(config.cpu(**settings), loss), made_arrays())

@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import numpy as np
+import pandas as pd
 import pytest
 from made_records import made_arrays, made_record
 from matplotlib.colors import to_rgb
@@ -55,6 +56,10 @@ def every_figure():
         "probes by layer": figures.probes_by_layer(whole, layers),
         "learned tables": figures.learned_tables(nothing),
         "reconstruction_by_block": figures.reconstruction_by_block(whole),
+        "no palette": figures.palette({}, pd.DataFrame()),
+        "no objectives": figures.probes_by_objective(nothing),
+        "no paths": figures.along_training(nothing),
+        "no fine-tuning": figures.fine_tuning(nothing),
         "no points": figures.loss_accuracy(nothing.runs, "network", "depth"),
         "no layers": figures.probes_by_layer(nothing, layers),
         "no reconstructions": figures.reconstruction_by_block(nothing),
@@ -221,6 +226,10 @@ def test_scatter_bars_are_wilson_intervals(runs):
         lambda t: figures.probes_by_layer(t, {"a": {}, "b": {"depth": 6}}),
         figures.learned_tables,
         figures.reconstruction_by_block,
+        lambda t: figures.palette({}, pd.DataFrame()),
+        figures.probes_by_objective,
+        figures.along_training,
+        figures.fine_tuning,
     ],
 )
 def test_without_a_run_every_panel_says_not_run(draw):
@@ -256,6 +265,47 @@ def test_learned_tables_are_the_cosines_of_the_red_channel():
     # unit vectors at angles a and b have the cosine cos(a - b)
     np.testing.assert_allclose(drawn["mixer"][0], np.cos(angle_V[:, None] - angle_V), atol=1 / 64 + 1e-9)
     assert "1 network, profile cpu, seed 1" in figure.caption  # the lowest seed at hand
+
+
+def test_the_palette_is_shown_below_its_originals():
+    original, quantised = (np.full((3, 4, 4, 3), value, np.uint8) for value in (9, 8))
+    arrays = {"original_BHWC": original, "quantised_BHWC": quantised}
+    rows = {"psnr": [30.0, 31.0], "colour_error": [4.0, 5.0], "tokens": 16, "sub_pixels": 48, "data": "photos"}
+    figure = figures.palette(arrays, pd.DataFrame(rows | {"colours": 512}))
+    assert [ax.images[0].get_array().max() for ax in figure.axes] == [9] * 3 + [8] * 3
+    assert "ratio 30.5 dB, colours off by 4.5 of 255 levels over 2 test images of photos; 16 tokens" in figure.caption
+    assert [ax.get_ylabel() for ax in figure.axes[::3]] == ["original", "512 colours"]
+
+
+def test_probes_by_objective_tell_the_objectives_apart():
+    cells = [config.cpu(block="transformer", depth=3), config.cpu(block="transformer", depth=3, heads=4)]
+    t = read(*(made_record(cell, test_accuracy=0.5) for cell in cells))
+    moved = t.runs["network"] == "transformer-4"
+    t.runs.loc[moved, "arm"] = "objective=autoregressive"
+    panels = {ax.get_title(loc="left"): ax for ax in figures.probes_by_objective(t).axes}
+    drawn = {title for title, ax in panels.items() if any(line.get_linewidth() > 1 for line in ax.lines)}
+    assert drawn == {"BERT, 1 head", "autoregressive, 4 heads"}
+
+
+def test_paths_along_training_end_in_the_sizes_marker():
+    t = read(made_record(config.cpu(block="transformer", depth=3)), made_record(config.cpu(depth=3)))
+    t.curves["probe_accuracy"] = [0.1, 0.25] * 2
+    figure = figures.along_training(t)
+    path, end = figure.axes[0].lines
+    assert path.get_xydata().tolist() == [[5.5, 10], [4, 25]]  # the convolution is not drawn
+    assert (end.get_xydata().tolist(), end.get_marker()) == ([[4, 25]], MARKERS[3])
+    assert "1 network, profile cpu, seed 0" in figure.caption
+    assert "5.50 to 4.00 nats, 10.0 to 25.0 %" in figure.alt
+
+
+def test_fine_tuning_is_joined_with_the_probe_of_the_same_network():
+    t = read(made_record(config.cpu(block="transformer"), test_accuracy=0.25), made_record(config.cpu()))
+    t.runs["finetune_accuracy"], t.runs["scratch_accuracy"] = [0.75, 0.75], [0.5, 0.5]
+    figure = figures.fine_tuning(t)
+    bert, autoregressive = figure.axes
+    assert [line.get_ydata().tolist() for line in bert.lines] == [[25, 75, 50]] * 2
+    assert not autoregressive.lines and autoregressive.texts[0].get_text() == "not run"
+    assert "BERT: linear probe 25.0 %, fine-tuned 75.0 %, from scratch 50.0 %. autoregressive: not run." in figure.alt
 
 
 def test_reconstructions_by_block_are_of_networks_that_share_all_else():

@@ -60,6 +60,8 @@ def read(profile: str) -> Tables:
         "packing": analytic.packing(),
         "blocks": analytic.blocks(),
         "memory": benchmarks.memory(),
+        "equivariance": benchmarks.equivariance(),
+        "palette": benchmarks.palette(),
     }
     return dataclasses.replace(_same_images(found), more=more)
 

@@ -111,6 +111,37 @@ def _change(pairs: list[tuple[float, float]], spec: str) -> str:
     return f"{mean} ({low:+{spec}} to {high:+{spec}})"
 
 
+def start_by_encoding(t: metrics.Tables) -> pd.DataFrame:
+    """What an encoding's rows are before and after training, and how soon the loss falls: a row an encoding.
+
+    Means over the main networks and seeds of which every encoding has run, and over the colour channels. Losses are
+    validation losses in nats per masked sub-pixel.
+    """
+    cell = ["network", "depth", "seed"]
+    runs = t.runs[t.runs["arm"] == metrics.MAIN]
+    whole = runs.groupby(cell)["encoding"].transform("nunique") == len(config.ENCODINGS)
+    runs = runs[whole.astype(bool)].set_index("run_id")
+    if runs.empty:
+        return pd.DataFrame([{"encoding": NOT_RUN}])
+    learned = t.learned.groupby(["run_id", "stage"])[["rank", "kept"]].mean().unstack("stage")
+    losses = t.curves.pivot(index="run_id", columns="epoch", values="validation_loss")
+    rows = []
+    for encoding in config.ENCODINGS:
+        ids = runs.index[runs["encoding"] == encoding]
+        of = learned.loc[ids].mean()
+        rows.append({
+            "encoding": encoding,
+            "networks": len(ids),
+            "rank before": f"{of['rank', 'before']:.0f}",
+            "rank after": f"{of['rank', 'after']:.0f}",
+            "distance kept before": f"{of['kept', 'before']:.2f}",
+            "distance kept after": f"{of['kept', 'after']:.2f}",
+            "loss after one epoch": f"{losses.loc[ids, 1].mean():.3f}",
+            "loss at the end": f"{runs.loc[ids, 'validation_loss'].mean():.3f}",
+        })  # fmt: skip
+    return pd.DataFrame(rows)
+
+
 def arm_commands(profile: str) -> list[str]:
     """For each arm of which no seed has run, the command that runs its first."""
     first: dict[tuple[str, ...], config.Cell] = {}

@@ -108,7 +108,7 @@ def probe_curve(probe: records.Probe) -> Picture:
 
 @matplotlib.rc_context(STYLE)
 def probes_by_layer(t: Tables, panels: Mapping[str, Mapping[str, object]]) -> Picture:
-    """Test accuracy of the probe of each layer in per cent, of the main runs with a panel's values.
+    """Test accuracy of the probe of each layer in per cent, of the runs with a panel's values; main ones unless told.
 
     A colour and marker for each encoding, dashes for each size; thick the mean over seeds, thin each of several seeds.
     Paper: Figures 6 and 7.
@@ -117,8 +117,8 @@ def probes_by_layer(t: Tables, panels: Mapping[str, Mapping[str, object]]) -> Pi
     axes = figure.subplots(len(panels), 1, sharey=True, squeeze=False)[:, 0]
     runs, words = [t.runs[:0]], []
     for ax, (title, wanted) in zip(axes, panels.items(), strict=True):
-        chosen = t.runs[(t.runs["arm"] == MAIN) & t.runs["depth"].isin(DASHES)]
-        for column, value in wanted.items():
+        chosen = t.runs[t.runs["depth"].isin(DASHES)]
+        for column, value in ({"arm": MAIN} | dict(wanted)).items():
             chosen = chosen[chosen[column] == value]
         runs.append(chosen)
         layers = t.layers[t.layers["run_id"].isin(chosen["run_id"])]

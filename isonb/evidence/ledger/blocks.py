@@ -37,6 +37,15 @@ from isonb.evidence.metrics import Tables
 CONV, MIXER, TRANSFORMER = BLOCK_ORDER
 NEIGHBOURS = ((MIXER, CONV), (TRANSFORMER, MIXER))  # each pair: the one expected to be worse, then the better
 CELLS_AGREE = 8 / 9
+SYMMETRIES = {
+    ("conv", "shift"): True,
+    ("conv", "permutation"): False,
+    ("mixer", "shift"): False,
+    ("mixer", "permutation"): False,
+    ("transformer", "shift"): True,
+    ("transformer", "permutation"): True,
+}
+EXACT, BROKEN = 1e-5, 1e-2
 
 
 def c1(t: Tables) -> Finding:
@@ -193,4 +202,29 @@ def c27(t: Tables) -> Finding:
     )
 
 
-RULES = {"C1": c1, "C5": c5, "C6": c6, "C25": c25, "C27": c27}
+def c22(t: Tables) -> Finding:
+    """Does an untrained block commute with shifts and with permutations, exactly where the paper says so?"""
+    rows = needed(t.frame("equivariance"), "equivariance errors of untrained blocks (make bench)")
+    errors = rows.set_index(["block", "change"])["error"]
+    missing = [" under ".join(key) for key in SYMMETRIES if key not in errors.index]
+    if missing:
+        raise NotRun(f"Needs the equivariance error of {', '.join(missing)} (make bench).")
+    verdicts = {}
+    for (block, change), has_it in SYMMETRIES.items():
+        error = errors[block, change]
+        shown = SUPPORTED if error < EXACT else CONTRADICTED if error > BROKEN else UNDETERMINED
+        swapped = {SUPPORTED: CONTRADICTED, CONTRADICTED: SUPPORTED, UNDETERMINED: UNDETERMINED}
+        verdicts[f"{block} {'keeps' if has_it else 'breaks'} a {change}"] = shown if has_it else swapped[shown]
+    largest = max(errors[key] for key, has_it in SYMMETRIES.items() if has_it)
+    return Finding(
+        combine(verdicts.values()),
+        float(largest),
+        "relative error, largest where there is a symmetry",
+        None,
+        len(SYMMETRIES),
+        "blocks and changes",
+        note=parts_note(verdicts),
+    )
+
+
+RULES = {"C1": c1, "C5": c5, "C6": c6, "C22": c22, "C25": c25, "C27": c27}

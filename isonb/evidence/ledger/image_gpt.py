@@ -17,6 +17,8 @@ from isonb.evidence.ledger.finding import (
     Finding,
     NotRun,
     by_sign,
+    combine,
+    parts_note,
 )
 from isonb.evidence.ledger.loss import matched_loss
 from isonb.evidence.ledger.select import complete_seeds, differences, gap, grid, needed
@@ -25,6 +27,7 @@ from isonb.evidence.metrics import MAIN, Tables
 TRANSFORMERS = ("transformer-1", "transformer-4")
 CHECKPOINTS = 6
 AUTOREGRESSIVE = "objective=autoregressive"
+FAITHFUL = 25.0  # dB
 
 
 def c29(t: Tables) -> Finding:
@@ -148,4 +151,26 @@ def c34(t: Tables) -> Finding:
     return _over_seeds(difference, "accuracy")
 
 
-RULES = {"C29": c29, "C30": c30, "C31": c31, "C32": c32, "C33": c33, "C34": c34}
+def c35(t: Tables) -> Finding:
+    """Peak signal-to-noise ratio over the test images, and the share of tokens that is left."""
+    rows = needed(t.frame("palette"), "a palette (make bench)")
+    psnr = rows["psnr"].to_numpy(float)
+    interval = statistics.student_interval(psnr)
+    is_third = bool((3 * rows["tokens"] == rows["sub_pixels"]).all())
+    verdicts = {
+        f"above {FAITHFUL} dB": by_sign(interval, FAITHFUL),
+        "a third of the tokens": SUPPORTED if is_third else CONTRADICTED,
+    }
+    return Finding(
+        combine(verdicts.values()),
+        float(psnr.mean()),
+        "dB, peak signal-to-noise ratio",
+        interval,
+        len(rows),
+        "test images",
+        threshold=FAITHFUL,
+        note=f"{parts_note(verdicts)} Colours are off by {rows['colour_error'].mean():.1f} of 255 levels.",
+    )
+
+
+RULES = {"C29": c29, "C30": c30, "C31": c31, "C32": c32, "C33": c33, "C34": c34, "C35": c35}

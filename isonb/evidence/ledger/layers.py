@@ -24,7 +24,7 @@ from isonb.evidence.ledger.finding import (
     combine,
     parts_note,
 )
-from isonb.evidence.ledger.select import array, common_seeds, complete_seeds, correct_SLB, grid
+from isonb.evidence.ledger.select import array, common_seeds, complete_seeds, correct_SLB, grid, needed
 from isonb.evidence.metrics import MAIN, Tables
 
 INSIDE = 0.8
@@ -179,4 +179,19 @@ def c15(t: Tables) -> Finding:
     return dataclasses.replace(finding, verdict=verdict, note=f"{finding.note} At the last: {parts_note(at_last)}")
 
 
-RULES = {"C12": c12, "C13": c13, "C14": c14, "C15": c15, "C28": c28}
+def c36(t: Tables) -> Finding:
+    """Exploratory: in which share of the runs is the class best read before the pixels are?"""
+    runs = needed(grid(t), "main runs")
+    decoded = t.layers.dropna(subset=["pixel_accuracy"])
+    decoded = needed(decoded[decoded["run_id"].isin(runs["run_id"])], "pixel-decoding probes of every layer")
+    best = decoded.sort_values("layer").set_index("layer").groupby(["seed", "run_id"])
+    is_before = best["test_accuracy"].idxmax() < best["pixel_accuracy"].idxmax()
+    by_seed = tuple(float(share) for share in is_before.groupby("seed").mean())
+    share = float(is_before.mean())
+    verdict = SUPPORTED if share >= INSIDE else CONTRADICTED if share <= 1 - INSIDE else UNDETERMINED
+    return Finding(
+        verdict, share, "share of the runs", None, len(is_before), "runs", seeds=len(by_seed), by_seed=by_seed
+    )
+
+
+RULES = {"C12": c12, "C13": c13, "C14": c14, "C15": c15, "C28": c28, "C36": c36}

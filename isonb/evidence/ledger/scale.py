@@ -118,7 +118,7 @@ def c24(t: Tables) -> Finding:
     for name, arm in losses[losses["arm"] != MAIN].groupby("arm"):
         both = main.join(arm.drop(columns="arm").add_suffix(" of arm"), how="inner")
         if not name.startswith("data_fraction"):
-            both["conv of arm"] = both["conv of arm"].fillna(both["conv"])
+            both["conv of arm"] = both["conv"]  # the paper's, whether or not an arm of conv has run
         by_seed = both.drop(columns="arm").dropna().groupby(level="seed").mean()
         gaps = [by_seed["transformer-1"] - by_seed["conv"], by_seed["transformer-1 of arm"] - by_seed["conv of arm"]]
         smaller, larger = sorted(gaps, key=lambda values: values.mean())

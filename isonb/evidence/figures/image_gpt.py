@@ -1,0 +1,125 @@
+"""What image-GPT's claims are about: its palette, probes along training, and fine-tuning.
+
+Book: chapter "Results".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import matplotlib
+import numpy as np
+import pandas as pd
+
+from isonb.evidence.figures.curves import probes_by_layer
+from isonb.evidence.figures.pictures import images
+from isonb.evidence.metrics import MAIN, Tables
+from isonb.evidence.picture import (
+    COLOURS,
+    DASHES,
+    MARKERS,
+    NATS,
+    QUIET,
+    STYLE,
+    WIDTH,
+    Picture,
+    describe,
+    legend,
+    say_not_run,
+)
+
+TRANSFORMERS = ("transformer-1", "transformer-4")
+OBJECTIVES = {"BERT": MAIN, "autoregressive": "objective=autoregressive"}
+WAYS = {"test_accuracy": "linear probe", "finetune_accuracy": "fine-tuned", "scratch_accuracy": "from scratch"}
+
+
+def palette(arrays: Mapping[str, np.ndarray], measured: pd.DataFrame) -> Picture:
+    """Test images in 512 colours below the originals. Figure G1.
+
+    `arrays` and `measured` are what `benchmarks.palette_arrays` and `benchmarks.palette` return.
+    """
+    pairs = [arrays.get(name, [None] * 3) for name in ("original_BHWC", "quantised_BHWC")]
+    found = "not run"
+    if len(measured):
+        one = measured.iloc[0]
+        found = (
+            f"peak signal-to-noise ratio {measured['psnr'].mean():.1f} dB, colours off by "
+            f"{measured['colour_error'].mean():.1f} of 255 levels over {len(measured)} test images of {one['data']}; "
+            f"{one['tokens']} tokens an image instead of {one['sub_pixels']}"
+        )
+    colours = f"{measured['colours'].iloc[0]} colours" if len(measured) else "palette"
+    return images(pairs, f"Images and the same in a palette fitted by k-means: {found}.", ["original", colours])
+
+
+def probes_by_objective(t: Tables) -> Picture:
+    """Accuracy of the probe of each layer of transformers, by the objective that trained them. Figure G2."""
+    panels = {
+        f"{name}, {heads}": {"network": network, "arm": arm}
+        for name, arm in OBJECTIVES.items()
+        for network, heads in zip(TRANSFORMERS, ("1 head", "4 heads"), strict=True)
+    }
+    return probes_by_layer(t, panels)
+
+
+@matplotlib.rc_context(STYLE)
+def along_training(t: Tables) -> Picture:
+    """Loss against probe accuracy along the training of transformers, a line a run. Figure G3.
+
+    Reads `probe_accuracy` of the curves, where there is such a column. A colour and dashes for each size.
+    """
+    figure = Picture(figsize=(WIDTH, 3.2), layout="constrained")
+    ax = figure.subplots()
+    runs = t.runs[(t.runs["arm"] == MAIN) & t.runs["network"].isin(TRANSFORMERS) & t.runs["depth"].isin(DASHES)]
+    probed = t.curves.reindex(columns=[*t.curves, *({"probe_accuracy"} - set(t.curves))])
+    probed = probed[probed["run_id"].isin(runs["run_id"])].dropna(subset=["probe_accuracy"])
+    words = []
+    for (run_id, depth), path in probed.sort_values("epoch").groupby(["run_id", "depth"]):
+        accuracy = 100 * path["probe_accuracy"].astype(float)
+        ax.plot(path["validation_loss"], accuracy, linestyle=DASHES[depth], color=COLOURS[depth])
+        ax.plot(path["validation_loss"].iloc[-1], accuracy.iloc[-1], marker=MARKERS[depth], color=COLOURS[depth])
+        words.append(
+            f"{run_id}: {path['validation_loss'].iloc[0]:.2f} to {path['validation_loss'].iloc[-1]:.2f} nats, "
+            f"{accuracy.iloc[0]:.1f} to {accuracy.iloc[-1]:.1f} %."
+        )
+    ax.set(xlabel=f"validation {NATS}", ylabel="accuracy of the probe (%)")
+    if words:
+        legend(figure, sorted(set(probed["depth"])))
+    else:
+        say_not_run(ax)
+    drawn = runs[runs["run_id"].isin(probed["run_id"])]
+    figure.caption = f"Loss against probe accuracy along training, a line a network: {describe(drawn)}."
+    figure.alt = "Paths of loss and accuracy along training. " + (" ".join(words) or "Not run.")
+    return figure
+
+
+@matplotlib.rc_context(STYLE)
+def fine_tuning(t: Tables) -> Picture:
+    """Accuracy of linear probes, after fine-tuning, and of training from scratch, by objective. Figure G4.
+
+    Reads `finetune_accuracy` and `scratch_accuracy` of the runs, where there are such columns.
+    """
+    figure = Picture(figsize=(WIDTH, 3), layout="constrained")
+    axes = figure.subplots(1, len(OBJECTIVES), sharey=True)
+    drawn, words = [t.runs[:0]], []
+    for ax, (objective, arm) in zip(axes, OBJECTIVES.items(), strict=True):
+        runs = t.runs[(t.runs["arm"] == arm) & t.runs["network"].isin(TRANSFORMERS)]
+        runs = runs.reindex(columns=[*runs, *(name for name in WAYS if name not in runs)])
+        runs = runs.dropna(subset=["finetune_accuracy"])
+        accuracies = 100 * runs[list(WAYS)].astype(float)
+        for (_, run), values in zip(runs.iterrows(), accuracies.to_numpy(), strict=True):
+            ax.plot(range(len(WAYS)), values, color=QUIET, linewidth=0.8)
+            ax.plot(range(len(WAYS)), values, linestyle="", marker=MARKERS[run["network"]],
+                    color=COLOURS[run["network"]])  # fmt: skip
+        ax.set(title=objective, xticks=range(len(WAYS)), xticklabels=[way.replace(" ", "\n") for way in WAYS.values()])
+        ax.margins(x=0.15)
+        means = ", ".join(f"{way} {accuracies[name].mean():.1f} %" for name, way in WAYS.items())
+        words.append(f"{objective}: {means if len(runs) else 'not run'}.")
+        if runs.empty:
+            say_not_run(ax)
+        drawn.append(runs)
+    axes[0].set_ylabel("accuracy (%)")
+    shown = pd.concat(drawn)
+    legend(figure, [network for network in TRANSFORMERS if network in set(shown["network"])])
+    figure.caption = f"Linear probe, fine-tuning and training from scratch, lines join one network: {describe(shown)}."
+    figure.alt = "Accuracies by objective. " + " ".join(words)
+    return figure
