@@ -58,7 +58,7 @@ class Chromium:
             self.events.append(message)
 
     def open(self, url: str, width: int = 1440, height: int = 900, dark: bool = False) -> None:
-        """Load a page at a width in CSS pixels and wait until it, and its mathematics if any, have been laid out."""
+        """Load a page at a width in CSS pixels and wait until it has been laid out."""
         phone = width < 700
         self.send("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=phone)
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
@@ -67,7 +67,6 @@ class Chromium:
         self.send("Page.navigate", url=url)
         while not any(event["method"] == "Page.loadEventFired" for event in self.events):
             self.events.append(json.loads(self.socket.recv()))
-        self.evaluate("window.MathJax && MathJax.startup ? MathJax.startup.promise.then(() => true) : true")
 
     def evaluate(self, script: str) -> Any:
         """The value of a script in the page; a promise is awaited."""

@@ -2,7 +2,9 @@
 
 import itertools
 import re
+import shutil
 from html.parser import HTMLParser
+from urllib.parse import unquote, urlsplit
 
 import nbformat
 import pytest
@@ -309,6 +311,66 @@ def test_every_code_cell_of_every_chapter_has_run(with_results):
             if cell.cell_type == "code":
                 assert cell.execution_count is not None, path
                 assert not [output for output in cell.outputs if output.output_type == "error"], path
+
+
+def test_no_link_and_no_button_is_dead(with_results):
+    html = with_results / "_build" / "html"
+    tags = {path: Tags(path.read_text(encoding="utf-8")).tags for path in sorted(html.rglob("*.html"))}
+    names = {path: {attributes.get("id") for _, attributes in found} for path, found in tags.items()}
+    followed = 0
+    for path, found in tags.items():
+        if "_static" in path.parts:
+            continue
+        for tag, attributes in found:
+            address = urlsplit(attributes.get("href") or "")
+            if tag != "a" or address.scheme or not (address.path or address.fragment):
+                continue
+            target = (path.parent / unquote(address.path)).resolve() if address.path else path
+            assert target.is_file(), f"{path.name} links to {attributes['href']}"
+            if address.fragment and target.suffix == ".html":
+                assert unquote(address.fragment) in names[target], f"{path.name} links to {attributes['href']}"
+            followed += 1
+    assert followed > 1000
+
+
+def test_every_chapter_can_be_downloaded_as_text_and_as_the_executed_notebook(with_results):
+    sources = with_results / "_build" / "html" / "_sources" / "book"
+    offered = set(re.findall(r'href="../_sources/book/(\w+\.\w+)"', "".join(pages(with_results).values())))
+    assert {f"{path.stem}.md" for path in (with_results / "book").glob("*.md")} <= offered
+    assert "blocks.ipynb" in offered
+    cells = nbformat.read(sources / "blocks.ipynb", as_version=4).cells
+    assert any(cell.get("outputs") for cell in cells)
+
+
+def test_buttons_to_the_repository_wait_for_its_address(with_results, one_page):
+    services = ("mybinder.org", "colab.research.google.com", "repository-button", "issues/new")
+    without = "".join(pages(with_results).values())
+    assert not any(service in without for service in services)
+
+    folder = one_page("Words")
+    smoke = next((with_results / "book" / "results" / "smoke").glob("*.ipynb"))
+    for profile in ("cpu", "smoke"):
+        (folder / "book" / "results" / profile).mkdir(parents=True)
+        shutil.copy(smoke, folder / "book" / "results" / profile / f"{profile}-cell.ipynb")
+    (folder / "_toc.yml").write_text(
+        "format: jb-book\nroot: book/index\nchapters:\n  - glob: book/results/*/*\n", encoding="utf-8"
+    )
+    config_file = folder / "_config.yml"
+    settings = config_file.read_text(encoding="utf-8")
+    assert settings.count('url: ""') == 1
+    config_file.write_text(settings.replace('url: ""', "url: https://github.com/someone/something"), encoding="utf-8")
+    built = build(folder)
+    assert built.returncode == 0, built.stdout + built.stderr
+    chapter, cell, own = (
+        page(folder, f"book/{name}") for name in ("index", "results/cpu/cpu-cell", "results/smoke/smoke-cell")
+    )
+    place = "book/results/cpu/cpu-cell.ipynb"
+    assert f"https://mybinder.org/v2/gh/someone/something/main?urlpath=lab/tree/{place}" in cell
+    assert f"https://colab.research.google.com/github/someone/something/blob/main/{place}" in cell
+    for text in (chapter, own):  # Binder and Colab open no chapter's text, and no cell that is in nobody's repository
+        assert 'href="https://github.com/someone/something"' in text
+        assert "mybinder.org" not in text
+        assert "colab.research" not in text
 
 
 def test_no_page_loads_anything_from_elsewhere(with_results):

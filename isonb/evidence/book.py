@@ -102,15 +102,8 @@ def name_executed_cell(app: Sphinx, doctree: nodes.document) -> None:
             title += nodes.Text(app.env.docname.rsplit("/", 1)[1])
 
 
-def leave_out_mathematics(app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: Any) -> None:
-    """Spare a page without formulas the megabyte that typesets them; Sphinx adds it to every parent of one, too."""
-    if doctree is not None and not any(isinstance(node, nodes.math | nodes.math_block) for node in doctree.findall()):
-        context["script_files"] = [file for file in context["script_files"] if "mathjax" not in str(file.filename)]
-
-
 def setup(app: Sphinx) -> dict[str, bool]:
     """Register all of this with Sphinx."""
     app.add_role("num", NumberRole())
-    app.connect("html-page-context", leave_out_mathematics, priority=900)  # after the scripts were added
     app.connect("doctree-read", name_executed_cell, priority=100)  # before Sphinx collects titles
     return {"parallel_read_safe": True, "parallel_write_safe": True}
