@@ -22,7 +22,7 @@ from isonb.models import blocks
 
 BOOK = records.PROJECT / "book"
 TEXTS = {path.stem: path.read_text(encoding="utf-8") for path in sorted(BOOK.glob("*.md"))}
-REFERENCE = {"index", "notation", "cells", "run", "bibliography", "smoke"}  # pages that are looked up, not studied
+REFERENCE = {"index", "notation", "cells", "run", "bibliography"}  # pages that are looked up, not studied
 REFUSED = {"learning_rte=0.1", "block=conv heads=4"}  # an exercise shows what the program says to these
 OWN = "block=depthwise"  # exists where the chapter's patch has been applied
 
