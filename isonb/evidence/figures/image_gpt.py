@@ -53,11 +53,13 @@ def palette(arrays: Mapping[str, np.ndarray], measured: pd.DataFrame) -> Picture
 
 def probes_by_objective(t: Tables) -> Picture:
     """Accuracy of the probe of each layer of transformers, by the objective that trained them. Figure G2."""
-    panels = {
-        f"{name}, {heads}": {"network": network, "arm": arm}
-        for name, arm in OBJECTIVES.items()
-        for network, heads in zip(TRANSFORMERS, ("1 head", "4 heads"), strict=True)
-    }
+    panels: dict[str, dict[str, object]] = {}
+    for objective, arm in OBJECTIVES.items():
+        if arm not in set(t.runs["arm"]):
+            panels[objective] = {"arm": arm}
+            continue
+        for network, heads in zip(TRANSFORMERS, ("1 head", "4 heads"), strict=True):
+            panels[f"{objective}, {heads}"] = {"arm": arm, "network": network}
     return probes_by_layer(t, panels)
 
 
