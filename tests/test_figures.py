@@ -1,7 +1,10 @@
 """Figures show the numbers they are given, keep one language, and can be read on a phone and without eyes."""
 
+import base64
 import functools
+import io
 import itertools
+import re
 import subprocess
 import sys
 
@@ -10,6 +13,7 @@ import pandas as pd
 import pytest
 from made_records import made_arrays, made_record
 from matplotlib.colors import to_rgb
+from PIL import Image
 
 from isonb import config, features, records, studies
 from isonb.evidence import figures, metrics
@@ -124,6 +128,21 @@ def test_every_figure_has_a_caption_and_a_description_in_words(name):
 def test_a_figure_is_the_same_text_twice():
     one, other = (figures.similarity({"one-hot": features.one_hot()}).to_html() for _ in range(2))
     assert one == other
+
+
+def test_a_compact_figure_is_the_same_picture_in_fewer_bytes():
+    """The pixels of a photograph keep their colours to within a few levels; the words stay."""
+    pixels_BHWC = np.random.default_rng(0).integers(0, 256, (3, 4, 4, 3), np.uint8)
+    figure = figures.reconstructions(pixels_BHWC, pixels_BHWC, pixels_BHWC, ["a", "b", "c"])
+    vectors = figure.to_html()
+    shown = figure.compact().to_html()
+    [source] = re.findall(r'src="data:image/png;base64,([^"]*)"', shown)
+    image_HWC = np.asarray(Image.open(io.BytesIO(base64.b64decode(source))).convert("RGB")).astype(int)
+    for colour in pixels_BHWC.reshape(-1, 3).astype(int):
+        assert (np.abs(image_HWC - colour).max(axis=2) <= 16).sum() > 100
+    assert figure.caption in shown and re.findall('alt="[^"]*"', shown) == re.findall('alt="[^"]*"', vectors)
+    curve = figures.probe_curve(made_record(config.smoke()).probe)
+    assert len(curve.compact().to_html()) < 16_000
 
 
 def test_words_that_are_markup_are_shown_as_words():

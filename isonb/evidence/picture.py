@@ -19,6 +19,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from PIL import Image
 
 from isonb import records
 
@@ -41,6 +42,7 @@ NAMES |= {size: f"size {size}" for size in (1, 3, 6, 12)}
 NATS = "loss (nats per masked sub-pixel)"
 QUIET = "#5F6670"
 
+COMPACT_DPI = 130  # 624 pixels: as many as the page shows
 WIDTH = 4.8  # inches: ten-point letters stay readable when a phone shrinks the page's column to three quarters of it
 STYLE = {
     "font.size": 10,
@@ -65,24 +67,45 @@ class Picture(Figure):
     caption = ""
     alt = ""
     is_smooth = False  # True where an image has more pixels than a screen shows, so that a thin line is not lost
+    is_compact = False  # True on pages of which there are hundreds
 
     def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:
         return {"text/plain": self.alt, "text/html": self.to_html()}
 
+    def compact(self) -> Picture:
+        """This figure, to be shown in a quarter of the bytes: as pixels in few colours."""
+        self.is_compact = True
+        return self
+
     def to_html(self) -> str:
         """A self-contained `<figure>`: vector graphics on white, so that it reads the same on a dark page."""
-        buffer = io.BytesIO()
-        with matplotlib.rc_context(STYLE):
-            self.savefig(buffer, format="svg", metadata={"Date": None})
-        svg = buffer.getvalue()
-        if self.is_smooth:
-            svg = svg.replace(b"image-rendering:crisp-edges;image-rendering:pixelated", b"image-rendering:auto")
-        source = base64.b64encode(svg).decode()
+        kind, content = ("png", self._png()) if self.is_compact else ("svg+xml", self._svg())
+        source = base64.b64encode(content).decode()
         image = (
-            f'<img src="data:image/svg+xml;base64,{source}" alt="{html.escape(self.alt)}" '
+            f'<img src="data:image/{kind};base64,{source}" alt="{html.escape(self.alt)}" '
             'style="width:100%;max-width:36rem;background:#fff">'
         )
         return f'<figure class="isonb-figure">{image}<figcaption>{html.escape(self.caption)}</figcaption></figure>'
+
+    def _svg(self) -> bytes:
+        buffer = io.BytesIO()
+        with matplotlib.rc_context(STYLE):
+            self.savefig(buffer, format="svg", metadata={"Date": None})
+        if self.is_smooth:
+            return buffer.getvalue().replace(
+                b"image-rendering:crisp-edges;image-rendering:pixelated", b"image-rendering:auto"
+            )
+        return buffer.getvalue()
+
+    def _png(self) -> bytes:
+        """Pixels with a palette of their own: 256 colours for photographs, fewer for lines."""
+        drawn, packed = io.BytesIO(), io.BytesIO()
+        with matplotlib.rc_context(STYLE):
+            self.savefig(drawn, format="png", dpi=COMPACT_DPI)
+        colours = 256 if any(ax.images for ax in self.axes) else 64
+        few = Image.open(drawn).convert("RGB").quantize(colours, dither=Image.Dither.NONE)
+        few.save(packed, format="png", optimize=True)
+        return packed.getvalue()
 
 
 def name_of(key: str | int) -> str:
