@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import difflib
+import typing
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -36,6 +37,16 @@ class Frozen(pydantic.BaseModel):
         except pydantic.ValidationError as error:
             raise ConfigError(" ".join(_sentence(type(self), fault) for fault in error.errors())) from None
 
+    @pydantic.field_validator("*", mode="before")
+    @classmethod
+    def _refuse_what_only_resembles_a_truth_value(cls, value: Any, about: pydantic.ValidationInfo) -> Any:
+        annotation = cls.model_fields[about.field_name].annotation
+        if annotation is bool and not isinstance(value, bool):
+            raise ValueError("it must be True or False")
+        if isinstance(value, bool) and bool not in (annotation, *typing.get_args(annotation)):
+            raise ValueError("it must not be True or False")
+        return value
+
     @pydantic.model_validator(mode="after")
     def _refuse_settings_without_effect(self) -> Frozen:
         for name, field in type(self).model_fields.items():
@@ -55,7 +66,9 @@ def _sentence(model: type[Frozen], fault: Mapping[str, Any]) -> str:
     name, value, allowed = str(fault["loc"][0]), fault["input"], fault["msg"]
     if fault["type"] == "extra_forbidden":
         return unknown_name(name, model.model_fields)
-    if fault["type"] == "literal_error":
+    if fault["type"] == "value_error":
+        allowed = str(fault["ctx"]["error"])
+    elif fault["type"] == "literal_error":
         allowed = "choose " + str(fault["ctx"]["expected"]).replace("'", "")
     elif allowed.startswith("Input should be "):
         allowed = "it must be " + allowed.removeprefix("Input should be ")

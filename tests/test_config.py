@@ -109,6 +109,10 @@ def test_convolution_settings_mean_nothing_to_other_blocks(name, value):
         ({"mask_rate": 1.0}, "mask_rate=1.0 is not allowed: it must be less than 1."),
         ({"mask_rate": 0.0}, "mask_rate=0.0 is not allowed: it must be greater than 0."),
         ({"image_size": 65}, "image_size=65 is not allowed: it must be less than or equal to 64."),
+        ({"seed": True}, "seed=True is not allowed: it must not be True or False."),
+        ({"data": False}, "data=False is not allowed: it must not be True or False."),
+        ({"head_norm": "no"}, "head_norm='no' is not allowed: it must be True or False."),
+        ({"head_norm": 0}, "head_norm=0 is not allowed: it must be True or False."),
         ({"learning_rate": float("nan")}, "learning_rate=nan is not allowed: it must be a finite number."),
         (
             {"depth": 1.5},

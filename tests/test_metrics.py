@@ -73,7 +73,10 @@ def test_no_results_give_empty_tables_with_all_columns(results):
         ({"depth": 3, "seed": 2, "encoding": "pix2vec"}, "main"),
         ({"block": "transformer", "heads": 4}, "main"),
         ({"block": "transformer", "positions": "none"}, "positions=none"),
-        ({"learning_rate": 0.001, "probe_pooling": "flatten"}, "learning_rate=0.001 probe_pooling=flatten"),
+        (
+            {"learning_rate": 0.001, "probe_pooling": "flatten"},
+            "learning_rate=0.001 probe_pooling=flatten probe_scaling=standardise",
+        ),
         ({"encoding": "rff", "sigma": 10}, "sigma=10.0"),
     ],
 )
