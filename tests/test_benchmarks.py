@@ -67,6 +67,7 @@ def test_a_ratio_is_shown_with_its_least_and_its_greatest(write):
                      "loss_difference": {"auto": 1e-4}}])  # fmt: skip
     [row] = benchmarks.speed().to_dict("records")
     assert row["ours"] == "2.5 (2.0 to 3.0)"
+    assert row["in processor time"] == "9.0"
     assert row["ours in float32"] == "not run"
     assert benchmarks.machine("steps") == (
         "Measured on A processor with amx, 1 of 2 cores, torch 2.0; load average 0.2 at the start."

@@ -67,6 +67,7 @@ def speed() -> pd.DataFrame:
             "size": row["depth"],
             "batch": row["batch"],
             "ours": _ratio(row["speed_up"]["auto"]),
+            "in processor time": f"{row['speed_up']['auto']['processor_time']:.1f}",
             "ours in float32": _ratio(row["speed_up"].get("float32")),
             "loss differs by": f"{row['loss_difference']['auto']:.0e}",
         }
@@ -136,6 +137,7 @@ def peers() -> pd.DataFrame:
                 f"{row['parameters_per_block'][whose]:,}" for whose in ("peer", "ours")
             ),
             "our training step": _ratio(row["speed_up"]["trainer"]),
+            "in processor time": f"{row['speed_up']['trainer']['processor_time']:.1f}",
             "our blocks, their task": _ratio(row["speed_up"].get("same task")),
         }
         for row in rows("peers")
