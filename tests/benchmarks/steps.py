@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import itertools
+import os
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -97,7 +98,9 @@ def compiled(rounds: int, repeats: int) -> Iterator[dict[str, Any]]:
     for block in BLOCKS:
         config = RunConfig(block=block, batch_size=32)
         eager, fused = trainer(config, images, "auto"), trainer(config, images, "compiled", compile=True)
-        alternate([fused, eager], rounds, repeats)
+        with tempfile.TemporaryDirectory() as nothing_compiled_yet:
+            os.environ["TORCHINDUCTOR_CACHE_DIR"] = nothing_compiled_yet
+            alternate([fused, eager], rounds, repeats)
         torch._dynamo.reset()
         yield {
             "block": block,
