@@ -11,7 +11,7 @@ BIN := .venv/bin
 READY := .venv/ready
 
 .DEFAULT_GOAL := help
-.PHONY: help study test lab book bench clean
+.PHONY: help study test lab book bench chaos clean
 
 help: ## say what can be made
 	@echo "make ... (PROFILE=$(PROFILE), PYTHON=$(PYTHON))"
@@ -34,6 +34,9 @@ book: $(READY) ## build the book from the results at hand; warnings are errors
 
 bench: $(READY) ## time a training step against a plain one, other libraries and more processes; BENCH=steps for a part
 	$(BIN)/python tests/benchmarks $(BENCH)
+
+chaos: $(READY) ## kill a sweep's processes at random moments and see that its table stays the same; takes minutes
+	$(BIN)/python tests/chaos.py
 
 clean: ## remove the built book and the tools' caches; the environment, results and checkpoints stay
 	rm -rf _build .pytest_cache .ruff_cache .import_linter_cache .hypothesis *.egg-info

@@ -4,8 +4,9 @@
     snakemake --config study=cpu    another profile's, or that of a TOML file
     snakemake -n                    what would run, and why
 
-Further settings: only=missing takes records of other code and data as they are; placement=auto|cpu|gpu-each|gpu-all;
-execution={...} is handed to every cell, as in 'execution={precision: float32}'; book=no leaves the book as it is.
+Further settings: only=missing takes records of other code and data as they are; placement=auto|cpu|gpu-each|gpu-all|given
+and threads=N say where a cell computes; execution={...} is handed to every cell, as in 'execution={precision: float32}';
+template=another.ipynb runs another notebook; book=no leaves the book as it is.
 What has to run is decided in `isonb.sweep` by content. Snakemake runs it, each time with marker files of its own, so that
 the times of files and what an earlier sweep left do not count.
 """
@@ -35,7 +36,7 @@ RUNS = records.runs_folder(PROFILE)
 SWEEP = RUNS / "sweep" / f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
 KNOWN = predictions.read()
 TOGETHER = PLACE == "cpu" and predictions.is_faster_together(KNOWN, TODO, placement.cores())
-THREADS = placement.threads(PLACE, len(TODO), TOGETHER)
+THREADS = int(config.get("threads", 0)) or placement.threads(PLACE, len(TODO), TOGETHER)
 EXECUTION = {"threads": THREADS} | ({"device": "cpu"} if PLACE == "cpu" else {}) | dict(config.get("execution", {}))
 REPORT = f"{PYTHON} -m isonb report {{}}"
 BOOK = f"{PYTHON} -m isonb book"
@@ -52,6 +53,9 @@ def stop(*_):
 
 if workflow.is_main_process:
     signal.signal(signal.SIGINT, stop)
+    left = [cell for cell in CELLS if cell.run.run_id in TODO]
+    if left and {"-n", "--dry-run", "--dryrun"} & set(sys.argv):
+        print(f"Study {STUDY}: {len(left)} of {len(CELLS)} cells have to run. {predictions.in_all(KNOWN, left)}")
     if not TODO:
         print(f"Study {STUDY}: all of its {len(CELLS)} cells are there.", file=sys.stderr)
         if sweep.is_built():
@@ -85,6 +89,9 @@ onsuccess:
         shown.pop().end()
 
 
+localrules: all, report, book
+
+
 rule all:
     input:
         [SWEEP / "report.done"] if TODO else [],
@@ -92,12 +99,17 @@ rule all:
 
 
 for rank, cell in enumerate(CELLS):
+    run_id = cell.run.run_id
+
     rule:
-        name: f"cell_{cell.run.run_id}"
-        output: RUNS / "sweep/{sweep}" / f"{cell.run.run_id}.done"
-        message: f"{cell.run.run_id}: {TODO.get(cell.run.run_id, 'asked for')}; {predictions.words(KNOWN.get(cell.run.run_id), TOGETHER)}"
+        name: f"cell_{run_id}"
+        output: RUNS / "sweep/{sweep}" / f"{run_id}.done"
+        message: f"{run_id}: {TODO.get(run_id, 'asked for')}; {predictions.words(KNOWN.get(run_id), TOGETHER)}"
         priority: len(CELLS) - rank
         threads: THREADS
+        resources:
+            nodes=1,
+            mem_mb=predictions.megabytes(KNOWN.get(run_id)),
         params:
             command=("ISONB_GPU=1 " if PLACE == "gpu-each" else "") + sweep.command(cell, EXECUTION, config.get("template")),
             log=lambda wildcards, output: output[0].removesuffix("done") + "log",

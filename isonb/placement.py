@@ -18,7 +18,7 @@ from pathlib import Path
 from isonb import records
 from isonb.config import ConfigError
 
-PLACEMENTS = ("auto", "cpu", "gpu-each", "gpu-all")
+PLACEMENTS = ("auto", "cpu", "gpu-each", "gpu-all", "given")
 GPU = "ISONB_GPU"  # tells a runner to take a free GPU
 PATIENCE = 0.2  # seconds between two looks for a free GPU
 
@@ -40,7 +40,10 @@ def gpus() -> list[str]:
 
 
 def resolve(placement: str) -> str:
-    """'auto' is a GPU for each cell where there are any, else the CPU. Raises `ConfigError` for what is not there."""
+    """'auto' is a GPU for each cell where there are any, else the CPU; 'given' is what a cluster gives a job.
+
+    Raises `ConfigError` for what is not there.
+    """
     if placement not in PLACEMENTS:
         raise ConfigError(f"placement={placement!r} is not allowed: choose {', '.join(PLACEMENTS)}.")
     if placement == "auto":

@@ -13,6 +13,9 @@ from isonb import records
 from isonb.config import Cell
 from isonb.validation import Frozen
 
+PROCESS_MB = 1024  # of a runner and of a kernel with torch, before it trains
+UNKNOWN = 4 * 2**30  # bytes to ask for where nothing has been predicted: most cells need less
+
 
 class Prediction(Frozen):
     """A cell's seconds when it runs alone on all cores, and on one core while the others are busy, too; and its bytes.
@@ -60,7 +63,12 @@ def words(prediction: Prediction | None, together: bool) -> str:
     return f"about {time}, {prediction.memory_bytes / 2**30:.1f} GiB"
 
 
-def in_all(known: dict[str, Prediction], cells: Sequence[Cell], cores: int) -> str:
+def megabytes(prediction: Prediction | None) -> int:
+    """What a scheduler should set aside for a cell: its training step's memory, and that of Python with torch."""
+    return PROCESS_MB + round((prediction.memory_bytes if prediction else UNKNOWN) / 2**20)
+
+
+def in_all(known: dict[str, Prediction], cells: Sequence[Cell]) -> str:
     """What the cells will take together, or how to find out, in one line."""
     missing = [cell for cell in cells if cell.run.run_id not in known]
     if missing:

@@ -80,7 +80,7 @@ def run_cell(
     start = time.monotonic()
     cell, execution = config.from_parameters(settings)
     run_id, output = cell.run.run_id, notebook_path(cell)
-    if output.exists() and not records.why_outdated(cell, execution.data_path):
+    if _is_there(cell, execution):
         return Outcome(run_id, "reused", time.monotonic() - start)
     runs = records.runs_folder(cell.profile)
     running, log, failed = (
@@ -91,6 +91,8 @@ def run_cell(
     for path in (running, log, failed):
         path.parent.mkdir(parents=True, exist_ok=True)
     with filelock.FileLock(running.with_suffix(".lock")), interruption.heeded() as is_asked_to_stop:
+        if _is_there(cell, execution):  # another execution has finished it meanwhile
+            return Outcome(run_id, "reused", time.monotonic() - start)
         for path in (running, log, failed):
             path.unlink(missing_ok=True)
         fault = _execute(template, running, parameters(cell, execution), log, timeout, progress)
@@ -108,6 +110,10 @@ def run_cell(
         records.write_atomically(output, nbformat.writes(notebook).encode())
         running.unlink()
     return Outcome(run_id, "run", time.monotonic() - start)
+
+
+def _is_there(cell: Cell, execution: Execution) -> bool:
+    return notebook_path(cell).exists() and not records.why_outdated(cell, execution.data_path)
 
 
 def _execute(

@@ -1,0 +1,87 @@
+"""Where the cells of a sweep compute: cores shared out, GPUs found without torch, and one for each runner."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from isonb import placement
+from isonb.config import ConfigError
+
+
+@pytest.fixture
+def two_gpus(tmp_path, monkeypatch):
+    """A machine whose nvidia-smi names two GPUs."""
+    tool = tmp_path / "nvidia-smi"
+    tool.write_text("#!/bin/sh\nprintf '0\\n1\\n'\n")
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setenv("ISONB_RUNS", str(tmp_path / "runs"))
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+
+
+def test_gpus_are_those_of_nvidias_tool_unless_some_are_set_apart(two_gpus, monkeypatch):
+    assert placement.gpus() == ["0", "1"]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
+    assert placement.gpus() == ["1"]
+    for none in ("", "-1"):
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", none)
+        assert placement.gpus() == []
+
+
+def test_a_machine_without_the_tool_or_with_one_that_fails_has_no_gpus(tmp_path, monkeypatch):
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert placement.gpus() == []
+    (tmp_path / "nvidia-smi").write_text("#!/bin/sh\necho no driver\nexit 9\n")
+    (tmp_path / "nvidia-smi").chmod(0o755)
+    assert placement.gpus() == []
+    assert placement.resolve("auto") == "cpu"
+    with pytest.raises(ConfigError, match="placement='gpu-all' needs a GPU and nvidia-smi finds none"):
+        placement.resolve("gpu-all")
+
+
+def test_cells_go_to_gpus_where_there_are_any(two_gpus):
+    assert placement.resolve("auto") == "gpu-each"
+    assert placement.resolve("cpu") == "cpu"
+    assert placement.resolve("given") == "given"
+
+
+@pytest.mark.parametrize(
+    ("where", "left", "together", "threads"),
+    [
+        ("cpu", 9, True, 1),  # eight at once, a core each
+        ("cpu", 9, False, 8),  # one after another
+        ("cpu", 3, True, 2),  # three at once share eight cores
+        ("cpu", 0, True, 8),
+        ("gpu-each", 9, True, 4),  # two at once
+        ("gpu-all", 9, True, 8),
+    ],
+)
+def test_cores_are_shared_among_the_cells_at_work(where, left, together, threads, two_gpus, monkeypatch):
+    monkeypatch.setattr(placement, "cores", lambda: 8)
+    assert placement.threads(where, left, together) == threads
+
+
+def test_every_runner_has_a_gpu_of_its_own_until_it_ends(two_gpus, monkeypatch):
+    code = "import os; from isonb import placement\nwith placement.a_gpu() as name:\n"
+    code += "    print(name, os.environ['CUDA_VISIBLE_DEVICES'], flush=True); input()"
+    monkeypatch.setenv(placement.GPU, "1")
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    runners = [subprocess.Popen([sys.executable, "-c", code], **pipes) for _ in range(2)]
+    assert sorted(runner.stdout.readline() for runner in runners) == ["0 0\n", "1 1\n"]
+    with subprocess.Popen([sys.executable, "-c", code], **pipes) as third:
+        freed = runners[0]
+        freed.kill()
+        freed.communicate()
+        name, visible = third.stdout.readline().split()
+        assert name == visible and name in ("0", "1")
+        third.communicate("\n")
+    runners[1].communicate("\n")
+
+
+def test_without_the_wish_no_gpu_is_taken(two_gpus, monkeypatch):
+    monkeypatch.delenv(placement.GPU, raising=False)
+    with placement.a_gpu() as name:
+        assert name is None and "CUDA_VISIBLE_DEVICES" not in os.environ

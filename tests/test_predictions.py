@@ -1,0 +1,58 @@
+"""What an estimate left: what a dry run says of it, and which way of running cells it speaks for."""
+
+import pytest
+
+from isonb import config, predictions
+from isonb.predictions import Prediction
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("ISONB_RUNS", str(tmp_path))
+
+
+def test_newer_predictions_replace_older_ones_of_the_same_cell():
+    assert predictions.read() == {}
+    old, new = (Prediction(alone=seconds, together=None, memory_bytes=1) for seconds in (1.0, 2.0))
+    predictions.write({"a": old, "b": old})
+    predictions.write({"a": new})
+    assert predictions.read() == {"a": new, "b": old}
+
+
+def test_cells_run_together_when_that_is_faster_in_all():
+    def known(alone, together):
+        return {name: Prediction(alone=alone, together=together, memory_bytes=1) for name in ("a", "b", "c")}
+
+    assert predictions.is_faster_together(known(10.0, 19.0), ["a", "b"], cores=2)
+    assert not predictions.is_faster_together(known(10.0, 21.0), ["a", "b"], cores=2)
+    assert predictions.is_faster_together(known(10.0, 21.0), ["a", "b"], cores=4)
+    assert predictions.is_faster_together(known(10.0, None), ["a"], cores=2)  # not measured
+    assert predictions.is_faster_together({}, ["a"], cores=2)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"), [(7200, "about 2.0 h, 1.5 GiB"), (150, "about 2 min, 1.5 GiB"), (20, "about 1 min, 1.5 GiB")]
+)
+def test_time_and_memory_in_words(seconds, words):
+    one = Prediction(alone=seconds, together=2 * seconds, memory_bytes=3 * 2**29)
+    assert predictions.words(one, together=False) == words
+    assert predictions.words(None, together=True) == "time and memory not predicted yet"
+
+
+def test_where_cells_run_together_the_time_is_that_of_one_core():
+    assert predictions.words(Prediction(alone=60, together=120, memory_bytes=0), together=True).startswith(
+        "about 2 min"
+    )
+
+
+def test_a_scheduler_is_asked_for_the_memory_of_a_process_besides():
+    assert predictions.megabytes(Prediction(alone=1, together=1, memory_bytes=2**30)) == 2048
+    assert predictions.megabytes(None) == 5120
+
+
+def test_the_whole_studys_time_or_how_to_find_it_out():
+    cells = [config.cpu(), config.cpu(seed=1)]
+    one = Prediction(alone=5400, together=None, memory_bytes=1)
+    partly = predictions.in_all({cells[0].run.run_id: one}, cells)
+    assert partly.startswith("1 of 2 cells are not predicted: `python -m isonb estimate --profile cpu`")
+    assert predictions.in_all({cell.run.run_id: one for cell in cells}, cells) == "About 3.0 hours, one after another."
