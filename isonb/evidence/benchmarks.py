@@ -169,6 +169,7 @@ def efficiency() -> pd.DataFrame:
             "processes": row["processes"],
             "efficiency": f"{row['efficiency']['median']:.2f} ({row['efficiency']['least']:.2f} to "
             f"{row['efficiency']['greatest']:.2f})",
+            "in processor time": f"{row['efficiency_processor_time']:.2f}",
             "loss differs by": f"{row['loss_difference']:.0e}",
         }
         for row in rows("processes")
