@@ -219,20 +219,11 @@ def test_the_chapters_block_runs_and_stands_in_every_table(with_own_block):
 
 
 def test_the_chapters_block_passes_its_own_tests(with_own_block):
-    only = [
-        "-q",
-        "-p",
-        "no:cacheprovider",
-        "-p",
-        "no:xdist",
-        "tests/test_blocks.py",
-        "tests/test_chapters.py",
-        "-k",
-        "depthwise",
-    ]
+    only = ["-q", "-p", "no:cacheprovider", "-p", "no:xdist", "tests/test_blocks.py", "-k", "depthwise or exact_cost"]
     done = in_copy(with_own_block, "-m", "pytest", *only)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert re.search(r"\b3 passed", done.stdout), done.stdout  # its cost, its activations, its bias
+    (passed,) = re.findall(r"\b(\d+) passed", done.stdout)
+    assert int(passed) >= 3, done.stdout  # its cost, after those of the other blocks, its activations and its bias
 
 
 def test_the_chapter_shows_the_whole_patch():
