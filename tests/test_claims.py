@@ -12,18 +12,9 @@ from simulated_study import ENCODINGS, IMAGES, NETWORKS, noise, sign_of, study
 
 from isonb import config, records, studies
 from isonb.evidence import analytic, claims, metrics, statistics
-from isonb.evidence.ledger.finding import (
-    CONTRADICTED,
-    NOT_RUN,
-    PARTLY,
-    SUPPORTED,
-    UNDETERMINED,
-    Finding,
-    by_parts,
-    by_sign,
-    combine,
-)
+from isonb.evidence.ledger.finding import Finding, Verdict, by_parts, by_sign, combine
 
+SUPPORTED, PARTLY, UNDETERMINED, CONTRADICTED, NOT_RUN = Verdict
 ORDER = {"conv": 0, "mixer": 1, "transformer-1": 2, "transformer-4": 2.5}
 LEVEL = {"continuous": 2, "rff": 1, "pix2vec": 0}
 BY_ID = {claim.id: claim for claim in claims.LEDGER}

@@ -18,7 +18,7 @@ import pandas as pd
 
 from isonb.evidence import analytic, benchmarks, metrics, statistics
 from isonb.evidence.ledger import blocks, encodings, image_gpt, layers, loss, scale
-from isonb.evidence.ledger.finding import ALPHA, NOT_RUN, UNDETERMINED, VERDICTS, Claim, Finding, NotRun
+from isonb.evidence.ledger.finding import ALPHA, Claim, Finding, NotRun, Verdict
 from isonb.evidence.metrics import Tables
 
 RULES = {
@@ -96,18 +96,18 @@ def apply(claim: Claim, t: Tables) -> Finding:
     """The bare outcome of one claim's rule, before Holm and the count of seeds; "not run" where its data is missing."""
     missing = [name for name in claim.columns if name.split(".")[1] not in t.frame(name.split(".")[0])]
     if claim.judge is None or missing:
-        return Finding(NOT_RUN, note=f"Needs {claim.needs}; no record has {', '.join(missing) or 'it'} yet.")
+        return Finding(Verdict.NOT_RUN, note=f"Needs {claim.needs}; no record has {', '.join(missing) or 'it'} yet.")
     if claim.seeds and t.runs.empty:
-        return Finding(NOT_RUN, note=f"Needs {claim.needs}.")
+        return Finding(Verdict.NOT_RUN, note=f"Needs {claim.needs}.")
     try:
         return claim.judge(t)
     except NotRun as reason:
-        return Finding(NOT_RUN, note=str(reason))
+        return Finding(Verdict.NOT_RUN, note=str(reason))
 
 
 def temper(claim: Claim, finding: Finding, p_holm: float | None) -> Finding:
     """The finding, "undetermined" instead of a verdict that rests on too few seeds or on a p that fails Holm."""
-    if finding.verdict in (NOT_RUN, UNDETERMINED):
+    if finding.verdict in (Verdict.NOT_RUN, Verdict.UNDETERMINED):
         return finding
     reasons = []
     if claim.seeds and (finding.seeds or 0) < claim.seeds:
@@ -117,7 +117,7 @@ def temper(claim: Claim, finding: Finding, p_holm: float | None) -> Finding:
     if not reasons:
         return finding
     note = f"Would be {finding.verdict}, but {' '.join(reasons)} {finding.note}".strip()
-    return dataclasses.replace(finding, verdict=UNDETERMINED, note=note)
+    return dataclasses.replace(finding, verdict=Verdict.UNDETERMINED, note=note)
 
 
 def _power(claim: Claim, finding: Finding) -> int | None:
@@ -190,7 +190,7 @@ def as_text(findings: Sequence[Judged], faults: Sequence[str] = ()) -> str:
     widths = [max(len(line[column]) for line in lines) for column in range(len(header) - 1)]
     table = ["  ".join([*map(str.ljust, line, widths), line[-1]]) for line in lines]
     counts = Counter(judged.finding.verdict for judged in findings)
-    total = ", ".join(f"{counts[verdict]} {verdict}" for verdict in VERDICTS)
+    total = ", ".join(f"{counts[verdict]} {verdict}" for verdict in Verdict)
     return "\n".join([
         *table,
         "",

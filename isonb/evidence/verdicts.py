@@ -15,23 +15,15 @@ import pandas as pd
 
 from isonb import config
 from isonb.evidence import claims
-from isonb.evidence.ledger.finding import (
-    CONTRADICTED,
-    NOT_RUN,
-    PARTLY,
-    SUPPORTED,
-    UNDETERMINED,
-    VERDICTS,
-    Claim,
-)
+from isonb.evidence.ledger.finding import Claim, Verdict
 from isonb.evidence.metrics import Tables
 
 AGREES = {
-    SUPPORTED: "Ours agrees",
-    PARTLY: "Ours agrees in part",
-    UNDETERMINED: "Ours cannot tell",
-    CONTRADICTED: "Ours disagrees",
-    NOT_RUN: "Not run",
+    Verdict.SUPPORTED: "Ours agrees",
+    Verdict.PARTLY: "Ours agrees in part",
+    Verdict.UNDETERMINED: "Ours cannot tell",
+    Verdict.CONTRADICTED: "Ours disagrees",
+    Verdict.NOT_RUN: "Not run",
 }
 SOURCES = {"P": "the paper", "G": "image-GPT"}
 
@@ -64,8 +56,8 @@ def read_all() -> list[Study]:
 def summary(studies: Sequence[Study]) -> pd.DataFrame:
     """How many claims have each verdict: a row a verdict, a column a profile."""
     counts = {study.profile: Counter(row["verdict"] for row in study.rows.values()) for study in studies}
-    columns = {profile: [count[verdict] for verdict in VERDICTS] for profile, count in counts.items()}
-    return pd.DataFrame(columns, index=pd.Index(VERDICTS, name="verdict"))
+    columns = {profile: [count[verdict] for verdict in Verdict] for profile, count in counts.items()}
+    return pd.DataFrame(columns, index=pd.Index(Verdict, name="verdict"))
 
 
 def sentence(study: Study) -> str:
@@ -73,7 +65,7 @@ def sentence(study: Study) -> str:
     counts = Counter(row["verdict"] for row in study.rows.values())
     trained = counts.total() - sum(row["seeds_asked"] == 0 for row in study.rows.values())
     runs = len(study.tables.runs)
-    found = ", ".join(f"{counts[verdict]} {verdict}" for verdict in VERDICTS)
+    found = ", ".join(f"{counts[verdict]} {verdict}" for verdict in Verdict)
     networks = f"{runs or 'no'} finished network{'' if runs == 1 else 's'}"
     return (
         f"**{study.profile}**, from {networks}: of {counts.total()} claims ({trained} need trained networks) {found}."
@@ -106,7 +98,7 @@ def answers(study: Study, *ids: str) -> str:
 
 
 def _answer(study: Study, row: Mapping[str, Any]) -> str:
-    if row["verdict"] == NOT_RUN:
+    if row["verdict"] == Verdict.NOT_RUN:
         found = f"{html.escape(row['note'])} To run it: <code>{study.command}</code>"
     else:
         found = html.escape(_evidence(row))
@@ -191,6 +183,6 @@ def _distinct(rows: Mapping[str, Mapping[str, Any]]) -> dict[str, Mapping[str, A
 
 
 def _power(row: Mapping[str, Any]) -> str:
-    if row["seeds_needed"] is None or row["verdict"] != UNDETERMINED:
+    if row["seeds_needed"] is None or row["verdict"] != Verdict.UNDETERMINED:
         return ""
     return f" The present spread would need {row['seeds_needed']} seeds for a verdict."

@@ -2,24 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from functools import partial
 
 import numpy as np
 import pandas as pd
 
 from isonb.evidence import statistics
-from isonb.evidence.ledger.finding import (
-    ALPHA,
-    CONTRADICTED,
-    PARTLY,
-    SUPPORTED,
-    UNDETERMINED,
-    Finding,
-    NotRun,
-    by_parts,
-    combine,
-    parts_note,
-)
+from isonb.evidence.ledger.finding import ALPHA, Finding, NotRun, Verdict, by_parts, combine, decide, parts_note
 from isonb.evidence.ledger.select import (
     BLOCK_ORDER,
     Gap,
@@ -31,6 +21,7 @@ from isonb.evidence.ledger.select import (
     gap,
     grid,
     needed,
+    smallest_of,
 )
 from isonb.evidence.metrics import Tables
 
@@ -105,9 +96,9 @@ def _order(runs: pd.DataFrame, column: str, sign: int, unit: str) -> Finding:
     both = pd.concat([found.cells for found in gaps], axis=1, join="inner")
     joint = float((both > 0).all(axis=1).mean()) if len(both) else 0.0
     verdict = combine(parts)
-    if verdict == SUPPORTED and joint < CELLS_AGREE:
-        verdict = PARTLY
-    decided = [p for p, part in zip(p_values, parts, strict=True) if part != UNDETERMINED]
+    if verdict == Verdict.SUPPORTED and joint < CELLS_AGREE:
+        verdict = Verdict.PARTLY
+    decided = [p for p, part in zip(p_values, parts, strict=True) if part != Verdict.UNDETERMINED]
     smaller = min(gaps, key=lambda found: found.value)
     names = [f"{better} before {worse}" for worse, better in NEIGHBOURS]
     return Finding(
@@ -117,7 +108,7 @@ def _order(runs: pd.DataFrame, column: str, sign: int, unit: str) -> Finding:
         smaller.over_cells,
         len(both),
         "cells",
-        p=min(1.0, 2 * min(decided)) if verdict in (PARTLY, CONTRADICTED) else max(p_values),
+        p=min(1.0, 2 * min(decided)) if verdict in (Verdict.PARTLY, Verdict.CONTRADICTED) else max(p_values),
         seeds=min(len(found.by_seed) for found in gaps),
         by_seed=smaller.by_seed,
         note=f"Both gaps have the claimed sign in {joint:.0%} of {len(both)} cells; "
@@ -128,10 +119,10 @@ def _order(runs: pd.DataFrame, column: str, sign: int, unit: str) -> Finding:
 def _gap_verdict(found: Gap, p: float) -> str:
     """Supported: positive in 8 of 9 cells with p < .05. Contradicted: its interval lies below 0 with p < .05."""
     if p >= ALPHA:
-        return UNDETERMINED
+        return Verdict.UNDETERMINED
     if (found.cells > 0).mean() >= CELLS_AGREE:
-        return SUPPORTED
-    return CONTRADICTED if found.over_cells[1] < 0 else UNDETERMINED
+        return Verdict.SUPPORTED
+    return Verdict.CONTRADICTED if found.over_cells[1] < 0 else Verdict.UNDETERMINED
 
 
 def c5(t: Tables) -> Finding:
@@ -164,20 +155,8 @@ def _paired_accuracy(t: Tables, a: dict[str, str], b: dict[str, str]) -> Finding
             found[f"size {depth}"] = correct[0] - correct[1]
     if not found:
         raise NotRun(f"Needs runs of {' '.join(a.values())} and of {' '.join(b.values())} at one size and seed.")
-    verdicts = by_parts({name: partial(statistics.crossed_interval, found_SB) for name, found_SB in found.items()})
-    smallest_SB = min(found.values(), key=np.mean)
-    by_seed = tuple(float(value) for value in smallest_SB.mean(axis=1))
-    return Finding(
-        combine(verdicts.values()),
-        float(smallest_SB.mean()),
-        "accuracy, smallest gap over sizes",
-        statistics.crossed_interval(smallest_SB),
-        smallest_SB.shape[1],
-        "test images",
-        seeds=min(map(len, found.values())),
-        by_seed=by_seed,
-        note=parts_note(verdicts),
-    )
+    finding = smallest_of(found, "accuracy, smallest gap over sizes")
+    return dataclasses.replace(finding, seeds=min(map(len, found.values())))
 
 
 def c27(t: Tables) -> Finding:
@@ -211,10 +190,9 @@ def c22(t: Tables) -> Finding:
         raise NotRun(f"Needs the equivariance error of {', '.join(missing)} (make bench).")
     verdicts = {}
     for (block, change), has_it in SYMMETRIES.items():
-        error = errors[block, change]
-        shown = SUPPORTED if error < EXACT else CONTRADICTED if error > BROKEN else UNDETERMINED
-        swapped = {SUPPORTED: CONTRADICTED, CONTRADICTED: SUPPORTED, UNDETERMINED: UNDETERMINED}
-        verdicts[f"{block} {'keeps' if has_it else 'breaks'} a {change}"] = shown if has_it else swapped[shown]
+        is_exact, is_broken = errors[block, change] < EXACT, errors[block, change] > BROKEN
+        said = f"{block} {'keeps' if has_it else 'breaks'} a {change}"
+        verdicts[said] = decide(is_exact, is_broken) if has_it else decide(is_broken, is_exact)
     largest = max(errors[key] for key, has_it in SYMMETRIES.items() if has_it)
     return Finding(
         combine(verdicts.values()),

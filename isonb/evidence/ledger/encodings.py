@@ -8,18 +8,7 @@ import numpy as np
 import pandas as pd
 
 from isonb.evidence import analytic, statistics
-from isonb.evidence.ledger.finding import (
-    CONTRADICTED,
-    PARTLY,
-    SUPPORTED,
-    UNDETERMINED,
-    Finding,
-    NotRun,
-    by_parts,
-    by_sign,
-    combine,
-    parts_note,
-)
+from isonb.evidence.ledger.finding import Finding, NotRun, Verdict, by_parts, by_sign, combine, parts_note
 from isonb.evidence.ledger.select import cell_means, complete_seeds, grid, needed
 from isonb.evidence.metrics import Tables
 
@@ -44,17 +33,17 @@ def _fourier(rows: pd.DataFrame, sigma: float, column: str) -> tuple[float, tupl
 def _keeps(interval: tuple[float, float]) -> str:
     """Is a correlation at least KEPT? Partly when it is certainly between LOST and KEPT, contradicted when no more."""
     if interval[0] >= KEPT:
-        return SUPPORTED
+        return Verdict.SUPPORTED
     if interval[0] > LOST and interval[1] < KEPT:
-        return PARTLY
-    return CONTRADICTED if interval[1] <= LOST else UNDETERMINED
+        return Verdict.PARTLY
+    return Verdict.CONTRADICTED if interval[1] <= LOST else Verdict.UNDETERMINED
 
 
 def _loses(interval: tuple[float, float]) -> str:
     """Is a correlation small or without a certain sign? Contradicted when it is certainly at least KEPT."""
     if interval[0] <= 0 <= interval[1] or max(map(abs, interval)) <= LOST:
-        return SUPPORTED
-    return CONTRADICTED if interval[0] >= KEPT else UNDETERMINED
+        return Verdict.SUPPORTED
+    return Verdict.CONTRADICTED if interval[0] >= KEPT else Verdict.UNDETERMINED
 
 
 def c2(t: Tables) -> Finding:
@@ -140,7 +129,7 @@ def c4(t: Tables) -> Finding:
         "one-hot above random Fourier": by_sign((one_hot - interval[1], one_hot - interval[0])),
         "random Fourier above continuous, read literally": by_sign(interval, literal),
         "random Fourier above continuous, read as distance": by_sign(interval, distance),
-        "monotone in sigma": by_sign(rises) if monotone or rises[1] < 0 else UNDETERMINED,
+        "monotone in sigma": by_sign(rises) if monotone or rises[1] < 0 else Verdict.UNDETERMINED,
     }
     by_sigma = ", ".join(f"{value:.0f}" for value in by_draw.mean(axis=0))
     note = (
@@ -163,7 +152,7 @@ def c19(t: Tables) -> Finding:
     """The Welch bound for 256 vectors in 128 dimensions, and the largest |cosine| of random tables."""
     rows = needed(t.frame("packing"), "the table of packed vectors")
     bound, smallest = float(rows["bound"].iloc[0]), float(rows["largest"].min())
-    verdict = SUPPORTED if smallest >= bound > 0 else CONTRADICTED
+    verdict = Verdict.SUPPORTED if smallest >= bound > 0 else Verdict.CONTRADICTED
     low, high = float(rows["largest"].min()), float(rows["largest"].max())
     note = f"Bound {bound:.4f}; random tables reach {low:.3f} to {high:.3f} (the interval shown is that range)."
     return Finding(
@@ -197,8 +186,8 @@ def c17(t: Tables) -> Finding:
     for name in names[2:]:
         interval = statistics.student_interval(off_band[name].loc[seeds].to_numpy())
         verdicts[f"{name} keeps some off the band"] = by_sign(interval)
-        if verdict == SUPPORTED == by_sign(interval):
-            verdict = PARTLY
+        if verdict == Verdict.SUPPORTED == by_sign(interval):
+            verdict = Verdict.PARTLY
     smallest = min(gaps.values(), key=np.mean) if seeds else np.array([np.nan])
     control = f"Before training they keep {before['kept'].abs().max():.2f} at most. "
     means = ", ".join(f"{name} {kept[name].mean():.2f}" for name in names)
@@ -225,8 +214,8 @@ def c18(t: Tables) -> Finding:
     kept, accuracy = cells["kept"].to_numpy(), cells["test_accuracy"].to_numpy()
     value, interval = statistics.spearman(kept, accuracy), statistics.bootstrap(statistics.spearman, kept, accuracy)
     verdict = by_sign(interval)
-    if verdict == SUPPORTED and value < 0.6:
-        verdict = UNDETERMINED
+    if verdict == Verdict.SUPPORTED and value < 0.6:
+        verdict = Verdict.UNDETERMINED
     seeds = complete_seeds(runs)
     by_seed = [
         statistics.spearman(one["kept"].to_numpy(), one["test_accuracy"].to_numpy())

@@ -5,14 +5,24 @@ Book: chapter "Verdict".
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from isonb.evidence.metrics import Tables
 from isonb.evidence.statistics import LEVEL, Interval
 
-VERDICTS = ("supported", "partly", "undetermined", "contradicted", "not run")
-SUPPORTED, PARTLY, UNDETERMINED, CONTRADICTED, NOT_RUN = VERDICTS
+
+class Verdict(enum.StrEnum):
+    """What a study says to a claim, from yes to nothing."""
+
+    SUPPORTED = "supported"
+    PARTLY = "partly"
+    UNDETERMINED = "undetermined"
+    CONTRADICTED = "contradicted"
+    NOT_RUN = "not run"
+
+
 SEEDS = 3  # the fewest seeds on which a claim about trained networks is judged (A26)
 ALPHA = 0.05
 
@@ -30,7 +40,7 @@ class Finding:
     the value that it must leave behind.
     """
 
-    verdict: str
+    verdict: Verdict
     value: float | None = None
     unit: str = ""
     interval: Interval | None = None
@@ -65,37 +75,42 @@ class Claim:
     judge: Callable[[Tables], Finding] | None = None
 
 
-def by_sign(interval: Interval, threshold: float = 0.0) -> str:
+def by_sign(interval: Interval, threshold: float = 0.0) -> Verdict:
     """Supported if the interval lies above the threshold, contradicted if below, else undetermined."""
-    if interval[0] > threshold:
-        return SUPPORTED
-    return CONTRADICTED if interval[1] < threshold else UNDETERMINED
+    return decide(interval[0] > threshold, interval[1] < threshold)
 
 
-def combine(verdicts: Iterable[str]) -> str:
+def decide(is_so: bool, is_not_so: bool) -> Verdict:
+    """The verdict of a rule whose two sides are told apart by thresholds."""
+    if is_so:
+        return Verdict.SUPPORTED
+    return Verdict.CONTRADICTED if is_not_so else Verdict.UNDETERMINED
+
+
+def combine(verdicts: Iterable[Verdict]) -> Verdict:
     """The verdict of a claim in several parts.
 
     All parts supported: supported. Some: partly. None, and at least one contradicted: contradicted. Nothing there at
     all: not run. Else undetermined.
     """
     verdicts = list(verdicts)
-    if all(verdict == NOT_RUN for verdict in verdicts):
-        return NOT_RUN
-    if all(verdict == SUPPORTED for verdict in verdicts):
-        return SUPPORTED
-    if any(verdict in (SUPPORTED, PARTLY) for verdict in verdicts):
-        return PARTLY
-    return CONTRADICTED if CONTRADICTED in verdicts else UNDETERMINED
+    if all(verdict == Verdict.NOT_RUN for verdict in verdicts):
+        return Verdict.NOT_RUN
+    if all(verdict == Verdict.SUPPORTED for verdict in verdicts):
+        return Verdict.SUPPORTED
+    if any(verdict in (Verdict.SUPPORTED, Verdict.PARTLY) for verdict in verdicts):
+        return Verdict.PARTLY
+    return Verdict.CONTRADICTED if Verdict.CONTRADICTED in verdicts else Verdict.UNDETERMINED
 
 
-def by_parts(intervals: Mapping[str, Callable[[float], Interval]]) -> dict[str, str]:
+def by_parts(intervals: Mapping[str, Callable[[float], Interval]]) -> dict[str, Verdict]:
     """The verdict of every part of a claim; each part gives its interval at a level.
 
     That all parts hold needs no correction: each must pass by itself. Short of that, picking out the parts that pass
     does, so the parts are then judged at Bonferroni's level, `1 - 0.05 / parts`.
     """
     verdicts = {name: by_sign(interval(LEVEL)) for name, interval in intervals.items()}
-    if all(verdict == SUPPORTED for verdict in verdicts.values()):
+    if all(verdict == Verdict.SUPPORTED for verdict in verdicts.values()):
         return verdicts
     return {name: by_sign(interval(bonferroni(len(intervals)))) for name, interval in intervals.items()}
 
@@ -105,6 +120,6 @@ def bonferroni(comparisons: int) -> float:
     return 1 - (1 - LEVEL) / comparisons
 
 
-def parts_note(verdicts: Mapping[str, str]) -> str:
+def parts_note(verdicts: Mapping[str, Verdict]) -> str:
     """One sentence that names the verdict of every part."""
     return "; ".join(f"{name}: {verdict}" for name, verdict in verdicts.items()) + "."

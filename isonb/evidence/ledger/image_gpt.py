@@ -8,20 +8,9 @@ import numpy as np
 import pandas as pd
 
 from isonb.evidence import statistics
-from isonb.evidence.ledger.finding import (
-    ALPHA,
-    CONTRADICTED,
-    PARTLY,
-    SUPPORTED,
-    UNDETERMINED,
-    Finding,
-    NotRun,
-    by_sign,
-    combine,
-    parts_note,
-)
+from isonb.evidence.ledger.finding import ALPHA, Finding, NotRun, Verdict, by_sign, combine, parts_note
 from isonb.evidence.ledger.loss import matched_loss
-from isonb.evidence.ledger.select import complete_seeds, differences, gap, grid, needed
+from isonb.evidence.ledger.select import complete_seeds, differences, gap, grid, needed, over_seeds
 from isonb.evidence.metrics import MAIN, Tables
 
 TRANSFORMERS = ("transformer-1", "transformer-4")
@@ -43,11 +32,11 @@ def c29(t: Tables) -> Finding:
     needed(runs, f"transformer runs whose probes were trained at {CHECKPOINTS} checkpoints or more")
     value = float(runs["within"].median())
     interval = statistics.bootstrap(lambda values: np.median(values, axis=-1), runs["within"].to_numpy())
-    verdict = UNDETERMINED
+    verdict = Verdict.UNDETERMINED
     if interval[1] < 0:
-        verdict = SUPPORTED if value <= -0.8 else PARTLY
+        verdict = Verdict.SUPPORTED if value <= -0.8 else Verdict.PARTLY
     elif interval[0] > 0:
-        verdict = CONTRADICTED
+        verdict = Verdict.CONTRADICTED
     seeds = complete_seeds(runs)
     by_seed = tuple(float(runs.loc[runs["seed"] == seed, "within"].median()) for seed in seeds)
     return Finding(
@@ -67,7 +56,7 @@ def c30(t: Tables) -> Finding:
     cells = np.concatenate([one.cells.to_numpy() for one in found])
     p = statistics.sign_test(cells)
     interval = statistics.bootstrap_mean(cells)
-    verdict = by_sign(interval) if p < ALPHA else UNDETERMINED
+    verdict = by_sign(interval) if p < ALPHA else Verdict.UNDETERMINED
     seeds = min(len(one.by_seed) for one in found)
     by_seed = tuple(float(np.mean([one.by_seed[i] for one in found])) for i in range(seeds))
     return Finding(
@@ -84,20 +73,6 @@ def c30(t: Tables) -> Finding:
     )
 
 
-def _over_seeds(difference: pd.Series, unit: str) -> Finding:
-    found = gap(difference)
-    return Finding(
-        by_sign(found.over_seeds),
-        found.value,
-        unit,
-        found.over_seeds,
-        len(found.cells),
-        "cells",
-        seeds=len(found.by_seed),
-        by_seed=found.by_seed,
-    )
-
-
 def _by_objective(t: Tables, column: str) -> pd.Series:
     runs = grid(t, (MAIN, AUTOREGRESSIVE), network=TRANSFORMERS)
     return differences(runs, column, "objective", "autoregressive", "bert")
@@ -105,16 +80,16 @@ def _by_objective(t: Tables, column: str) -> pd.Series:
 
 def c31(t: Tables) -> Finding:
     """Probe accuracy of autoregressive minus BERT, same cell and seed."""
-    return _over_seeds(_by_objective(t, "test_accuracy"), "accuracy")
+    return over_seeds(_by_objective(t, "test_accuracy"), "accuracy")
 
 
 def c32(t: Tables) -> Finding:
     """Half the probe gap minus the gap after fine-tuning, same cell and seed."""
     before = _by_objective(t, "test_accuracy")
-    if by_sign(gap(before).over_seeds) != SUPPORTED:
+    if by_sign(gap(before).over_seeds) != Verdict.SUPPORTED:
         raise NotRun("There is no certain probe gap between autoregression and BERT that could be caught up (C31).")
     after = _by_objective(t, "finetune_accuracy")
-    return _over_seeds((before / 2 - after).dropna(), "accuracy, half the gap before minus the gap after")
+    return over_seeds((before / 2 - after).dropna(), "accuracy, half the gap before minus the gap after")
 
 
 def _finetune_gain(t: Tables, against: str) -> tuple[pd.Series, pd.DataFrame]:
@@ -130,8 +105,8 @@ def c33(t: Tables) -> Finding:
     found = gap(difference)
     always = bool((difference > 0).all())
     verdict = by_sign(found.over_seeds)
-    if verdict == SUPPORTED and not always:
-        verdict = PARTLY
+    if verdict == Verdict.SUPPORTED and not always:
+        verdict = Verdict.PARTLY
     return Finding(
         verdict,
         found.value,
@@ -148,7 +123,7 @@ def c33(t: Tables) -> Finding:
 def c34(t: Tables) -> Finding:
     """Fine-tuned accuracy of the pre-trained network minus that of one trained from scratch."""
     difference, _ = _finetune_gain(t, "scratch_accuracy")
-    return _over_seeds(difference, "accuracy")
+    return over_seeds(difference, "accuracy")
 
 
 def c35(t: Tables) -> Finding:
@@ -159,7 +134,7 @@ def c35(t: Tables) -> Finding:
     is_third = bool((3 * rows["tokens"] == rows["sub_pixels"]).all())
     verdicts = {
         f"above {FAITHFUL} dB": by_sign(interval, FAITHFUL),
-        "a third of the tokens": SUPPORTED if is_third else CONTRADICTED,
+        "a third of the tokens": Verdict.SUPPORTED if is_third else Verdict.CONTRADICTED,
     }
     return Finding(
         combine(verdicts.values()),

@@ -11,20 +11,25 @@ import numpy as np
 
 from isonb.evidence import statistics
 from isonb.evidence.ledger.finding import (
-    CONTRADICTED,
-    NOT_RUN,
-    PARTLY,
-    SUPPORTED,
-    UNDETERMINED,
     Finding,
     NotRun,
+    Verdict,
     bonferroni,
     by_parts,
     by_sign,
     combine,
+    decide,
     parts_note,
 )
-from isonb.evidence.ledger.select import array, common_seeds, complete_seeds, correct_SLB, grid, needed
+from isonb.evidence.ledger.select import (
+    array,
+    common_seeds,
+    complete_seeds,
+    correct_SLB,
+    grid,
+    needed,
+    smallest_of,
+)
 from isonb.evidence.metrics import MAIN, Tables
 
 INSIDE = 0.8
@@ -46,11 +51,11 @@ def middle(t: Tables, networks: Sequence[str], arms: tuple[str, ...] = (MAIN,)) 
         gains.setdefault(run.seed, []).append(correct_LB[run.best_layer] - correct_LB[-1])
     gain_SB = np.stack([np.mean(gains[seed], axis=0) for seed in seeds])
     interval = statistics.crossed_interval(gain_SB)
-    verdict = UNDETERMINED
+    verdict = Verdict.UNDETERMINED
     if share >= INSIDE and interval[0] > 0:
-        verdict = SUPPORTED
+        verdict = Verdict.SUPPORTED
     elif share <= 1 - INSIDE:
-        verdict = CONTRADICTED
+        verdict = Verdict.CONTRADICTED
     by_seed = tuple(float(value) for value in gain_SB.mean(axis=1))
     return Finding(
         verdict,
@@ -78,7 +83,7 @@ def c28(t: Tables) -> Finding:
     if autoregressive in set(t.runs["arm"]):
         found["autoregressive"] = middle(t, networks, (autoregressive,))
     verdicts = {name: one.verdict for name, one in found.items()}
-    verdicts.setdefault("autoregressive", NOT_RUN)
+    verdicts.setdefault("autoregressive", Verdict.NOT_RUN)
     least = min(found.values(), key=lambda one: one.value)
     return Finding(
         combine(verdicts.values()),
@@ -107,28 +112,12 @@ def _above(a_SLB: np.ndarray, b_SLB: np.ndarray, label: str = "") -> dict[str, n
     return {f"layer {layer}{label}": (a_SLB - b_SLB)[:, layer] for layer in range(a_SLB.shape[1])}
 
 
-def _every(found: dict[str, np.ndarray], unit: str) -> Finding:
-    """Supported if every difference is positive; the smallest is shown."""
-    verdicts = by_parts({name: partial(statistics.crossed_interval, found_SB) for name, found_SB in found.items()})
-    smallest_SB = min(found.values(), key=np.mean)
-    by_seed = tuple(float(value) for value in smallest_SB.mean(axis=1))
-    return Finding(
-        combine(verdicts.values()),
-        float(smallest_SB.mean()),
-        unit,
-        statistics.crossed_interval(smallest_SB),
-        len(found),
-        "comparisons",
-        seeds=len(by_seed),
-        by_seed=by_seed,
-        note=parts_note(verdicts),
-    )
-
-
 def c13(t: Tables) -> Finding:
     """L = 6 mixer: random Fourier minus continuous at every layer, 0 (the encoding) to 6."""
     correct = _layers(t, "mixer", ("rff", "continuous"))
-    return _every(_above(correct["rff"], correct["continuous"]), "accuracy, smallest gap over layers")
+    found = _above(correct["rff"], correct["continuous"])
+    finding = smallest_of(found, "accuracy, smallest gap over layers")
+    return dataclasses.replace(finding, n=len(found), of="comparisons")
 
 
 def c14(t: Tables) -> Finding:
@@ -140,11 +129,11 @@ def c14(t: Tables) -> Finding:
     pix2vec_SLB = correct["pix2vec"]
     order = pix2vec_SLB.mean(axis=(0, 2)).argsort()
     pairs = [pix2vec_SLB[:, high] - pix2vec_SLB[:, low] for low, high in itertools.combinations(order, 2)]
-    flat = UNDETERMINED
+    flat = Verdict.UNDETERMINED
     if all(max(map(abs, statistics.crossed_interval(pair_SB))) < FLAT for pair_SB in pairs):
-        flat = SUPPORTED
+        flat = Verdict.SUPPORTED
     elif any(statistics.crossed_interval(pair_SB, bonferroni(len(pairs)))[0] > FLAT for pair_SB in pairs):
-        flat = CONTRADICTED
+        flat = Verdict.CONTRADICTED
     below = statistics.crossed_interval((correct["continuous"] - pix2vec_SLB).mean(axis=1))
     verdicts = {"equal at every layer": flat, "below continuous": by_sign(below)}
     widest_SB = pix2vec_SLB[:, order[-1]] - pix2vec_SLB[:, order[0]]
@@ -172,11 +161,12 @@ def c15(t: Tables) -> Finding:
         *earlier, final = found
         before |= {layer: found[layer] for layer in earlier}
         last[final] = partial(statistics.crossed_interval, found[final])
-    finding = _every(before, "accuracy, smallest gap before the last layer")
+    finding = smallest_of(before, "accuracy, smallest gap before the last layer")
     at_last = by_parts(last)
-    ahead = combine(at_last.values()) == SUPPORTED
-    verdict = PARTLY if finding.verdict == SUPPORTED and ahead else finding.verdict
-    return dataclasses.replace(finding, verdict=verdict, note=f"{finding.note} At the last: {parts_note(at_last)}")
+    ahead = combine(at_last.values()) == Verdict.SUPPORTED
+    verdict = Verdict.PARTLY if finding.verdict == Verdict.SUPPORTED and ahead else finding.verdict
+    note = f"{finding.note} At the last: {parts_note(at_last)}"
+    return dataclasses.replace(finding, verdict=verdict, n=len(before), of="comparisons", note=note)
 
 
 def c36(t: Tables) -> Finding:
@@ -188,7 +178,7 @@ def c36(t: Tables) -> Finding:
     is_before = best["test_accuracy"].idxmax() < best["pixel_accuracy"].idxmax()
     by_seed = tuple(float(share) for share in is_before.groupby("seed").mean())
     share = float(is_before.mean())
-    verdict = SUPPORTED if share >= INSIDE else CONTRADICTED if share <= 1 - INSIDE else UNDETERMINED
+    verdict = decide(share >= INSIDE, share <= 1 - INSIDE)
     return Finding(
         verdict, share, "share of the runs", None, len(is_before), "runs", seeds=len(by_seed), by_seed=by_seed
     )

@@ -9,19 +9,7 @@ import pandas as pd
 
 from isonb.config import ENCODINGS
 from isonb.evidence import regression, statistics
-from isonb.evidence.ledger.finding import (
-    ALPHA,
-    CONTRADICTED,
-    PARTLY,
-    SUPPORTED,
-    UNDETERMINED,
-    Finding,
-    NotRun,
-    by_parts,
-    by_sign,
-    combine,
-    parts_note,
-)
+from isonb.evidence.ledger.finding import ALPHA, Finding, NotRun, Verdict, by_parts, combine, decide, parts_note
 from isonb.evidence.ledger.select import (
     BLOCK_ORDER,
     CELL,
@@ -32,6 +20,7 @@ from isonb.evidence.ledger.select import (
     gap,
     grid,
     needed,
+    over_seeds,
 )
 from isonb.evidence.metrics import MAIN, Tables
 from isonb.evidence.statistics import stratified_spearman as _inside
@@ -59,13 +48,13 @@ def c7(t: Tables) -> Finding:
     runs, cells = _scatter(t)
     loss, accuracy = cells["validation_loss"].to_numpy(), cells["test_accuracy"].to_numpy()
     value, interval = statistics.spearman(loss, accuracy), statistics.bootstrap(statistics.spearman, loss, accuracy)
-    verdict = UNDETERMINED
+    verdict = Verdict.UNDETERMINED
     if value <= -0.8 and interval[1] < -0.5:
-        verdict = SUPPORTED
+        verdict = Verdict.SUPPORTED
     elif interval[1] < 0:
-        verdict = PARTLY
+        verdict = Verdict.PARTLY
     elif interval[0] > 0:
-        verdict = CONTRADICTED
+        verdict = Verdict.CONTRADICTED
     by_seed = _by_seed(runs)
     return Finding(
         verdict,
@@ -93,11 +82,11 @@ def c8(t: Tables) -> Finding:
         lambda x, y: statistics.stratified_spearman(x, y, network), loss, accuracy, strata=network
     )
     p = statistics.stratified_spearman_p(loss, accuracy, network)
-    verdict = UNDETERMINED
+    verdict = Verdict.UNDETERMINED
     if p < ALPHA and interval[0] > 0:
-        verdict = CONTRADICTED
+        verdict = Verdict.CONTRADICTED
     elif p < ALPHA and interval[1] < 0:
-        verdict = SUPPORTED if value <= -0.5 and all(rho < 0 for rho in inside.values()) else PARTLY
+        verdict = Verdict.SUPPORTED if value <= -0.5 and all(rho < 0 for rho in inside.values()) else Verdict.PARTLY
     whole = [runs[runs["seed"] == seed] for seed in complete_seeds(runs)]
     by_seed = tuple(_inside(one["validation_loss"], one["test_accuracy"], one["network"]) for one in whole)
     finer = _inside(loss, accuracy, cells["network"] + cells["encoding"])
@@ -187,7 +176,7 @@ def c10(t: Tables) -> Finding:
     accuracy_KR = np.mean([accuracy_SKR[picked, :, np.arange(resamples)].T for picked in picked_SR], axis=0)
     first_R = encoding_K[accuracy_KR.argmax(axis=0)]
     share = float((first_R == "pix2vec").mean())
-    verdict = SUPPORTED if share > 0.8 else CONTRADICTED if share < ALPHA else UNDETERMINED
+    verdict = decide(share > 0.8, share < ALPHA)
     best = runs.groupby(CELL)["test_accuracy"].mean().idxmax()
     return Finding(
         verdict,
@@ -211,7 +200,7 @@ def c16(t: Tables) -> Finding:
         found = regression.interaction(accuracy, runs["network"], runs["encoding"])
     except ValueError as unbalanced:
         raise NotRun(f"Needs three blocks and encodings over sizes or seeds. {unbalanced}") from None
-    verdict = SUPPORTED if found.p < ALPHA else CONTRADICTED if found.upper < POINT else UNDETERMINED
+    verdict = decide(found.p < ALPHA, found.upper < POINT)
     return Finding(
         verdict,
         found.largest,
@@ -219,7 +208,7 @@ def c16(t: Tables) -> Finding:
         (max(0.0, 2 * found.largest - found.upper), found.upper),
         len(runs),
         "runs",
-        None if verdict == CONTRADICTED else found.p,
+        None if verdict == Verdict.CONTRADICTED else found.p,
         runs["seed"].nunique(),
         note=f"F = {found.F:.2f}, permutation p = {found.p:.3g}.",
     )
@@ -228,17 +217,7 @@ def c16(t: Tables) -> Finding:
 def c20(t: Tables) -> Finding:
     """Accuracy of networks trained on discrete values minus their twins trained by squared error."""
     runs = needed(grid(t, (MAIN, "objective=mse")), "runs with objective=mse beside the main ones")
-    found = gap(differences(runs, "test_accuracy", "objective", "bert", "mse"))
-    return Finding(
-        by_sign(found.over_seeds),
-        found.value,
-        "accuracy",
-        found.over_seeds,
-        len(found.cells),
-        "cells",
-        seeds=len(found.by_seed),
-        by_seed=found.by_seed,
-    )
+    return over_seeds(differences(runs, "test_accuracy", "objective", "bert", "mse"), "accuracy")
 
 
 RULES = {"C7": c7, "C8": c8, "C9": c9, "C10": c10, "C16": c16, "C20": c20}

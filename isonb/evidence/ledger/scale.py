@@ -5,19 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from isonb.evidence import benchmarks, statistics
-from isonb.evidence.ledger.finding import (
-    ALPHA,
-    CONTRADICTED,
-    PARTLY,
-    SUPPORTED,
-    UNDETERMINED,
-    Finding,
-    NotRun,
-    bonferroni,
-    by_sign,
-    combine,
-    parts_note,
-)
+from isonb.evidence.ledger.finding import ALPHA, Finding, NotRun, Verdict, bonferroni, by_sign, combine, parts_note
 from isonb.evidence.ledger.select import cell_means, complete_seeds, differences, gap, grid, needed
 from isonb.evidence.metrics import MAIN, Tables
 
@@ -40,9 +28,9 @@ def c11(t: Tables) -> Finding:
     rises, falls = statistics.page_trend(values), statistics.page_trend(values[:, ::-1])
     p = min(1.0, 2 * min(rises, falls))
     share = float((np.diff(values, axis=1) > 0).all(axis=1).mean())
-    verdict = UNDETERMINED
+    verdict = Verdict.UNDETERMINED
     if p < ALPHA:
-        verdict = CONTRADICTED if falls < rises else SUPPORTED if share >= MONOTONE else PARTLY
+        verdict = Verdict.CONTRADICTED if falls < rises else Verdict.SUPPORTED if share >= MONOTONE else Verdict.PARTLY
     used = runs.set_index(["network", "encoding"]).loc[by_size.index].reset_index()
     gain = gap(differences(used, "test_accuracy", "depth", SIZES[-1], SIZES[0]))
     return Finding(
@@ -90,7 +78,9 @@ def c23(t: Tables) -> Finding:
     """Counts of one block at n = 1024, d = 128."""
     rows = needed(t.frame("blocks"), "the table of block counts")
     equal = {name: rows[name].nunique() == 1 for name in ("nonlinearities", "largest_activation")}
-    verdict = SUPPORTED if all(equal.values()) else PARTLY if any(equal.values()) else CONTRADICTED
+    verdict = (
+        Verdict.SUPPORTED if all(equal.values()) else Verdict.PARTLY if any(equal.values()) else Verdict.CONTRADICTED
+    )
     note = "; ".join(
         f"{row.block}: {row.nonlinearities} non-linearities, largest activation {row.largest_activation}, {row.macs} "
         "multiply-accumulates"
@@ -129,11 +119,11 @@ def c24(t: Tables) -> Finding:
         raise NotRun("Needs conv and transformer runs, and the same transformers with one setting changed.")
     largest = max(shares, key=lambda name: shares[name].mean())
     low, high = statistics.student_interval(shares[largest], bonferroni(len(shares)))
-    verdict = UNDETERMINED
+    verdict = Verdict.UNDETERMINED
     if low > SMALL_SHARE and high < 1:
-        verdict = SUPPORTED
+        verdict = Verdict.SUPPORTED
     elif low >= 1 or high <= SMALL_SHARE:
-        verdict = CONTRADICTED
+        verdict = Verdict.CONTRADICTED
     note = ", ".join(f"{name} {values.mean():.0%}" for name, values in shares.items())
     return Finding(
         verdict,

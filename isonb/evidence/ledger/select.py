@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from isonb.evidence import statistics
-from isonb.evidence.ledger.finding import NotRun
+from isonb.evidence.ledger.finding import Finding, NotRun, by_parts, by_sign, combine, parts_note
 from isonb.evidence.metrics import MAIN, Tables
 from isonb.evidence.statistics import Interval
 
@@ -72,6 +74,39 @@ def gap(difference: pd.Series) -> Gap:
         statistics.student_interval(by_seed),
         statistics.bootstrap_mean(cells.to_numpy()),
         cells,
+    )
+
+
+def over_seeds(difference: pd.Series, unit: str) -> Finding:
+    """Is a paired difference positive? By its interval over seeds."""
+    found = gap(difference)
+    return Finding(
+        by_sign(found.over_seeds),
+        found.value,
+        unit,
+        found.over_seeds,
+        len(found.cells),
+        "cells",
+        seeds=len(found.by_seed),
+        by_seed=found.by_seed,
+    )
+
+
+def smallest_of(found: Mapping[str, np.ndarray], unit: str) -> Finding:
+    """Are all of several differences positive, each known by seed and test image? The smallest is shown."""
+    verdicts = by_parts({name: partial(statistics.crossed_interval, found_SB) for name, found_SB in found.items()})
+    smallest_SB = min(found.values(), key=np.mean)
+    by_seed = tuple(float(value) for value in smallest_SB.mean(axis=1))
+    return Finding(
+        combine(verdicts.values()),
+        float(smallest_SB.mean()),
+        unit,
+        statistics.crossed_interval(smallest_SB),
+        smallest_SB.shape[1],
+        "test images",
+        seeds=len(by_seed),
+        by_seed=by_seed,
+        note=parts_note(verdicts),
     )
 
 
