@@ -125,8 +125,15 @@ def _estimate(chosen: argparse.Namespace) -> int:
     from isonb import estimate
 
     execution = config.Execution(device=chosen.device)
-    print(estimate.as_text(estimate.study(chosen.profile, execution, chosen.images_per_second)))
+    alone = estimate.study(chosen.profile, execution, chosen.images_per_second)
+    print(estimate.as_text(alone))
     if chosen.images_per_second is None:
+        cores, together = placement.cores(), None
+        if cores > 1 and not estimate.is_on_gpu(execution):
+            together = estimate.study(chosen.profile, config.Execution(device="cpu", threads=1), at_once=cores)
+            hours = sum(one.hours for one in together) / cores
+            print(f"That is one cell after another; {cores} at once, a core each: {hours:.1f} hours in all.")
+        estimate.remember(alone, together)
         print(f"Throughputs are measured once and kept in {estimate.cache(execution)}; delete it to measure again.")
     return 0
 

@@ -12,13 +12,15 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
+import multiprocessing
 import os
 import statistics
 import tempfile
 import time
+from concurrent import futures
 from pathlib import Path
 
-from isonb import config, records, studies
+from isonb import config, predictions, records, studies
 from isonb.config import Execution, RunConfig
 
 DEPTHS = (1, 3)  # two points make a line: what every network costs, and what each block adds
@@ -74,18 +76,22 @@ def given(images_per_second: float, cells: list[config.Cell]) -> dict[str, Throu
     return {kind(cell.run): Throughput(0.0, per_operation) for cell in cells}
 
 
-def measured(cells: list[config.Cell], execution: Execution) -> dict[str, Throughput]:
-    """The throughput of every kind of network among the cells: from the cache, else from some training steps."""
+def measured(cells: list[config.Cell], execution: Execution, at_once: int = 1) -> dict[str, Throughput]:
+    """The throughput of every kind of network among the cells: from the cache, else from some training steps.
+
+    With `at_once` it is that of one of so many processes which train at the same time.
+    """
     import torch
 
-    on_gpu = execution.device == "cuda" or (execution.device == "auto" and torch.cuda.is_available())
-    device = torch.cuda.get_device_name() if on_gpu else f"cpu, {torch.get_num_threads()} threads"
+    threads = execution.threads or torch.get_num_threads()
+    device = torch.cuda.get_device_name() if is_on_gpu(execution) else f"cpu, {threads} threads"
+    device += f", {at_once} at once" if at_once > 1 else ""
     path = cache(execution)
     known = json.loads(path.read_text()) if path.exists() else {}
     for cell in cells:
         key = f"{kind(cell.run)} on {device}, torch {torch.__version__}"
         if key not in known:
-            known[key] = dataclasses.asdict(calibrate(cell.run, execution))
+            known[key] = dataclasses.asdict(calibrate(cell.run, execution, at_once))
             records.write_atomically(path, (json.dumps(known, indent=1) + "\n").encode())
     return {
         kind(cell.run): Throughput(**known[f"{kind(cell.run)} on {device}, torch {torch.__version__}"])
@@ -98,12 +104,27 @@ def cache(execution: Execution) -> Path:
     return records.runs_folder("estimate") / f"throughput-{execution.precision}-{execution.threads}.json"
 
 
-def calibrate(run: RunConfig, execution: Execution) -> Throughput:
+def is_on_gpu(execution: Execution) -> bool:
+    """Whether a run with these settings computes on a GPU of this host."""
+    import torch
+
+    return execution.device == "cuda" or (execution.device == "auto" and torch.cuda.is_available())
+
+
+def calibrate(run: RunConfig, execution: Execution, at_once: int = 1) -> Throughput:
     """A line through the seconds an image of two depths."""
-    low, high = (_seconds_per_image(run, depth, execution) for depth in DEPTHS)
+    low, high = (_seconds_at_once(run, depth, execution, at_once) for depth in DEPTHS)
     operations = [_operations(run.model_copy(update={"depth": depth})) for depth in DEPTHS]
     per_operation = max(high - low, 0.0) / (operations[1] - operations[0])
     return Throughput(max(low - per_operation * operations[0], 0.0), per_operation)
+
+
+def _seconds_at_once(run: RunConfig, depth: int, execution: Execution, at_once: int) -> float:
+    """The mean over processes that train at the same time, each of which takes time from the others."""
+    if at_once == 1:
+        return _seconds_per_image(run, depth, execution)
+    with futures.ProcessPoolExecutor(at_once, multiprocessing.get_context("spawn")) as pool:
+        return statistics.mean(pool.map(_seconds_per_image, *zip(*[(run, depth, execution)] * at_once, strict=True)))
 
 
 def _seconds_per_image(run: RunConfig, depth: int, execution: Execution) -> float:
@@ -188,18 +209,31 @@ def estimate(
     )
 
 
-def study(profile: str, execution: Execution, images_per_second: float | None = None) -> list[Estimate]:
-    """Every cell of a profile's study, in its order."""
+def study(
+    profile: str, execution: Execution, images_per_second: float | None = None, at_once: int = 1
+) -> list[Estimate]:
+    """Every cell of a profile's study, in its order, where so many cells run at once."""
     import torch
 
     from isonb.training import evaluate
 
     cells = studies.cells(profile)
-    speeds = given(images_per_second, cells) if images_per_second else measured(cells, execution)
+    speeds = given(images_per_second, cells) if images_per_second else measured(cells, execution, at_once)
     counts = images(cells[0].run, execution)
-    on_gpu = execution.device == "cuda" or (execution.device == "auto" and torch.cuda.is_available())
-    precision = evaluate.resolve_precision(execution, torch.device("cuda" if on_gpu else "cpu"))
+    precision = evaluate.resolve_precision(execution, torch.device("cuda" if is_on_gpu(execution) else "cpu"))
     return [estimate(cell, speeds[kind(cell.run)], counts, precision, execution.micro_batch) for cell in cells]
+
+
+def remember(alone: list[Estimate], together: list[Estimate] | None = None) -> None:
+    """Keep what was predicted for the dry runs of sweeps, and for their choice between one cell after another and
+    a core for each of several at once."""
+    seconds = {one.cell.run.run_id: 3600 * one.hours for one in together or []}
+    predictions.write({
+        one.cell.run.run_id: predictions.Prediction(
+            alone=3600 * one.hours, together=seconds.get(one.cell.run.run_id), memory_bytes=one.memory_bytes
+        )
+        for one in alone
+    })  # fmt: skip
 
 
 def as_text(found: list[Estimate]) -> str:

@@ -1,13 +1,16 @@
 """The prediction of hours and memory: its arithmetic by hand, its measurement by a trainer that takes known time."""
 
+import contextlib
 import itertools
 import json
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
 from made_records import made_record
 
-from isonb import config, estimate, records, studies
+from isonb import config, estimate, predictions, records, studies
 from isonb.__main__ import main
 from isonb.config import Execution, RunConfig
 from isonb.estimate import Throughput
@@ -92,6 +95,35 @@ def test_a_measurement_is_a_line_through_two_depths_and_is_made_once(clock):
     assert speeds["conv"].seconds(RunConfig(depth=6)) == pytest.approx((0.2 + 5 * 0.15) / 4)
     assert estimate.measured(cells, Execution(device="cpu")) == speeds
     assert clock == [1, 3]
+
+
+def test_cells_that_share_a_machine_are_timed_while_they_do(tmp_path, monkeypatch):
+    """Two processes meet before either is timed, so one after the other would never end."""
+    monkeypatch.setenv("ISONB_RUNS", str(tmp_path))
+    run, execution = RunConfig(image_size=8, width=4, batch_size=1), Execution(device="cpu", threads=1)
+    with ThreadPoolExecutor(2) as pool:
+        meeting = threading.Barrier(2, timeout=60)
+
+        def seconds(*given):
+            meeting.wait()
+            assert given == (run, depth, execution)
+            return float(depth)
+
+        monkeypatch.setattr(estimate.futures, "ProcessPoolExecutor", lambda *_: contextlib.nullcontext(pool))
+        monkeypatch.setattr(estimate, "_seconds_per_image", seconds)
+        depth = 3
+        assert estimate._seconds_at_once(run, depth, execution, 2) == 3.0
+
+
+def test_an_estimate_is_remembered_for_dry_runs(tmp_path, monkeypatch):
+    monkeypatch.setenv("ISONB_RUNS", str(tmp_path))
+    cell = config.smoke()
+    alone, together = (estimate.Estimate(cell, seconds, seconds / 2, 2**30) for seconds in (60.0, 100.0))
+    estimate.remember([alone], [together])
+    expected = predictions.Prediction(alone=90.0, together=150.0, memory_bytes=2**30)
+    assert predictions.read() == {cell.run.run_id: expected}
+    estimate.remember([alone])
+    assert predictions.read()[cell.run.run_id].together is None
 
 
 def test_the_real_trainer_can_be_measured(tmp_path):
