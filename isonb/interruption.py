@@ -10,12 +10,14 @@ import os
 import select
 import signal
 import threading
+import time
 from collections.abc import Iterator
 
 import psutil
 
 DRIVER = "ISONB_DRIVER"  # the process whose end ends the runners that it started
 GRACE = 8.0  # seconds that a kernel has to finish its step and save; what it does not save is a minute's work
+PATIENCE = 0.1  # seconds between two looks
 REQUESTS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -26,14 +28,13 @@ def heeded() -> Iterator[threading.Event]:
     An interrupted kernel takes its training step to the end, saves it and leaves its cell. One that has not done so
     after `GRACE` seconds is killed. The driver is the process that ISONB_DRIVER names, if any.
     """
-    asked = threading.Event()
+    asked, over = threading.Event(), threading.Event()
 
     def ask(*_: object) -> None:
         if not asked.is_set():
             asked.set()
-            threading.Thread(target=_end_children, daemon=True).start()
+            threading.Thread(target=_end_children, args=(over,), daemon=True).start()
 
-    over = threading.Event()
     if driver := os.environ.get(DRIVER):
         threading.Thread(target=_wait_for_end, args=(int(driver), over, ask), daemon=True).start()
     is_main = threading.current_thread() is threading.main_thread()
@@ -64,12 +65,14 @@ def _wait_for_end(pid: int, over: threading.Event, ask) -> None:
         os.close(descriptor)
 
 
-def _end_children() -> None:
-    """Interrupt this process's kernels, and kill those that are still there after a while."""
-    children = psutil.Process().children()
-    for child in children:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            child.send_signal(signal.SIGINT)
-    for child in psutil.wait_procs(children, timeout=GRACE)[1]:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            child.kill()
+def _end_children(over: threading.Event) -> None:
+    """Interrupt this process's kernels, those to come, too, and kill the ones that are still there after a while."""
+    interrupted: dict[psutil.Process, float] = {}
+    while not over.wait(PATIENCE):
+        for child in psutil.Process().children():
+            with contextlib.suppress(psutil.NoSuchProcess):
+                if child not in interrupted:
+                    interrupted[child] = time.monotonic()
+                    child.send_signal(signal.SIGINT)
+                elif time.monotonic() - interrupted[child] > GRACE:
+                    child.kill()

@@ -14,6 +14,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Event
 from typing import Any, Literal
 
 import filelock
@@ -79,37 +80,48 @@ def run_cell(
     """
     start = time.monotonic()
     cell, execution = config.from_parameters(settings)
-    run_id, output = cell.run.run_id, notebook_path(cell)
+    run_id = cell.run.run_id
     if _is_there(cell, execution):
         return Outcome(run_id, "reused", time.monotonic() - start)
-    runs = records.runs_folder(cell.profile)
-    running, log, failed = (
-        runs / f"running/{run_id}.ipynb",
-        runs / f"logs/{run_id}.log",
-        runs / f"failed/{run_id}.ipynb",
-    )
+    lock = records.runs_folder(cell.profile) / "running" / f"{run_id}.lock"
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with interruption.heeded() as asked_to_stop:
+        try:
+            with filelock.FileLock(lock).acquire(cancel_check=asked_to_stop.is_set):
+                if _is_there(cell, execution):  # another execution has finished it meanwhile
+                    return Outcome(run_id, "reused", time.monotonic() - start)
+                _run_alone(cell, execution, template, timeout, progress, asked_to_stop)
+        except filelock.Timeout:
+            raise Stopped(f"{run_id} was stopped while another execution of it was at work.") from None
+    return Outcome(run_id, "run", time.monotonic() - start)
+
+
+def _run_alone(
+    cell: Cell, execution: Execution, template: Path, timeout: float | None, progress: bool, asked_to_stop: Event
+) -> None:
+    """Execute the cell and put its notebook among the results. Raises `CellError` and `Stopped`."""
+    runs, run_id, output = records.runs_folder(cell.profile), cell.run.run_id, notebook_path(cell)
+    names = {"running": "ipynb", "logs": "log", "failed": "ipynb"}
+    running, log, failed = (runs / folder / f"{run_id}.{suffix}" for folder, suffix in names.items())
     for path in (running, log, failed):
         path.parent.mkdir(parents=True, exist_ok=True)
-    with filelock.FileLock(running.with_suffix(".lock")), interruption.heeded() as is_asked_to_stop:
-        if _is_there(cell, execution):  # another execution has finished it meanwhile
-            return Outcome(run_id, "reused", time.monotonic() - start)
-        for path in (running, log, failed):
-            path.unlink(missing_ok=True)
+        path.unlink(missing_ok=True)
+    fault = ""
+    if not asked_to_stop.is_set():
         fault = _execute(template, running, parameters(cell, execution), log, timeout, progress)
-        if is_asked_to_stop.is_set():
-            running.unlink(missing_ok=True)
-            raise Stopped(f"{run_id} was stopped: the same command goes on from its last checkpoint.")
-        if not fault and records.why_outdated(cell, execution.data_path):
-            fault = f"the notebook left no record of this cell in {output.parent}"
-        if fault:
-            if running.exists():
-                running.replace(failed)
-            raise CellError(f"{run_id} failed: {fault.rstrip('.')}. See {failed if failed.exists() else log}.")
-        notebook = nbformat.read(running, as_version=4)
-        _forget_the_moment(notebook)
-        records.write_atomically(output, nbformat.writes(notebook).encode())
-        running.unlink()
-    return Outcome(run_id, "run", time.monotonic() - start)
+    if asked_to_stop.is_set():
+        running.unlink(missing_ok=True)
+        raise Stopped(f"{run_id} was stopped: the same command goes on from its last checkpoint.")
+    if not fault and records.why_outdated(cell, execution.data_path):
+        fault = f"the notebook left no record of this cell in {output.parent}"
+    if fault:
+        if running.exists():
+            running.replace(failed)
+        raise CellError(f"{run_id} failed: {fault.rstrip('.')}. See {failed if failed.exists() else log}.")
+    notebook = nbformat.read(running, as_version=4)
+    _forget_the_moment(notebook)
+    records.write_atomically(output, nbformat.writes(notebook).encode())
+    running.unlink()
 
 
 def _is_there(cell: Cell, execution: Execution) -> bool:

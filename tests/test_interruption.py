@@ -89,6 +89,19 @@ def test_a_runner_whose_driver_has_gone_before_it_began_ends_at_once(tmp_path):
     command = [sys.executable, "-m", "isonb", "run-cell"]
     environment = os.environ | {interruption.DRIVER: str(driver.pid), "ISONB_RUNS": str(tmp_path)}
     assert subprocess.run(command, env=environment, stderr=subprocess.DEVNULL, check=False).returncode == 75
+    assert not list(tmp_path.rglob("*.log"))  # no notebook was begun
+
+
+def test_a_runner_that_waits_for_another_of_its_cell_can_be_stopped(started, tmp_path):
+    first, kernel = started()
+    command = [sys.executable, "-m", "isonb", "run-cell"]
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as driver:
+        environment = os.environ | {interruption.DRIVER: str(driver.pid)}
+        second = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
+        time.sleep(3)
+        driver.kill()
+        assert "was stopped while another execution of it was at work" in second.communicate(timeout=60)[1]
+    assert second.returncode == 75 and first.poll() is None and kernel.is_running()
 
 
 def test_a_kernel_that_does_not_end_is_killed(started, monkeypatch, tmp_path):
