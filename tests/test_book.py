@@ -1,5 +1,6 @@
 """The book builds without a warning from any results or none, and shows the very numbers of its result files."""
 
+import dataclasses
 import itertools
 import re
 import shutil
@@ -191,6 +192,20 @@ def study_of(**row):
         "n": 9, "of": "cells", "p_holm": 0.012, "seeds": 3, "seeds_asked": 3, "seeds_needed": 2, "note": "All & more.",
     }  # fmt: skip
     return verdicts.Study("cpu", metrics.tables({}), {"C5": whole | row})
+
+
+@pytest.mark.parametrize(
+    ("name", "how"),
+    [
+        ("C5", "To run it: <code>make study PROFILE=cpu</code>"),
+        ("C21", "To run it: <code>make bench</code>"),
+        ("C33", "This program does not measure it yet."),
+    ],
+)
+def test_what_has_not_run_says_what_would_run_it(name, how):
+    study = study_of(id=name, verdict="not run", note="Needs runs.")
+    study = dataclasses.replace(study, rows={name: study.rows["C5"]})
+    assert f"<strong>Not run.</strong> Needs runs. {how}</dd>" in verdicts.answers(study, name)
 
 
 def test_a_verdict_is_said_with_its_evidence():

@@ -12,7 +12,7 @@ from simulated_study import ENCODINGS, IMAGES, NETWORKS, noise, sign_of, study
 
 from isonb import config, records, studies
 from isonb.evidence import analytic, claims, metrics, statistics
-from isonb.evidence.ledger.finding import Finding, Verdict, by_parts, by_sign, combine
+from isonb.evidence.ledger.finding import Finding, NotRun, Verdict, by_parts, by_sign, combine
 
 SUPPORTED, PARTLY, UNDETERMINED, CONTRADICTED, NOT_RUN = Verdict
 ORDER = {"conv": 0, "mixer": 1, "transformer-1": 2, "transformer-4": 2.5}
@@ -404,9 +404,15 @@ def outcome(verdict=SUPPORTED, p=None, seeds=3, by_seed=(1.0, 1.1, 1.2)):
     return lambda t: Finding(verdict, 1.0, "points", (0.5, 1.5), 9, "cells", p, seeds, by_seed)
 
 
+def not_there(t):
+    raise NotRun("Needs something.")
+
+
 def judged_with(monkeypatch, outcomes):
     """The ledger with some rules replaced, judged over a study that makes every other claim not run."""
-    ledger = [dataclasses.replace(claim, judge=outcomes.get(claim.id), columns=()) for claim in claims.LEDGER]
+    ledger = [
+        dataclasses.replace(claim, judge=outcomes.get(claim.id, not_there), columns=()) for claim in claims.LEDGER
+    ]
     monkeypatch.setattr(claims, "LEDGER", ledger)
     return {one.claim.id: one for one in claims.judge(study(depths=(1,), seeds=(0,)))}
 

@@ -33,10 +33,11 @@ RULES = {
 
 def _read_ledger() -> tuple[Claim, ...]:
     text = (Path(__file__).parent / "ledger" / "claims.toml").read_text(encoding="utf-8")
-    return tuple(Claim(id=name, judge=RULES.get(name), **entry) for name, entry in tomllib.loads(text).items())
+    return tuple(Claim(id=name, judge=RULES[name], **entry) for name, entry in tomllib.loads(text).items())
 
 
 LEDGER = _read_ledger()
+BY_ID = {claim.id: claim for claim in LEDGER}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,11 +93,16 @@ def judge(t: Tables) -> list[Judged]:
     ]
 
 
+def missing(claim: Claim, t: Tables) -> list[str]:
+    """The `frame.column` names that a claim's rule reads and the tables lack."""
+    return [name for name in claim.columns if name.split(".")[1] not in t.frame(name.split(".")[0])]
+
+
 def apply(claim: Claim, t: Tables) -> Finding:
     """The bare outcome of one claim's rule, before Holm and the count of seeds; "not run" where its data is missing."""
-    missing = [name for name in claim.columns if name.split(".")[1] not in t.frame(name.split(".")[0])]
-    if claim.judge is None or missing:
-        return Finding(Verdict.NOT_RUN, note=f"Needs {claim.needs}; no record has {', '.join(missing) or 'it'} yet.")
+    lacking = missing(claim, t)
+    if lacking:
+        return Finding(Verdict.NOT_RUN, note=f"Needs {claim.needs}; no record has {', '.join(lacking)} yet.")
     if claim.seeds and t.runs.empty:
         return Finding(Verdict.NOT_RUN, note=f"Needs {claim.needs}.")
     try:

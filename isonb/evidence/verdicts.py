@@ -99,7 +99,7 @@ def answers(study: Study, *ids: str) -> str:
 
 def _answer(study: Study, row: Mapping[str, Any]) -> str:
     if row["verdict"] == Verdict.NOT_RUN:
-        found = f"{html.escape(row['note'])} To run it: <code>{study.command}</code>"
+        found = f"{html.escape(row['note'])} {_how(study, row['id'])}"
     else:
         found = html.escape(_evidence(row))
     link = f'<a href="verdict.html#claim-{row["id"]}">{row["id"]}</a>'
@@ -107,6 +107,15 @@ def _answer(study: Study, row: Mapping[str, Any]) -> str:
         f"<dt>{badge(row['verdict'])} {link}: {html.escape(row['statement'])}</dt>"
         f"<dd><strong>{AGREES[row['verdict']]}.</strong> {found}</dd>"
     )
+
+
+def _how(study: Study, name: str) -> str:
+    """What would run a claim's data: the study, the measurements, or nothing that this program has."""
+    frames = {column.split(".")[0] for column in claims.missing(claims.BY_ID[name], study.tables)}
+    if frames & {"runs", "layers", "curves"}:
+        return "This program does not measure it yet."
+    command = "make bench" if claims.BY_ID[name].seeds == 0 else study.command
+    return f"To run it: <code>{command}</code>"
 
 
 def badge(verdict: str, profile: str = "") -> str:

@@ -55,7 +55,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Claim:
-    """One claim, written before the runs. `judge` is the rule; without one the claim waits for data it names.
+    """One claim, written before the runs. `judge` is the rule.
 
     quotation holds the source's own words, shortened, or is empty where the statement paraphrases it. columns are
     the `frame.column` names that the rule reads beyond those every record has. seeds is the fewest it may rest on; 0
@@ -68,11 +68,11 @@ class Claim:
     statistic: str
     rule: str
     needs: str
+    judge: Callable[[Tables], Finding]
     quotation: str = ""
     figure: str = "-"
     columns: Sequence[str] = ()
     seeds: int = SEEDS
-    judge: Callable[[Tables], Finding] | None = None
 
 
 def by_sign(interval: Interval, threshold: float = 0.0) -> Verdict:
