@@ -59,14 +59,20 @@ class Chromium:
 
     def open(self, url: str, width: int = 1440, height: int = 900, dark: bool = False) -> None:
         """Load a page at a width in CSS pixels and wait until it has been laid out."""
-        phone = width < 700
-        self.send("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=phone)
+        self.resize(width, height)
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self.send("Emulation.setEmulatedMedia", features=[scheme])
         self.events.clear()
         self.send("Page.navigate", url=url)
         while not any(event["method"] == "Page.loadEventFired" for event in self.events):
             self.events.append(json.loads(self.socket.recv()))
+
+    def resize(self, width: int, height: int = 900) -> None:
+        """Show the page at another width, below 700 as a telephone does."""
+        is_phone = width < 700
+        self.send(
+            "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=is_phone
+        )
 
     def evaluate(self, script: str) -> Any:
         """The value of a script in the page; a promise is awaited."""

@@ -388,6 +388,12 @@ def test_buttons_to_the_repository_wait_for_its_address(with_results, one_page):
         assert "colab.research" not in text
 
 
+def test_the_first_page_leads_into_the_book(with_results):
+    text = page(with_results, "index")
+    assert re.search(r'http-equiv="Refresh" content="0; url=book/index.html"', text)
+    assert "On the Bias Against" in page(with_results, "book/index")
+
+
 def test_no_page_loads_anything_from_elsewhere(with_results):
     foreign = re.compile(r"^(https?:)?//")
     for name, text in pages(with_results).items():
