@@ -57,7 +57,7 @@ def summary(studies: Sequence[Study]) -> pd.DataFrame:
     """How many claims have each verdict: a row a verdict, a column a profile."""
     counts = {study.profile: Counter(row["verdict"] for row in study.rows.values()) for study in studies}
     columns = {profile: [count[verdict] for verdict in Verdict] for profile, count in counts.items()}
-    return pd.DataFrame(columns, index=pd.Index(Verdict, name="verdict"))
+    return pd.DataFrame(columns, index=pd.Index(list(Verdict), name="verdict"))
 
 
 def sentence(study: Study) -> str:
