@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import forecast
+import machinery
 import memory
 import numpy as np
 import palette
@@ -39,6 +40,7 @@ PARTS: dict[str, Callable[..., Iterable[dict[str, Any]]]] = {
     "palette": palette.run,
     "equivariance": palette.equivariance,
     "forecast": forecast.run,
+    "machinery": machinery.run,
 }
 
 
@@ -166,6 +168,13 @@ def _forecast(rows: list[dict[str, Any]], about: dict[str, Any]) -> Iterator[str
         yield f"  predicted {predicted:.0f} s, took {measured:.0f} s: {predicted / measured - 1:+.0%}"
 
 
+def _machinery(rows: list[dict[str, Any]], about: dict[str, Any]) -> Iterator[str]:
+    for row in rows:
+        yield f"Seconds a cell, of {row['cells']} tiny cells one after another, by the clock and of processor time:"
+        for way, seconds in (*row["seconds_per_cell"].items(), ("added", row["added"])):
+            yield f"  {way:<7} {seconds['clock']:6.1f} {seconds['processor']:6.1f}"
+
+
 def _probing(rows: list[dict[str, Any]], about: dict[str, Any]) -> Iterator[str]:
     for row in rows:
         seconds, passes = row["seconds"], row["passes"]
@@ -211,6 +220,7 @@ TEXTS = {
     "palette": _palette,
     "equivariance": _equivariance,
     "forecast": _forecast,
+    "machinery": _machinery,
 }
 
 if __name__ == "__main__":
