@@ -72,4 +72,4 @@ def test_another_number_is_noticed_and_another_time_is_not(executed, tmp_path):
     result = again(tmp_path / "changed.ipynb", tmp_path)
     assert result.returncode == 1
     assert "1 failed" in result.stdout, result.stdout[-4000:]
-    assert "uniform 5.56" in result.stdout
+    assert "mismatch 'text/plain'" in result.stdout, result.stdout[-4000:]
