@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from isonb import config, placement, records, studies
+from isonb import config, interruption, placement, records, studies
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -73,7 +73,7 @@ def _run_cell(chosen: argparse.Namespace) -> int:
             outcome = runner.run_cell({"profile": chosen.profile, **settings}, template, progress=sys.stderr.isatty())
     except runner.CellError as error:
         print(error, file=sys.stderr)
-        return 75 if isinstance(error, runner.Stopped) else 1
+        return interruption.STOPPED if isinstance(error, runner.Stopped) else 1
     print(f"{outcome.run_id} {outcome.status}, {outcome.seconds:.0f} s")
     return 0
 
@@ -150,6 +150,7 @@ def _claims(chosen: argparse.Namespace) -> int:
 
 
 def _report(chosen: argparse.Namespace) -> int:
+    interruption.end_with_driver()
     from isonb import sweep
     from isonb.evidence import claims, metrics
 
@@ -168,6 +169,7 @@ def _report(chosen: argparse.Namespace) -> int:
 
 
 def _book(chosen: argparse.Namespace) -> int:
+    interruption.end_with_driver()
     from isonb import sweep
 
     return sweep.build_book()

@@ -46,6 +46,7 @@ WITHOUT_EFFECT = {
     "training.checkpoint": "it hands a run's state on as it was, so that a resumed run gives the same bits",
     "training.download": "the checksum of what it brings is verified",
     "training.launch": "it starts processes; what they compute does not depend on their number",
+    "training.palette": "no cell uses it",
     "training.progress": "it draws a line",
     "training.rendezvous": "it lets processes find each other",
     "training.signals": "it stops a run, which goes on from where it was",

@@ -11,13 +11,14 @@ import select
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import psutil
 
 DRIVER = "ISONB_DRIVER"  # the process whose end ends the runners that it started
 GRACE = 8.0  # seconds that a kernel has to finish its step and save; what it does not save is a minute's work
 PATIENCE = 0.1  # seconds between two looks
+STOPPED = 75  # exit status of what was asked to end, and goes on when it is started again (EX_TEMPFAIL)
 REQUESTS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -47,7 +48,20 @@ def heeded() -> Iterator[threading.Event]:
             signal.signal(number, handler or signal.SIG_DFL)
 
 
-def _wait_for_end(pid: int, over: threading.Event, ask) -> None:
+def end_with_driver() -> None:
+    """From now on, end this process and those it has started when the driver ends; for work that is soon redone."""
+    if driver := os.environ.get(DRIVER):
+        threading.Thread(target=_wait_for_end, args=(int(driver), threading.Event(), _end_all), daemon=True).start()
+
+
+def _end_all() -> None:
+    for child in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            child.kill()
+    os._exit(STOPPED)
+
+
+def _wait_for_end(pid: int, over: threading.Event, ask: Callable[[], None]) -> None:
     """Call `ask` when a process ends; return when nobody wants to know any more."""
     try:
         descriptor = os.pidfd_open(pid)

@@ -126,3 +126,15 @@ def test_a_dead_kernel_is_a_failure_that_the_runner_survives(started):
     kernel.kill()
     assert "DeadKernelError" in runner.communicate(timeout=60)[1]
     assert runner.returncode == 1
+
+
+def test_work_that_is_soon_redone_ends_with_the_driver_and_takes_its_children_along(tmp_path):
+    code = "import subprocess, time; from isonb import interruption; interruption.end_with_driver();"
+    code += "print(subprocess.Popen(['sleep', '120']).pid, flush=True); time.sleep(120)"
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as driver:
+        environment = os.environ | {interruption.DRIVER: str(driver.pid)}
+        with subprocess.Popen([sys.executable, "-c", code], env=environment, stdout=subprocess.PIPE) as work:
+            child = psutil.Process(int(work.stdout.readline()))
+            driver.kill()
+            assert work.wait(60) == interruption.STOPPED
+    assert wait_until(lambda: not child.is_running() or child.status() == psutil.STATUS_ZOMBIE)

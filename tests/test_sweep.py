@@ -255,7 +255,7 @@ def test_a_second_sweep_in_the_folder_says_so_and_leaves_the_first_alone(snakema
     ("words", "message"),
     [
         (["--config", "study=smok"], "profile='smok' is not allowed: choose smoke, cpu, paper."),
-        (["--config", "placement=gpu"], "placement='gpu' is not allowed: choose auto, cpu, gpu-each, gpu-all."),
+        (["--config", "placement=gpu"], "placement='gpu' is not allowed: choose auto, cpu, gpu-each, gpu-all, given."),
     ],
 )
 def test_a_sweep_that_cannot_be_is_one_sentence(words, message):
