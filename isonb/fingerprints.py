@@ -43,6 +43,7 @@ WITHOUT_EFFECT = {
     "records": "it writes what it is given; its schema has a number of its own",
     "fingerprints": "it looks on",
     "training.__init__": "it is empty",
+    "training.allocator": "it decides where memory comes from, not what is in it",
     "training.checkpoint": "it hands a run's state on as it was, so that a resumed run gives the same bits",
     "training.download": "the checksum of what it brings is verified",
     "training.launch": "it starts processes; what they compute does not depend on their number",
