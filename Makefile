@@ -39,7 +39,7 @@ chaos: $(READY) ## kill a sweep's processes at random moments and see that its t
 	$(BIN)/python tests/chaos.py
 
 clean: ## remove the built book and the tools' caches; the environment, results and checkpoints stay
-	rm -rf _build .pytest_cache .ruff_cache .import_linter_cache .hypothesis *.egg-info
+	rm -rf _build .snakemake .pytest_cache .ruff_cache .import_linter_cache .hypothesis *.egg-info
 	find isonb tests notebooks book -name __pycache__ -o -name .ipynb_checkpoints -o -name .jupyter_cache | xargs rm -rf
 
 $(READY): requirements.lock pyproject.toml

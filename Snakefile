@@ -36,7 +36,8 @@ RUNS = records.runs_folder(PROFILE)
 SWEEP = RUNS / "sweep" / f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
 KNOWN = predictions.read()
 TOGETHER = PLACE == "cpu" and predictions.is_faster_together(KNOWN, TODO, placement.cores())
-THREADS = int(config.get("threads", 0)) or placement.threads(PLACE, len(TODO), TOGETHER)
+LARGEST = predictions.largest_megabytes(KNOWN, TODO)
+THREADS = int(config.get("threads", 0)) or placement.threads(PLACE, len(TODO), TOGETHER, LARGEST)
 EXECUTION = {"threads": THREADS} | ({"device": "cpu"} if PLACE == "cpu" else {}) | dict(config.get("execution", {}))
 REPORT = f"{PYTHON} -m isonb report {{}}"
 BOOK = f"{PYTHON} -m isonb book"

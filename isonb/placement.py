@@ -15,6 +15,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
+
 from isonb import records
 from isonb.config import ConfigError
 
@@ -53,13 +55,21 @@ def resolve(placement: str) -> str:
     return placement
 
 
-def threads(placement: str, left: int, together: bool = True) -> int:
+def threads(placement: str, left: int, together: bool = True, megabytes: int = 0) -> int:
     """CPU threads for each of the cells that are left, so that as many run at once as there are devices for them.
 
-    On a CPU as many cells as there are cores, with a core each, or one after another with all cores.
+    On a CPU as many cells as there are cores, with a core each, or one after another with all cores; no more than fit
+    into the machine's memory where the largest is known to need so many `megabytes`.
     """
     at_once = {"gpu-all": 1, "gpu-each": len(gpus())}.get(placement, cores() if together else 1)
+    if megabytes:
+        at_once = min(at_once, memory_mb() // megabytes)
     return max(1, cores() // max(1, min(at_once, left)))
+
+
+def memory_mb() -> int:
+    """The machine's memory."""
+    return psutil.virtual_memory().total // 2**20
 
 
 @contextlib.contextmanager

@@ -68,6 +68,11 @@ def megabytes(prediction: Prediction | None) -> int:
     return PROCESS_MB + round((prediction.memory_bytes if prediction else UNKNOWN) / 2**20)
 
 
+def largest_megabytes(known: dict[str, Prediction], left: Iterable[str]) -> int:
+    """What the largest of the cells needs, 0 where nothing has been predicted."""
+    return max((megabytes(known[run_id]) for run_id in left if run_id in known), default=0)
+
+
 def in_all(known: dict[str, Prediction], cells: Sequence[Cell]) -> str:
     """What the cells will take together, or how to find out, in one line."""
     missing = [cell for cell in cells if cell.run.run_id not in known]

@@ -64,6 +64,12 @@ def test_cores_are_shared_among_the_cells_at_work(where, left, together, threads
     assert placement.threads(where, left, together) == threads
 
 
+def test_no_more_cells_run_at_once_than_fit_into_memory(monkeypatch):
+    monkeypatch.setattr(placement, "cores", lambda: 8)
+    monkeypatch.setattr(placement, "memory_mb", lambda: 16_000)
+    assert [placement.threads("cpu", 9, megabytes=each) for each in (1_000, 4_000, 9_000, 20_000)] == [1, 2, 8, 8]
+
+
 def test_every_runner_has_a_gpu_of_its_own_until_it_ends(two_gpus, monkeypatch):
     code = "import os; from isonb import placement\nwith placement.a_gpu() as name:\n"
     code += "    print(name, os.environ['CUDA_VISIBLE_DEVICES'], flush=True); input()"

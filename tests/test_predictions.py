@@ -50,6 +50,13 @@ def test_a_scheduler_is_asked_for_the_memory_of_a_process_besides():
     assert predictions.megabytes(None) == 5120
 
 
+def test_the_largest_of_the_cells_that_are_left_counts():
+    known = {name: Prediction(alone=1, together=1, memory_bytes=size * 2**30) for name, size in (("a", 1), ("b", 3))}
+    assert predictions.largest_megabytes(known, ["a", "unknown"]) == 2048
+    assert predictions.largest_megabytes(known, ["a", "b"]) == 4096
+    assert predictions.largest_megabytes(known, ["unknown"]) == 0
+
+
 def test_the_whole_studys_time_or_how_to_find_it_out():
     cells = [config.cpu(), config.cpu(seed=1)]
     one = Prediction(alone=5400, together=None, memory_bytes=1)
