@@ -1,6 +1,8 @@
 """The command line: what it lists, what it passes on, and how it says that a request cannot be met."""
 
 import json
+import subprocess
+import sys
 import time
 
 import pytest
@@ -18,6 +20,13 @@ def test_cells_lists_every_cell_of_a_profile_with_its_settings(capsys, tmp_path,
     assert len(lines) == 9
     settings = "profile=smoke block=conv depth=1 encoding=continuous seed=0"
     assert lines[0].split() == [config.smoke().run.run_id, "no", "record", *settings.split()]
+
+
+def test_a_reader_who_has_seen_enough_is_no_fault():
+    listing = [sys.executable, "-m", "isonb", "cells", "--profile", "paper"]
+    with subprocess.Popen(listing, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        process.stdout.close()  # as `head` does
+        assert (process.stderr.read(), process.wait()) == ("", 0)
 
 
 @pytest.mark.parametrize(
