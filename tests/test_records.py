@@ -181,6 +181,7 @@ def test_only_exactly_the_same_cell_is_finished(changes):
 
 
 def test_a_record_says_why_it_is_outdated(tmp_path, monkeypatch):
+    monkeypatch.delenv("ISONB_DATA", raising=False)
     cell = config.cpu()
     (tmp_path / "data_batch_1.bin").write_bytes(b"images")
     sha256 = {"data_batch_1.bin": hashlib.sha256(b"images").hexdigest()}
