@@ -52,9 +52,9 @@ def grid(profile: str) -> list[dict[str, Any]]:
 def arms(profile: str) -> list[dict[str, Any]]:
     """The settings of the cells that change one setting of the grid each, to see what hangs on it.
 
-    What the transformers' failure may hang on: positions, learning rate, batch, data; the kernel of conv; twins of
-    the smallest networks that regress values; and the initialisation of the networks of Figure 5. A profile of minutes
-    has none.
+    What the transformers' failure may hang on: positions and learning rate at every arm size, batch and data at the
+    smallest; there also the kernel of conv and twins that regress values; and the initialisation of the networks of
+    Figure 5. A profile of minutes has none.
     """
     return [arm for size in ARM_SIZES[profile] for arm in _arms_of_size(profile, size)]
 
@@ -64,14 +64,20 @@ def _arms_of_size(profile: str, size: int) -> list[dict[str, Any]]:
     transformer = {"block": "transformer", "depth": size}
     every_block = [{"block": block, "depth": size} for block in BLOCKS]
     tables = {"encoding": "pix2vec", "initialisation": "torch", "depth": size}
-    return [
+    of_each_size = [
         *({**transformer, "positions": "none", "encoding": encoding} for encoding in ENCODINGS),
         {**transformer, "positions": "sincos"},
         *({**network, "learning_rate": rate} for rate in (0.003, 0.001) for network in every_block),
+    ]
+    of_the_smallest = [
         *({**network, "batch_size": batch_size} for network in every_block),
         *({**network, "data_fraction": share} for share in (0.25, 0.5) for network in every_block),
         {"block": "conv", "depth": size, "kernel_size": 5},
-        *({**network, "objective": "mse"} for network in every_block if size == ARM_SIZES[profile][0]),
-        *({**tables, "block": block} for block in BLOCKS if size == 3),
-        *({**tables, "block": "transformer", "heads": 4} for _ in (1,) if size == 3),
+        *({**network, "objective": "mse"} for network in every_block),
+    ]
+    of_figure_5 = [*({**tables, "block": block} for block in BLOCKS), {**tables, "block": "transformer", "heads": 4}]
+    return [
+        *of_each_size,
+        *(of_the_smallest if size == ARM_SIZES[profile][0] else ()),
+        *(of_figure_5 if size == 3 else ()),
     ]

@@ -98,11 +98,11 @@ class Picture(Figure):
         return buffer.getvalue()
 
     def _png(self) -> bytes:
-        """Pixels with a palette of their own: 256 colours for photographs, fewer for lines."""
+        """Pixels with a palette of their own: 256 colours for photographs, 32 for lines."""
         drawn, packed = io.BytesIO(), io.BytesIO()
         with matplotlib.rc_context(STYLE):
             self.savefig(drawn, format="png", dpi=COMPACT_DPI)
-        colours = 256 if any(ax.images for ax in self.axes) else 64
+        colours = 256 if any(ax.images for ax in self.axes) else 32
         few = Image.open(drawn).convert("RGB").quantize(colours, dither=Image.Dither.NONE)
         few.save(packed, format="png", optimize=True)
         return packed.getvalue()
