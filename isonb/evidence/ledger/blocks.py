@@ -42,27 +42,15 @@ EXACT, BROKEN = 1e-5, 1e-2
 def c1(t: Tables) -> Finding:
     """Four measures of reconstruction at the same masked pixels of the same test images, two gaps each."""
     runs = grid(t, network=BLOCK_ORDER)
-    intervals, nats = {}, []
+    intervals, nats = {}, {}
     for worse, better in NEIGHBOURS:
-        nats.append(_nats_difference(t, runs, worse, better))
-        intervals[f"{better} before {worse} in nats"] = partial(statistics.crossed_interval, nats[-1])
+        name = f"{better} before {worse} in nats"
+        nats[name] = _nats_difference(t, runs, worse, better)
+        intervals[name] = partial(statistics.crossed_interval, nats[name])
         for column, sign in (("mean_absolute_error", 1), ("share_within_8", -1), ("colour_error", 1)):
             by_seed = gap(sign * differences(runs, column, "network", worse, better)).by_seed
             intervals[f"{better} before {worse} in {column}"] = partial(statistics.student_interval, by_seed)
-    verdicts = by_parts(intervals)
-    smallest_SB = min(nats, key=np.mean)
-    by_seed = tuple(float(value) for value in smallest_SB.mean(axis=1))
-    return Finding(
-        combine(verdicts.values()),
-        float(smallest_SB.mean()),
-        "nats per masked sub-pixel, smaller gap",
-        statistics.crossed_interval(smallest_SB),
-        smallest_SB.shape[1],
-        "test images",
-        seeds=len(by_seed),
-        by_seed=by_seed,
-        note=parts_note(verdicts),
-    )
+    return smallest_of(nats, "nats per masked sub-pixel, smaller gap", intervals)
 
 
 def _nats_difference(t: Tables, runs: pd.DataFrame, a: str, b: str) -> np.ndarray:

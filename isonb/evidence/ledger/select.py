@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import NamedTuple
 
@@ -92,9 +92,16 @@ def over_seeds(difference: pd.Series, unit: str) -> Finding:
     )
 
 
-def smallest_of(found: Mapping[str, np.ndarray], unit: str) -> Finding:
-    """Are all of several differences positive, each known by seed and test image? The smallest is shown."""
-    verdicts = by_parts({name: partial(statistics.crossed_interval, found_SB) for name, found_SB in found.items()})
+def smallest_of(
+    found: Mapping[str, np.ndarray], unit: str, intervals: Mapping[str, Callable[[float], Interval]] | None = None
+) -> Finding:
+    """Are all of several differences positive, each known by seed and test image? The smallest is shown.
+
+    `intervals`, where more than these differences are judged, has all that are, at a given level of confidence.
+    """
+    if intervals is None:
+        intervals = {name: partial(statistics.crossed_interval, found_SB) for name, found_SB in found.items()}
+    verdicts = by_parts(intervals)
     smallest_SB = min(found.values(), key=np.mean)
     by_seed = tuple(float(value) for value in smallest_SB.mean(axis=1))
     return Finding(
