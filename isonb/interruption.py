@@ -18,7 +18,7 @@ import psutil
 DRIVER = "ISONB_DRIVER"  # the process whose end ends the runners that it started
 GRACE = 8.0  # seconds that a kernel has to finish its step and save; what it does not save is a minute's work
 PATIENCE = 0.1  # seconds between two looks
-STOPPED = 75  # exit status of what was asked to end, and goes on when it is started again (EX_TEMPFAIL)
+STOPPED = os.EX_TEMPFAIL  # exit status of what was asked to end, and goes on when it is started again: 75
 REQUESTS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -62,7 +62,9 @@ def _end_all() -> None:
 
 
 def _wait_for_end(pid: int, over: threading.Event, ask: Callable[[], None]) -> None:
-    """Call `ask` when a process ends; return when nobody wants to know any more."""
+    """Call `ask` when a process ends; return when nobody wants to know any more. Only Linux can tell."""
+    if not hasattr(os, "pidfd_open"):
+        return
     try:
         descriptor = os.pidfd_open(pid)
     except ProcessLookupError:

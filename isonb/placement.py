@@ -6,15 +6,14 @@ Book: chapter "Run it yourself".
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import shutil
 import socket
 import subprocess
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
+import filelock
 import psutil
 
 from isonb import records
@@ -86,23 +85,16 @@ def a_gpu() -> Iterator[str | None]:
     folder.mkdir(parents=True, exist_ok=True)
     while True:
         for name in names:
-            with _lock(folder / f"{socket.gethostname()}-{name}.lock") as is_ours:
-                if is_ours:
-                    os.environ["CUDA_VISIBLE_DEVICES"] = name
-                    try:
-                        yield name
-                    finally:
-                        os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(names)
-                    return
-        time.sleep(PATIENCE)
-
-
-@contextlib.contextmanager
-def _lock(path: Path) -> Iterator[bool]:
-    with path.open("a") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield False
+            lock = filelock.FileLock(folder / f"{socket.gethostname()}-{name}.lock", blocking=False)
+            try:
+                lock.acquire()
+            except filelock.Timeout:
+                continue
+            os.environ["CUDA_VISIBLE_DEVICES"] = name
+            try:
+                yield name
+            finally:
+                os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(names)
+                lock.release()
             return
-        yield True
+        time.sleep(PATIENCE)

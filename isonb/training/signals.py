@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import os
 import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
 
-PREEMPTED = 75  # exit status after SIGTERM or SIGINT: the state is saved, run the same command again (EX_TEMPFAIL)
+PREEMPTED = os.EX_TEMPFAIL  # exit status after SIGTERM or SIGINT, 75: the state is saved, run the same command again
 REQUESTS = (signal.SIGTERM, signal.SIGINT)
 
 
