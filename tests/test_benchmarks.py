@@ -127,11 +127,12 @@ def test_what_probing_saves_is_told_as_ratios_and_what_it_changes_as_points(writ
     assert benchmarks.probing().to_dict("records") == [
         {"network": "conv, size 6", "of": "passes", "at once": "200", "paper's procedure": "84,000",
          "times as many": "420"},
-        {"network": "conv, size 6", "of": "seconds", "at once": "4", "paper's procedure": "300", "times as many": "75"},
+        {"network": "conv, size 6", "of": "processor seconds", "at once": "4", "paper's procedure": "300",
+         "times as many": "75"},
     ]  # fmt: skip
     assert benchmarks.solvers()["differ by"].tolist() == ["0.0 points", "0.7 points"]
     said = benchmarks.probing_in_words()
-    assert "420 times fewer passes and 75 times less time" in said and "by more than 1.0 points" in said
+    assert "420 times fewer passes and 75 times less processor time" in said and "by more than 1.0 points" in said
     assert "3,600 training images of cifar10, are at most 0.7 points apart on 1,000 test images." in said
 
 

@@ -239,15 +239,15 @@ def palette_arrays() -> dict[str, np.ndarray]:
 
 
 def probing() -> pd.DataFrame:
-    """Passes of an image through the network and seconds: all layers probed at once, and the paper's procedure."""
+    """Passes of images through the network, and processor seconds, of all layers at once and of the paper's procedure."""
     table = []
     for row in rows("probing"):
-        for what, spec in (("passes", ",d"), ("seconds", ".0f")):
+        for what, shown, spec in (("passes", "passes", ",d"), ("seconds", "processor seconds", ".0f")):
             ours, paper = (row[what][whose] for whose in ("ours", "paper"))
             network = f"{row['block']}, size {row['depth']}"
             named = {
                 "network": network,
-                "of": what,
+                "of": shown,
                 "at once": f"{ours:{spec}}",
                 "paper's procedure": f"{paper:{spec}}",
             }
@@ -278,8 +278,8 @@ def probing_in_words() -> str:
         passes, seconds = (row[what]["paper"] / row[what]["ours"] for what in ("passes", "seconds"))
         apart = max(abs(a - b) for a, b in zip(row["accuracies"]["ours"], row["accuracies"]["paper"], strict=True))
         said.append(
-            f"At size {row['depth']} that is {passes:.0f} times fewer passes and {seconds:.0f} times less time; where "
-            f"both were carried out in full, no layer's accuracy differs by more than {100 * apart:.1f} points."
+            f"At size {row['depth']} that is {passes:.0f} times fewer passes and {seconds:.0f} times less processor "
+            f"time; where both were carried out in full, no layer's accuracy differs by more than {100 * apart:.1f} points."
         )
     for row in rows("solvers"):
         adam, lbfgs = row["accuracies"]["adam"], row["accuracies"]["lbfgs"]

@@ -168,7 +168,8 @@ def _precision(runs: pd.DataFrame) -> str:
 def _draw_baselines(ax: Axes, baselines: records.Baselines) -> None:
     for name, loss in baselines:
         ax.axhline(loss, color=QUIET, linewidth=1, linestyle=":")
-        place = {"xycoords": ("axes fraction", "data"), "xytext": (0, 2), "textcoords": "offset points"}
+        side = {"xytext": (0, 2), "va": "bottom"} if name == "uniform" else {"xytext": (0, -2), "va": "top"}
+        place = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points", **side}
         ax.annotate(name.replace("_", " "), (0.99, loss), color=QUIET, fontsize=8, ha="right", **place)
 
 
