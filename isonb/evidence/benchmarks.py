@@ -239,7 +239,7 @@ def palette_arrays() -> dict[str, np.ndarray]:
 
 
 def probing() -> pd.DataFrame:
-    """Passes of images through the network, and processor seconds, of all layers at once and of the paper's procedure."""
+    """Passes of images through the network, and processor seconds: all layers at once, and the paper's procedure."""
     table = []
     for row in rows("probing"):
         for what, shown, spec in (("passes", "passes", ",d"), ("seconds", "processor seconds", ".0f")):
@@ -279,7 +279,8 @@ def probing_in_words() -> str:
         apart = max(abs(a - b) for a, b in zip(row["accuracies"]["ours"], row["accuracies"]["paper"], strict=True))
         said.append(
             f"At size {row['depth']} that is {passes:.0f} times fewer passes and {seconds:.0f} times less processor "
-            f"time; where both were carried out in full, no layer's accuracy differs by more than {100 * apart:.1f} points."
+            "time; where both were carried out in full, no layer's accuracy differs by more than "
+            f"{100 * apart:.1f} points."
         )
     for row in rows("solvers"):
         adam, lbfgs = row["accuracies"]["adam"], row["accuracies"]["lbfgs"]
