@@ -43,7 +43,7 @@ class Chromium:
                 return lines[0]
             time.sleep(0.05)
         self.process.kill()
-        raise TimeoutError("Chromium did not open its DevTools port within 30 s.")
+        raise TimeoutError("Chromium did not open its DevTools port within 120 s.")
 
     def send(self, method: str, **params: Any) -> dict[str, Any]:
         """Call a DevTools method and return its result; events that arrive meanwhile are kept."""
