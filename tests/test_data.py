@@ -126,7 +126,7 @@ def test_smooth_crops_are_drawn_again_while_there_is_texture_to_find():
     rows, columns = np.mgrid[:160, :400]
     checks = np.where((rows // 4 + columns // 4) % 2, 200, 40)  # a step of 160 at every fourth pixel: texture 40
     photograph = np.where(columns % 100 < 50, 90, checks)[:, :, None].repeat(3, axis=2).astype(np.uint8)
-    textures = [data.texture(crop) for crop in data.crop_photograph(photograph, 0, "train", 8, 40)]
+    textures = data.texture(data.crop_photograph(photograph, 0, "train", 8, 40))
     assert min(textures) >= data.TEXTURE  # half of the columns are flat: one draw in three, but hardly six in a row
     flat = np.full_like(photograph, 90)
     assert data.crop_photograph(flat, 0, "train", 8, 3).tolist() == np.full((3, 8, 8, 3), 90).tolist()
@@ -134,7 +134,7 @@ def test_smooth_crops_are_drawn_again_while_there_is_texture_to_find():
 
 def test_texture_is_the_mean_step_between_neighbours():
     image = np.array([[[0], [4]], [[10], [6]]])  # steps across: 4 and 4; down: 10 and 2
-    assert data.texture(image) == (4 + 6) / 2
+    assert data.texture(image[None]).tolist() == [(4 + 6) / 2]
 
 
 def test_crops_are_block_means_at_scales_that_fit_every_region(monkeypatch):

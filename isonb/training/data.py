@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import importlib.metadata
 import os
 import tarfile
 from collections.abc import Iterator
@@ -121,13 +122,13 @@ def _load_photos(run: RunConfig) -> Images:
 @functools.cache
 def _photographs() -> tuple[np.ndarray, ...]:
     """The ten photographs, uint8, height x width x 3: files inside the two packages, never downloaded."""
-    import skimage.data  # imported here: a CIFAR-10 run in many processes does not wait for them
-    import sklearn.datasets
+    import skimage.data  # imported here: a CIFAR-10 run in many processes does not wait for it
 
+    sklearn = importlib.metadata.distribution("scikit-learn")  # whose own loader imports all of it, in a second
     return (
         *(getattr(skimage.data, name)() for name in SKIMAGE),
         skimage.data.stereo_motorcycle()[0],
-        *(sklearn.datasets.load_sample_image(f"{name}.jpg") for name in SKLEARN),
+        *(skimage.io.imread(sklearn.locate_file(f"sklearn/datasets/images/{name}.jpg")) for name in SKLEARN),
     )
 
 
@@ -155,30 +156,35 @@ def crop_photograph(photograph: np.ndarray, number: int, split: str, size: int, 
     """
     height, strips = photograph.shape[0], regions(photograph.shape[1])
     room = min(height, *(end - first for first, end in strips.values()))
-    scales = [scale for scale in SCALES if scale * size <= room]
+    scales = np.array([scale for scale in SCALES if scale * size <= room])
     first, end = strips[split]
-    purposes = [f"photos/{split}/{part}" for part in ("scale", "top", "left")]
     indices = np.arange(count)[:, None], np.arange(TRIES)
-    draws_BT3 = np.stack([draws.uniform(POOL_SEED, purpose, number, *indices) for purpose in purposes], axis=2)
-    crops = []
-    for draws_T3 in draws_BT3:
-        candidates = []
-        for scale_draw, top_draw, left_draw in draws_T3:
-            scale = scales[int(scale_draw * len(scales))]
-            side = scale * size
-            top = int(top_draw * (height - side + 1))
-            left = first + int(left_draw * (end - first - side + 1))
-            crop = photograph[top : top + side, left : left + side]
-            candidates.append(np.rint(crop.reshape(size, scale, size, scale, 3).mean(axis=(1, 3))))
-            if texture(candidates[-1]) >= TEXTURE:
-                break
-        crops.append(max(candidates, key=texture))
-    return np.stack(crops).astype(np.uint8)
+    scale_BT, top_BT, left_BT = (
+        draws.uniform(POOL_SEED, f"photos/{split}/{part}", number, *indices) for part in ("scale", "top", "left")
+    )
+    scale_BT = scales[(scale_BT * len(scales)).astype(int)]
+    top_BT = (top_BT * (height - scale_BT * size + 1)).astype(int)
+    left_BT = (left_BT * (end - first - scale_BT * size + 1)).astype(int)
+    strip = photograph[:, first:end]
+    sums = np.pad(strip.cumsum(0, dtype=np.int32).cumsum(1), ((1, 0), (1, 0), (0, 0)))  # from the corner on
+    crops_BHWC, texture_B = np.zeros((count, size, size, 3), np.uint8), np.full(count, -1.0)
+    for attempt in range(TRIES):
+        smooth_B = np.flatnonzero(texture_B < TEXTURE)
+        scale_B11 = scale_BT[smooth_B, attempt, None, None]
+        rows_BH1 = top_BT[smooth_B, attempt, None, None] + scale_B11 * np.arange(size + 1)[:, None]
+        columns_B1W = left_BT[smooth_B, attempt, None, None] + scale_B11 * np.arange(size + 1)
+        areas_BHWC = np.diff(np.diff(sums[rows_BH1, columns_B1W], axis=1), axis=2)
+        drawn_BHWC = np.rint(areas_BHWC / scale_B11[..., None] ** 2).astype(np.uint8)
+        better_B = texture(drawn_BHWC) > texture_B[smooth_B]
+        crops_BHWC[smooth_B[better_B]] = drawn_BHWC[better_B]
+        texture_B[smooth_B[better_B]] = texture(drawn_BHWC[better_B])
+    return crops_BHWC
 
 
-def texture(image_HWC: np.ndarray) -> float:
-    """The mean absolute step between pixels that are side by side or one below the other, in grey levels."""
-    return float(np.mean([np.abs(np.diff(image_HWC.astype(float), axis=axis)).mean() for axis in (0, 1)]))
+def texture(images_BHWC: np.ndarray) -> np.ndarray:
+    """The mean absolute step between pixels that are side by side or one below the other, in grey levels. Shape B."""
+    steps = (np.abs(np.diff(images_BHWC.astype(np.int16), axis=axis)) for axis in (1, 2))
+    return np.mean([step_BHWC.mean(axis=(1, 2, 3)) for step_BHWC in steps], axis=0)
 
 
 def _load_cifar10(run: RunConfig, folder: Path | None) -> Images:
