@@ -21,6 +21,7 @@ from isonb.validation import ConfigError, Frozen, choice, unknown_name
 
 Block = Literal["conv", "mixer", "transformer"]
 Encoding = Literal["continuous", "rff", "pix2vec"]
+Objective = Literal["bert", "mse"]
 BLOCKS: tuple[Block, ...] = ("conv", "mixer", "transformer")
 ENCODINGS: tuple[Encoding, ...] = ("continuous", "rff", "pix2vec")
 
@@ -73,7 +74,7 @@ class RunConfig(Frozen):
     rff_trainable: bool = choice(False, "A5", "the paper draws beta once", {"encoding": "rff"})
 
     # The objective
-    objective: Literal["bert", "mse"] = choice(
+    objective: Objective = choice(
         "bert", "3.3", "cross-entropy on 256 values, as the paper; 'mse' is squared error on one value (claim C20)"
     )
     mask_rate: float = choice(0.15, "3.3", "the paper's 15 %", gt=0, lt=1)

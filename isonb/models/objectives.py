@@ -8,7 +8,6 @@ Paper: section 3.3, equation 5. Book: chapter "Objective".
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal
 
 import numpy as np
 import torch
@@ -17,10 +16,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from isonb import draws
-from isonb.config import RunConfig
+from isonb.config import Objective, RunConfig
 from isonb.features import CHANNELS, VALUES
 
-Objective = Literal["bert", "mse"]
 HALF_RANGE = (VALUES - 1) / 2  # x / HALF_RANGE - 1 maps 0..255 to [-1, 1]
 UNSCORED = -1  # no pixel value
 
