@@ -1,15 +1,10 @@
-"""One papermill execution of one experiment cell, told success from failure.
-
-papermill calls a notebook complete although its kernel died or a cell left by `sys.exit(0)`, so success is judged by
-what must be there afterwards: every code cell has run without an error, and the record of this very cell exists.
+"""One execution of one experiment cell: a success where its notebook has reached its end and its record exists.
 
 Book: chapter "Run it yourself".
 """
 
 from __future__ import annotations
 
-import logging
-import tempfile
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,15 +13,11 @@ from threading import Event
 from typing import Any, Literal
 
 import filelock
-import nbformat
-import papermill
-import traitlets.config
 
 from isonb import config, interruption, records
 from isonb.config import Cell, Execution
 
 TEMPLATE = records.PROJECT / "notebooks" / "cell.ipynb"
-START = 300  # seconds that a kernel may take to start on a busy machine
 
 
 class CellError(RuntimeError):
@@ -100,6 +91,8 @@ def _run_alone(
     cell: Cell, execution: Execution, template: Path, timeout: float | None, progress: bool, asked_to_stop: Event
 ) -> None:
     """Execute the cell and put its notebook among the results. Raises `CellError` and `Stopped`."""
+    from isonb import notebook  # here, as papermill takes a second to import
+
     runs, run_id, output = records.runs_folder(cell.profile), cell.run.run_id, notebook_path(cell)
     names = {"running": "ipynb", "logs": "log", "failed": "ipynb"}
     running, log, failed = (runs / folder / f"{run_id}.{suffix}" for folder, suffix in names.items())
@@ -108,7 +101,7 @@ def _run_alone(
         path.unlink(missing_ok=True)
     fault = ""
     if not asked_to_stop.is_set():
-        fault = _execute(template, running, parameters(cell, execution), log, timeout, progress)
+        fault = notebook.execute(template, running, parameters(cell, execution), log, timeout, progress)
     if asked_to_stop.is_set():
         running.unlink(missing_ok=True)
         raise Stopped(f"{run_id} was stopped: the same command goes on from its last checkpoint.")
@@ -118,64 +111,8 @@ def _run_alone(
         if running.exists():
             running.replace(failed)
         raise CellError(f"{run_id} failed: {fault.rstrip('.')}. See {failed if failed.exists() else log}.")
-    notebook = nbformat.read(running, as_version=4)
-    _forget_the_moment(notebook)
-    records.write_atomically(output, nbformat.writes(notebook).encode())
-    running.unlink()
+    notebook.keep(running, output)
 
 
 def _is_there(cell: Cell, execution: Execution) -> bool:
     return notebook_path(cell).exists() and not records.why_outdated(cell, execution.data_path)
-
-
-def _execute(
-    template: Path, output: Path, values: Mapping[str, Any], log: Path, timeout: float | None, progress: bool
-) -> str:
-    """Execute a template into `output`; returns what went wrong in a few words, or nothing."""
-    logging.getLogger("papermill").setLevel(logging.ERROR)  # it warns of parameters that it does not recognise as such
-    with tempfile.TemporaryDirectory(prefix="isonb-") as sockets, log.open("w") as stream:
-        # Sockets in a short-lived folder: kernels that start at the same moment can collide on network ports.
-        transport = {"transport": "ipc", "connection_file": f"{sockets}/kernel.json"}
-        try:
-            papermill.execute_notebook(
-                template,
-                output,
-                dict(values),
-                kernel_name="python3",
-                progress_bar=progress,
-                stdout_file=stream,
-                stderr_file=stream,
-                start_timeout=START,
-                execution_timeout=timeout,
-                coalesce_streams=True,  # of a progress bar the last state stays
-                config=traitlets.config.Config(KernelManager=transport),
-            )
-        except papermill.PapermillExecutionError as error:
-            return f"{error.ename}: {error.evalue}" if error.evalue else error.ename
-        except Exception as error:  # a dead kernel, a timeout, a template that cannot be read: each has its own class
-            return f"{type(error).__name__}: {(str(error) or 'no message').splitlines()[0]}"
-    return _unfinished(nbformat.read(output, as_version=4))
-
-
-def _unfinished(notebook: nbformat.NotebookNode) -> str:
-    """What shows that an execution did not reach its end, in a few words, or nothing."""
-    for number, cell in enumerate(notebook.cells, start=1):
-        if cell.cell_type != "code" or not cell.source.strip():
-            continue
-        errors = [output for output in cell.outputs if output.output_type == "error"]
-        if errors:
-            return f"cell {number} left by {errors[0].ename}: {errors[0].evalue}"
-        if cell.execution_count is None:
-            return f"cell {number} was not executed"
-    return ""
-
-
-def _forget_the_moment(notebook: nbformat.NotebookNode) -> None:
-    """Drop what differs from one execution to the next although nothing of interest does: times, paths, random ids."""
-    for name in ("papermill", "widgets"):
-        notebook.metadata.pop(name, None)
-    for cell in notebook.cells:
-        for name in ("papermill", "execution"):
-            cell.metadata.pop(name, None)
-        if "injected-parameters" in cell.metadata.get("tags", []):
-            cell.id = "injected-parameters"
