@@ -10,6 +10,7 @@ import math
 import torch
 from jaxtyping import Bool, Float, UInt8
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from isonb.config import RunConfig
 from isonb.features import CHANNELS, VALUES
@@ -19,6 +20,8 @@ from isonb.models.encodings import Encoding
 Pixels = UInt8[Tensor, "B N C"]
 Masks = Bool[Tensor, "B N C"]
 Tokens = Float[Tensor, "B N D"]
+
+ROWS = 64  # the head's product has a multiple of so many rows: a CPU prepares a product anew for every shape
 
 
 class IsotropicNetwork(nn.Module):
@@ -69,7 +72,8 @@ class IsotropicNetwork(nn.Module):
         for block in self.blocks:
             x_BND = block(x_BND)
         x_MD = x_BND[is_masked_BNC.any(2)]
-        return self.head(self.head_norm(x_MD)).unflatten(1, (CHANNELS, outputs(self.config)))
+        padded_MD = F.pad(x_MD, (0, 0, 0, -len(x_MD) % ROWS))
+        return self.head(self.head_norm(padded_MD))[: len(x_MD)].unflatten(1, (CHANNELS, outputs(self.config)))
 
 
 def outputs(config: RunConfig) -> int:
