@@ -9,6 +9,7 @@ JOBS ?= auto
 
 BIN := .venv/bin
 READY := .venv/ready
+OWN := _runs/mine.ipynb
 
 .DEFAULT_GOAL := help
 .PHONY: help study test lab book bench chaos clean
@@ -26,8 +27,8 @@ test: $(READY) ## check style and import rules, then run every test, every noteb
 	$(BIN)/lint-imports
 	$(BIN)/pytest --numprocesses $(JOBS) --maxprocesses 8 --dist loadfile
 
-lab: $(READY) ## open JupyterLab on the notebooks
-	$(BIN)/jupyter lab notebooks/cell.ipynb
+lab: $(READY) $(OWN) ## open JupyterLab on a copy of the experiment's notebook that is yours to change
+	$(BIN)/jupyter lab $(OWN)
 
 book: $(READY) ## build the book from the results at hand; warnings are errors
 	@$(BIN)/python -m isonb book
@@ -41,6 +42,9 @@ chaos: $(READY) ## kill a sweep's processes at random moments and see that its t
 clean: ## remove the built book and the tools' caches; the environment, results and checkpoints stay
 	rm -rf _build .snakemake .pytest_cache .ruff_cache .import_linter_cache .hypothesis *.egg-info
 	find isonb tests notebooks book -name __pycache__ -o -name .ipynb_checkpoints -o -name .jupyter_cache | xargs rm -rf
+
+$(OWN):
+	@mkdir -p $(@D) && cp notebooks/cell.ipynb $@
 
 $(READY): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null || { \
