@@ -262,9 +262,24 @@ def test_a_twin_that_regresses_differs_in_its_head_alone():
     assert saved == positions * 8 * (3 * 256 - 3)
 
 
+@pytest.mark.parametrize("masked", [0, 1, 7, 8, 9])
+def test_rows_that_fill_up_the_head_change_no_logit(masked, monkeypatch):
+    network = networks.build_network(RunConfig(block="conv", **SMALL))
+    torch.nn.init.normal_(network.head.weight)
+    pixels_BNC, is_masked_BNC = random_pixels(1), torch.zeros(1, 64, 3, dtype=torch.bool)
+    is_masked_BNC[:, :masked] = True
+    logits = []
+    for rows in (1, 8):
+        monkeypatch.setattr(networks, "ROWS", rows)
+        logits.append(network(pixels_BNC, is_masked_BNC))
+    assert logits[1].shape == (masked, 3, 256)
+    torch.testing.assert_close(logits[1], logits[0])
+
+
 @pytest.mark.parametrize("unit", ["pixel", "subpixel"])
 @pytest.mark.parametrize("block", BLOCKS)
-def test_multiply_accumulates_are_those_of_the_real_forward(block, unit):
+def test_multiply_accumulates_are_those_of_the_real_forward(block, unit, monkeypatch):
+    monkeypatch.setattr(networks, "ROWS", 1)  # the rows that only fill up are no part of the equations
     config = RunConfig(block=block, encoding="pix2vec", depth=2, mask_unit=unit, mask_rate=0.25, **SMALL)
     expected_positions = round(64 * (0.25 if unit == "pixel" else 1 - 0.75**3))
     assert networks.multiply_accumulates(config) == (
