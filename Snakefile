@@ -33,6 +33,7 @@ except settings.ConfigError as error:
 
 PROFILE = CELLS[0].profile
 RUNS = records.runs_folder(PROFILE)
+PRIORITIES = sweep.priorities(STUDY, CELLS)
 SWEEP = RUNS / "sweep" / f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
 KNOWN = predictions.read()
 TOGETHER = PLACE == "cpu" and predictions.is_faster_together(KNOWN, TODO, placement.cores())
@@ -99,14 +100,14 @@ rule all:
         [SWEEP / "book.done"] if WITH_BOOK and (TODO or not sweep.is_built()) else [],
 
 
-for rank, cell in enumerate(CELLS):
+for cell in CELLS:
     run_id = cell.run.run_id
 
     rule:
         name: f"cell_{run_id}"
         output: RUNS / "sweep/{sweep}" / f"{run_id}.done"
         message: f"{run_id}: {TODO.get(run_id, 'asked for')}; {predictions.words(KNOWN.get(run_id), TOGETHER)}"
-        priority: len(CELLS) - rank
+        priority: PRIORITIES[run_id]
         threads: THREADS
         resources:
             nodes=1,

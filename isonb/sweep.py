@@ -78,6 +78,16 @@ def cells(study: str) -> list[Cell]:
     return found
 
 
+def priorities(study: str, listed: Sequence[Cell]) -> dict[str, int]:
+    """Which cells begin before which, by run_id: the greater one first.
+
+    The study's order is the one in which its cells are worth having. The smoke study is worth having as a whole: there
+    the longest cells, which it lists last, begin first, so that none computes alone in the end.
+    """
+    ordered = listed if study == "smoke" else reversed(listed)
+    return {cell.run.run_id: place for place, cell in enumerate(ordered)}
+
+
 def reasons(listed: Sequence[Cell], only_missing: bool = False) -> dict[str, str]:
     """Why each cell that has to run has to, by run_id.
 

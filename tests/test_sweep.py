@@ -98,6 +98,17 @@ def test_only_what_is_missing_or_outdated_has_to_run_and_says_why(monkeypatch):
     assert sweep.reasons(listed, only_missing=True) == {name: by_id[name] for name in by_id if name != old.run.run_id}
 
 
+def test_cells_begin_in_the_studys_order_and_those_of_a_short_study_longest_first(study):
+    def begun(name):
+        cells = {cell.run.run_id: cell for cell in sweep.cells(name)}
+        ranked = sweep.priorities(name, list(cells.values()))
+        return [cells[run_id] for run_id in sorted(ranked, key=ranked.get, reverse=True)]
+
+    for name in ("cpu", str(study)):
+        assert begun(name) == sweep.cells(name)
+    assert [cell.run.block for cell in begun("smoke")] == ["transformer"] * 3 + ["mixer"] * 3 + ["conv"] * 3
+
+
 def test_the_command_of_a_cell_runs_that_cell(monkeypatch):
     cell = config.cpu(block="transformer", positions="none", encoding="rff", sigma=0.1, probe_pooling="grid4")
     passed = []
