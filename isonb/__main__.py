@@ -19,7 +19,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns 0, 1 when a cell or a training failed, 2 when the request cannot be met, 75 when a cell or a training was
     asked to stop and has saved its state, 130 when something else was interrupted.
     """
-    chosen = _parser().parse_args(arguments)
+    chosen = _parse(arguments)
     try:
         return chosen.command(chosen)
     except (config.ConfigError, records.RecordError) as error:
@@ -31,6 +31,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("Interrupted: give the same command again to go on.", file=sys.stderr)
         return 130
+
+
+def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """The command and what goes with it; settings may stand before, between and after options.
+
+    argparse can mix them, but not in a parser with commands: it leaves over what follows the options.
+    """
+    parser = _parser()
+    chosen, left = parser.parse_known_args(arguments)
+    if left and ("settings" not in chosen or any(word.startswith("-") for word in left)):
+        parser.error(f"unrecognized arguments: {' '.join(left)}")
+    if left:
+        chosen.settings += left
+    return chosen
 
 
 def _parser() -> argparse.ArgumentParser:

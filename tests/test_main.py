@@ -58,6 +58,26 @@ def test_settings_arrive_with_their_types(monkeypatch):
     }  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    "words",
+    ["--profile cpu block=mixer depth=3", "block=mixer --profile cpu depth=3", "block=mixer depth=3 --profile cpu"],
+)
+def test_settings_stand_before_between_and_after_options(words, monkeypatch):
+    passed = {}
+    monkeypatch.setattr(
+        runner, "run_cell", lambda settings, *_, **__: passed.update(settings) or Outcome("id", "run", 0.0)
+    )
+    assert main(["run-cell", *words.split()]) == 0
+    assert passed == {"profile": "cpu", "block": "mixer", "depth": 3}
+
+
+@pytest.mark.parametrize("words", ["cells block=mixer", "run-cell block=mixer --dept", "run-cell --dept block=mixer"])
+def test_what_a_command_does_not_know_is_refused(words, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main(words.split())
+    assert "unrecognized arguments: " in capsys.readouterr().err
+
+
 def test_a_failed_cell_is_exit_1(monkeypatch, capsys):
     def fail(*_, **__):
         raise CellError("conv failed: RuntimeError: no memory.")
