@@ -33,6 +33,7 @@ PRETRAINING = (
     "training.evaluate",
     "training.schedule",
     "training.train",
+    "training.world",
 )
 PROBING = ("training.outcome", "training.probe")
 # Modules that a computation of a cell imports as well, and why they decide nothing.

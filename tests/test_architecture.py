@@ -60,7 +60,7 @@ def test_nothing_is_unpickled_or_evaluated(path):
 def test_only_the_trainer_knows_other_processes():
     trees = {name_of(path): ast.parse(path.read_text()) for path in MODULES}
     users = {name for name, tree in trees.items() if any("torch.distributed" in one for one in imported(tree))}
-    assert users == {"isonb/training/train.py"}
+    assert users == {"isonb/training/world.py"}
 
 
 def test_the_reading_half_and_the_command_line_open_without_torch():

@@ -8,7 +8,7 @@ import signal
 
 import pytest
 import safetensors
-from tiny_runs import PROCESSES, assert_same_bits, pretrain, tell, tiny_run
+from tiny_runs import PROCESSES, assert_same_bits, pretrain, tell, tiny_run, weights
 
 from isonb.training import checkpoint
 from isonb.training.checkpoint import CheckpointError
@@ -172,3 +172,83 @@ def test_a_checkpoint_can_be_opened_by_anyone(tmp_path):
         assert set(file.metadata()) == {"isonb", "sha256"}
     kinds = {name.split("/")[0] for name in names}
     assert kinds == {"network", "step", "exp_avg", "exp_avg_sq"}
+
+
+# Weights of every epoch
+
+
+def assert_same_epochs(one, other):
+    assert [path.name for path in one.kept] == [path.name for path in other.kept]
+    for path, twin in zip(one.kept, other.kept, strict=True):
+        ours, theirs = checkpoint.read_kept(path, ALONG), checkpoint.read_kept(twin, ALONG)
+        assert ours.keys() == theirs.keys() == weights(one).keys()
+        assert all(ours[name].equal(theirs[name]) for name in ours)
+
+
+ALONG = tiny_run(encoding="rff", epochs=3)
+
+
+def test_the_weights_at_the_close_of_every_epoch_are_kept(tmp_path):
+    """A run of fewer epochs has another schedule, so a run that is interrupted there tells what they are."""
+    pretrained = pretrain(ALONG, tmp_path / "whole", keeps_epochs=True)
+    assert [path.name for path in pretrained.kept] == ["epoch-00001.safetensors", "epoch-00002.safetensors"]
+    for epoch, path in enumerate(pretrained.kept, start=1):
+        folder = tmp_path / f"until {epoch}"
+        with pytest.raises(Killed):
+            pretrain(ALONG, folder, kill_at(3 * epoch + 1), checkpoint_seconds=0)
+        tensors = checkpoint.read(checkpoint.latest(folder).read_bytes(), ALONG, folder).tensors
+        then = checkpoint.read_kept(path, ALONG)
+        assert all(then[name].equal(tensors[f"network/{name}"]) for name in weights(pretrained))
+        assert not then["head.bias"].equal(weights(pretrained)["head.bias"])
+
+
+def test_no_weights_are_kept_unasked_and_keeping_them_changes_nothing(tmp_path):
+    plain, keeping = pretrain(ALONG, tmp_path / "plain"), pretrain(ALONG, tmp_path / "keeping", keeps_epochs=True)
+    assert plain.kept == () and not list((tmp_path / "plain").glob("epoch-*"))
+    assert_same_bits(plain, keeping)
+
+
+@pytest.mark.parametrize("step", range(1, 10))
+def test_a_killed_run_keeps_the_same_weights_of_every_epoch(step, tmp_path):
+    """Killed with a checkpoint a step, and then without one, so that epochs are closed again."""
+    for seconds in (0, 1e9):
+        with pytest.raises(Killed):
+            pretrain(ALONG, tmp_path / "killed", kill_at(max(step, 9 * (seconds > 0))), keeps_epochs=True,
+                     checkpoint_seconds=seconds)  # fmt: skip
+        if newest := checkpoint.latest(tmp_path / "killed"):  # it knows of no epoch whose weights are not there
+            curve = checkpoint.read(newest.read_bytes(), ALONG, newest.parent).progress.curve
+            assert len(list(newest.parent.glob("epoch-*.safetensors"))) >= len(curve) - 1
+    resumed = pretrain(ALONG, tmp_path / "killed", keeps_epochs=True)
+    whole = pretrain(ALONG, tmp_path / "whole", keeps_epochs=True)
+    assert_same_bits(resumed, whole)
+    assert_same_epochs(resumed, whole)
+    assert_same_epochs(pretrain(ALONG, tmp_path / "killed", keeps_epochs=True), whole)  # nothing left to do
+
+
+def test_missing_weights_of_an_epoch_are_named(tmp_path):
+    pretrain(ALONG, tmp_path)
+    with pytest.raises(CheckpointError) as error:
+        pretrain(ALONG, tmp_path, keeps_epochs=True)
+    assert str(error.value) == (
+        f"{tmp_path} lacks weights to be probed (epoch-00001.safetensors, epoch-00002.safetensors): delete it to "
+        "train the network anew."
+    )
+
+
+def test_damaged_and_foreign_weights_of_an_epoch_are_refused(tmp_path):
+    path, _ = pretrain(ALONG, tmp_path, keeps_epochs=True).kept
+    with pytest.raises(CheckpointError, match=r"another configuration \(seed is 0 there and 1 here\)"):
+        checkpoint.read_kept(path, ALONG.model_copy(update={"seed": 1}))
+    path.write_bytes(flip_a_bit(path.read_bytes()))
+    with pytest.raises(
+        CheckpointError, match=r"epoch-00001.safetensors cannot be read .*: delete .* to train the netw"
+    ):
+        checkpoint.read_kept(path, ALONG)
+
+
+def test_a_full_disk_at_the_close_of_an_epoch_stops_the_run(tmp_path, monkeypatch):
+    full_disk(monkeypatch)
+    with pytest.raises(CheckpointError, match=r"epoch-00001.safetensors could not be written .* the run will start an"):
+        pretrain(ALONG, tmp_path, keeps_epochs=True)
+    monkeypatch.undo()
+    assert_same_epochs(pretrain(ALONG, tmp_path, keeps_epochs=True), pretrain(ALONG, tmp_path / "w", keeps_epochs=True))

@@ -3,6 +3,7 @@
 import dataclasses
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -144,6 +145,22 @@ def test_a_notebook_trains_on_two_processes(settings, alone, images_folder):
     NotebookClient(notebook, timeout=600, kernel_name="python3").execute()
     assert notebook.cells[0].outputs[0].text == "[(1, 4), (2, 4), (3, 4), (4, 4)] 2\n"
     assert_close(finished(settings, images_folder), alone(), 1e-9)
+
+
+def test_two_processes_keep_the_weights_of_every_epoch(settings, images_folder):
+    cell, execution = config.from_parameters({**settings, "probe_along": True})
+    images = data.load(cell.run, images_folder)
+    along = launch.checkpoints_folder(cell, images)
+    assert along != checkpoints(settings)  # what a run without has left is of no use to one with
+    alone = launch.pretrain(cell, images, execution)
+    (path,) = alone.kept
+    expected = checkpoint.read_kept(path, cell.run)
+    shutil.rmtree(along)
+    (path,) = launch.pretrain(cell, images, execution.model_copy(update={"processes": 2})).kept
+    found = checkpoint.read_kept(path, cell.run)
+    assert (along / "workers.log").exists() and not checkpoints(settings).exists()
+    largest = max(tensor.abs().max() for tensor in expected.values())
+    assert all((found[name] - tensor).abs().max() <= 1e-9 * largest for name, tensor in expected.items())
 
 
 def test_a_workers_fault_comes_back_with_its_log(settings, images_folder, tmp_path):

@@ -38,10 +38,12 @@ def tiny_run(**changes: Any) -> RunConfig:
     return RunConfig(**{**settings, **changes})
 
 
-def pretrain(run: RunConfig, folder: Path, on_step: train.OnStep | None = None, **execution: Any) -> train.Pretrained:
+def pretrain(
+    run: RunConfig, folder: Path, on_step: train.OnStep | None = None, keeps_epochs: bool = False, **execution: Any
+) -> train.Pretrained:
     """`train.pretrain` on the made-up images, on a CPU, in float64 unless told otherwise."""
     execution = Execution(**{"device": "cpu", "precision": "float64", **execution})
-    return train.pretrain(run, made_images(), folder, execution, on_step)
+    return train.pretrain(run, made_images(), folder, execution, on_step, keeps_epochs)
 
 
 def weights(pretrained: train.Pretrained) -> dict[str, torch.Tensor]:

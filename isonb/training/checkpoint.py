@@ -2,7 +2,8 @@
 
 The file's header holds JSON: the configuration, the step, the learning curve so far and the open epoch's sums. A new
 checkpoint is complete on disk before the one before the last is removed, so a crash or a full disk at any
-moment leaves a good one.
+moment leaves a good one. A run that is to be probed along its training also keeps the weights of each closed epoch,
+in a smaller file that is complete on disk before any checkpoint knows of the epoch.
 
 Book: chapter "Training".
 """
@@ -24,6 +25,8 @@ from isonb import records
 from isonb.config import RunConfig
 
 ADAM = ("step", "exp_avg", "exp_avg_sq")  # what Adam keeps of each parameter
+NETWORK = "network/"  # begins the name of each of the network's tensors
+DAMAGE = (safetensors.SafetensorError, OSError, ValueError, KeyError)  # what `_decode` raises
 
 
 class CheckpointError(RuntimeError):
@@ -62,7 +65,7 @@ class Saved:
 
         Raises `CheckpointError` for tensors that are missing, too many, or of another shape.
         """
-        weights = {n.removeprefix("network/"): t for n, t in self.tensors.items() if n.startswith("network/")}
+        weights = {name.removeprefix(NETWORK): t for name, t in self.tensors.items() if name.startswith(NETWORK)}
         try:
             network.load_state_dict(weights, strict=True)
         except RuntimeError as error:
@@ -78,26 +81,51 @@ def save(folder: Path, config: RunConfig, progress: Progress, network: nn.Module
     Raises `CheckpointError` when the file cannot be written, for example because the disk is full; the checkpoints
     that were there are still there.
     """
-    tensors = {f"network/{name}": tensor for name, tensor in network.state_dict().items()}
+    tensors = _weights(network)
     for name, parameter in network.named_parameters():
         tensors |= {f"{key}/{name}": tensor for key, tensor in adam.state.get(parameter, {}).items()}
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     curve = [epoch.model_dump() for epoch in progress.curve]
     header = {"config": config.model_dump(), "progress": {**dataclasses.asdict(progress), "curve": curve}}
-    text = json.dumps(header)
-    content = safetensors.torch.save(tensors, {"isonb": text, "sha256": _digest(text, tensors)})
     path = folder / f"step-{progress.step:08d}.safetensors"
-    try:
-        records.write_atomically(path, content)
-    except OSError as error:
-        kept = latest(folder)
-        raise CheckpointError(
-            f"The checkpoint {path} could not be written ({error.strerror or error}): make room and run again; "
-            f"{f'the run will go on from {kept.name}' if kept else 'the run will start anew'}."
-        ) from error
-    for old in (*_all(folder)[:-2], *folder.glob(".step-*.tmp")):  # the latter were left by a process that was killed
+    _write(path, header, tensors)
+    for old in (*_all(folder)[:-2], *folder.glob(".*.safetensors.*.tmp")):  # the latter: of a process that was killed
         old.unlink(missing_ok=True)
     return path
+
+
+def keep(folder: Path, config: RunConfig, epoch: int, network: nn.Module) -> Path:
+    """Write the weights at the close of an epoch, to be probed when the run has ended. Raises as `save` does."""
+    path = _of_epoch(folder, epoch)
+    _write(path, {"config": config.model_dump(), "epoch": epoch}, _weights(network))
+    return path
+
+
+def kept(folder: Path, epochs: int) -> tuple[Path, ...]:
+    """The files of the weights at the close of every epoch but the last, whose weights are the finished network's.
+
+    Raises `CheckpointError` when one is missing.
+    """
+    paths = tuple(_of_epoch(folder, epoch) for epoch in range(1, epochs))
+    if missing := [path.name for path in paths if not path.exists()]:
+        raise CheckpointError(
+            f"{folder} lacks weights to be probed ({', '.join(missing)}): delete it to train the network anew."
+        )
+    return paths
+
+
+def read_kept(path: Path, config: RunConfig) -> dict[str, torch.Tensor]:
+    """The weights that `keep` wrote, by name.
+
+    Raises `CheckpointError` when the file is damaged or belongs to another configuration.
+    """
+    try:
+        header, tensors = _decode(path.read_bytes())
+    except DAMAGE as error:
+        raise CheckpointError(
+            f"{path} cannot be read ({error}): delete {path.parent} to train the network anew."
+        ) from None
+    _refuse_other_configuration(path.parent, header["config"], config.model_dump())
+    return {name.removeprefix(NETWORK): tensor for name, tensor in tensors.items()}
 
 
 def latest(folder: Path) -> Path | None:
@@ -106,7 +134,7 @@ def latest(folder: Path) -> Path | None:
         try:
             _decode(path.read_bytes())
             return path
-        except (safetensors.SafetensorError, OSError, ValueError, KeyError):
+        except DAMAGE:
             continue
     return None
 
@@ -127,8 +155,30 @@ def read(content: bytes, config: RunConfig, folder: Path) -> Saved:
     return Saved(progress, tensors)
 
 
+def _weights(network: nn.Module) -> dict[str, torch.Tensor]:
+    return {NETWORK + name: tensor for name, tensor in network.state_dict().items()}
+
+
+def _of_epoch(folder: Path, epoch: int) -> Path:
+    return folder / f"epoch-{epoch:05d}.safetensors"
+
+
+def _write(path: Path, header: dict[str, Any], tensors: dict[str, torch.Tensor]) -> None:
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    text = json.dumps(header)
+    content = safetensors.torch.save(tensors, {"isonb": text, "sha256": _digest(text, tensors)})
+    try:
+        records.write_atomically(path, content)
+    except OSError as error:
+        last = latest(path.parent)
+        raise CheckpointError(
+            f"The checkpoint {path} could not be written ({error.strerror or error}): make room and run again; "
+            f"{f'the run will go on from {last.name}' if last else 'the run will start anew'}."
+        ) from error
+
+
 def _decode(content: bytes) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
-    """The JSON part and the tensors. Raises one of the errors that `latest` knows for damaged content."""
+    """The JSON part and the tensors. Raises one of `DAMAGE` for damaged content."""
     tensors = safetensors.torch.load(content)
     header_bytes = int.from_bytes(content[:8], "little")
     metadata = json.loads(content[8 : 8 + header_bytes])["__metadata__"]

@@ -20,7 +20,7 @@ import filelock
 import torch
 
 from isonb import fingerprints, records
-from isonb.config import Cell, Execution
+from isonb.config import PROBE_PREFIX, Cell, Execution
 from isonb.training import checkpoint, data, signals, train
 
 # What a worker tells its launcher on standard output, a line each: the word, a space, then JSON or a sentence.
@@ -35,8 +35,13 @@ FAULTS = (train.TrainingError, checkpoint.CheckpointError, data.DataError)  # th
 
 
 def checkpoints_folder(cell: Cell, images: data.Images) -> Path:
-    """Where a cell's checkpoints and its workers' log live: another folder for other code and for other images."""
-    return records.runs_folder(cell.profile) / "checkpoints" / cell.run.run_id / fingerprints.of_training(images.sha256)
+    """Where a cell's checkpoints and its workers' log live.
+
+    Another folder for other code, for other images, and for a run that is probed along its training: what one without
+    has left lacks the weights of its epochs.
+    """
+    name = fingerprints.of_training(images.sha256) + "-along" * cell.probe.along
+    return records.runs_folder(cell.profile) / "checkpoints" / cell.run.run_id / name
 
 
 def pretrain(
@@ -55,7 +60,7 @@ def pretrain(
     elif processes > 1:
         _run_workers(cell, execution, processes, folder, on_step or (lambda *_: None))
     with _alone_in(folder) if os.environ.get("RANK", "0") == "0" else contextlib.nullcontext():
-        return train.pretrain(cell.run, images, folder, execution, on_step)
+        return train.pretrain(cell.run, images, folder, execution, on_step, cell.probe.along)
 
 
 def _alone_in(folder: Path) -> filelock.BaseFileLock:
@@ -99,7 +104,8 @@ def _local_devices(execution: Execution) -> int:
 
 def _run_workers(cell: Cell, execution: Execution, processes: int, folder: Path, on_step: train.OnStep) -> None:
     """Start torchrun, pass its progress on, and turn its end into an exception when it is not a good one."""
-    settings = {**cell.run.model_dump(), **execution.model_dump(), "processes": 1}
+    probe = {PROBE_PREFIX + name: value for name, value in cell.probe.model_dump().items()}
+    settings = {**cell.run.model_dump(), **probe, **execution.model_dump(), "processes": 1}
     command = [sys.executable, "-c", TORCHRUN, "--standalone", f"--nproc-per-node={processes}"]
     command += [f"--shutdown-timeout={GRACE}", "-m", "isonb", "pretrain", "--worker", "--profile", cell.profile]
     command += [f"{name}={json.dumps(value)}" for name, value in settings.items()]

@@ -18,17 +18,15 @@ import contextlib
 import dataclasses
 import itertools
 import math
-import os
 import resource
 import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
-import torch.distributed as dist
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -38,9 +36,9 @@ from isonb.models import network as networks
 from isonb.models import objectives
 from isonb.training import augmentation, checkpoint, data, evaluate
 from isonb.training.allocator import keep_freed_memory
-from isonb.training.rendezvous import agree_on_name
 from isonb.training.schedule import learning_rate
 from isonb.training.signals import Preempted, stop_requests
+from isonb.training.world import World, join_world
 
 
 class TrainingError(RuntimeError):
@@ -49,64 +47,18 @@ class TrainingError(RuntimeError):
 
 @dataclasses.dataclass(frozen=True)
 class Pretrained:
-    """A finished run: the network in evaluation mode, what its course was, and the device's precision."""
+    """A finished run: the network in evaluation mode, what its course was, and the device it is on.
+
+    `kept` are the files of the weights at the close of every epoch but the last, where the run was asked to keep them.
+    """
 
     network: networks.IsotropicNetwork
     progress: checkpoint.Progress
     device: torch.device
+    kept: tuple[Path, ...] = ()
 
 
 OnStep = Callable[[int, int, float], None]  # (steps taken, steps in all, the last step's mean loss)
-
-
-@dataclasses.dataclass(frozen=True)
-class World:
-    """This process among its peers: rank, their number, and the device it computes on."""
-
-    rank: int
-    size: int
-    device: torch.device
-
-    def sum(self, x: torch.Tensor) -> torch.Tensor:
-        """The element-wise sum over all ranks; on one rank, x itself."""
-        if self.size > 1:
-            moved = x.to(self.device)
-            dist.all_reduce(moved)
-            return moved.to(x.device)
-        return x
-
-    def share(self, content: bytes) -> bytes:
-        """Rank 0's bytes, on every rank. Hosts need no common disk."""
-        if self.size == 1:
-            return content
-        content = content if self.rank == 0 else b""
-        byte_S = torch.zeros(int(self.sum(torch.tensor(len(content)))), dtype=torch.uint8)
-        if content:
-            byte_S[:] = torch.frombuffer(bytearray(content), dtype=torch.uint8)
-        return self.sum(byte_S).numpy().tobytes()
-
-
-@contextlib.contextmanager
-def join_world(execution: Execution) -> Iterator[World]:
-    """Take part in the process group that torchrun describes in the environment, or be alone."""
-    size = int(os.environ.get("WORLD_SIZE", "1"))
-    on_gpu = execution.device == "cuda" or (execution.device == "auto" and torch.cuda.is_available())
-    device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0"))) if on_gpu else torch.device("cpu")
-    if on_gpu:
-        torch.cuda.set_device(device)
-    elif execution.threads or size > 1:
-        local = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-        torch.set_num_threads(execution.threads or max(1, len(os.sched_getaffinity(0)) // local))
-    if size == 1:
-        yield World(0, 1, device)
-        return
-    store, rank, _ = next(dist.rendezvous("env://"))
-    store = dist.PrefixStore(agree_on_name(store, rank, size), store)
-    dist.init_process_group("nccl" if on_gpu else "gloo", store=store, rank=rank, world_size=size)
-    try:
-        yield World(rank, size, device)
-    finally:
-        dist.destroy_process_group()
 
 
 def pretrain(
@@ -115,16 +67,19 @@ def pretrain(
     folder: Path,
     execution: Execution | None = None,
     on_step: OnStep | None = None,
+    keeps_epochs: bool = False,
 ) -> Pretrained:
     """Train one network from scratch, or from the newest checkpoint in `folder`, to the end of its schedule.
 
-    A run keeps the precision it began with: 'auto' goes on in it, and another one is refused.
+    A run keeps the precision it began with: 'auto' goes on in it, and another one is refused. With `keeps_epochs` it
+    keeps the weights at the close of each epoch as well, to be probed.
     Raises `TrainingError` for a loss or gradient that is not finite, `checkpoint.CheckpointError` when a checkpoint
-    belongs to another configuration or precision or cannot be written, and `Preempted` after SIGTERM or SIGINT.
+    belongs to another configuration or precision or cannot be written, or when an epoch's weights are missing, and
+    `Preempted` after SIGTERM or SIGINT.
     """
     execution = execution or Execution()
     with join_world(execution) as world:
-        run = _Run(config, images, folder, execution, world)
+        run = _Run(config, images, folder, execution, world, keeps_epochs)
         try:
             with stop_requests() as stop:
                 run.train(on_step or (lambda *_: None), stop)
@@ -135,17 +90,25 @@ def pretrain(
             # The wrapper must go before its process group: holding the last reference, it would end the group with
             # the interpreter locked and wait for ever for a thread that needs the interpreter.
             run.model = run.network
-        return Pretrained(run.network.eval(), run.progress, world.device)
+        kept = checkpoint.kept(folder, config.epochs) if keeps_epochs and world.rank == 0 else ()
+        return Pretrained(run.network.eval(), run.progress, world.device, kept)
 
 
 class _Run:
     """The state of one rank: network, optimiser, and position in the data order."""
 
     def __init__(
-        self, config: RunConfig, images: data.Images, folder: Path, execution: Execution, world: World
+        self,
+        config: RunConfig,
+        images: data.Images,
+        folder: Path,
+        execution: Execution,
+        world: World,
+        keeps_epochs: bool = False,
     ) -> None:
         keep_freed_memory()
         self.config, self.images, self.folder, self.execution, self.world = config, images, folder, execution, world
+        self.keeps_epochs = keeps_epochs
         newest = checkpoint.latest(folder) if world.rank == 0 else None
         content = world.share(newest.read_bytes() if newest else b"")
         saved = checkpoint.read(content, config, folder) if content else None
@@ -287,6 +250,8 @@ class _Run:
             )
         )
         progress.open_loss, progress.open_count, progress.open_seconds = 0.0, 0, 0.0
+        if self.keeps_epochs and self.world.rank == 0 and 0 < row < self.config.epochs:
+            checkpoint.keep(self.folder, self.config, row, self.network)  # before a checkpoint knows of this row
 
     def _save(self) -> None:
         if self.world.device.type == "cuda":

@@ -1,0 +1,67 @@
+"""This process among its peers: who they are, what they compute on, and how they add up what each of them has.
+
+Book: chapter "Training".
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+from collections.abc import Iterator
+
+import torch
+import torch.distributed as dist
+
+from isonb.config import Execution
+from isonb.training.rendezvous import agree_on_name
+
+
+@dataclasses.dataclass(frozen=True)
+class World:
+    """This process among its peers: rank, their number, and the device it computes on."""
+
+    rank: int
+    size: int
+    device: torch.device
+
+    def sum(self, x: torch.Tensor) -> torch.Tensor:
+        """The element-wise sum over all ranks; on one rank, x itself."""
+        if self.size > 1:
+            moved = x.to(self.device)
+            dist.all_reduce(moved)
+            return moved.to(x.device)
+        return x
+
+    def share(self, content: bytes) -> bytes:
+        """Rank 0's bytes, on every rank. Hosts need no common disk."""
+        if self.size == 1:
+            return content
+        content = content if self.rank == 0 else b""
+        byte_S = torch.zeros(int(self.sum(torch.tensor(len(content)))), dtype=torch.uint8)
+        if content:
+            byte_S[:] = torch.frombuffer(bytearray(content), dtype=torch.uint8)
+        return self.sum(byte_S).numpy().tobytes()
+
+
+@contextlib.contextmanager
+def join_world(execution: Execution) -> Iterator[World]:
+    """Take part in the process group that torchrun describes in the environment, or be alone."""
+    size = int(os.environ.get("WORLD_SIZE", "1"))
+    on_gpu = execution.device == "cuda" or (execution.device == "auto" and torch.cuda.is_available())
+    device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0"))) if on_gpu else torch.device("cpu")
+    if on_gpu:
+        torch.cuda.set_device(device)
+    elif execution.threads or size > 1:
+        local = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+        torch.set_num_threads(execution.threads or max(1, len(os.sched_getaffinity(0)) // local))
+    if size == 1:
+        yield World(0, 1, device)
+        return
+    store, rank, _ = next(dist.rendezvous("env://"))
+    store = dist.PrefixStore(agree_on_name(store, rank, size), store)
+    dist.init_process_group("nccl" if on_gpu else "gloo", store=store, rank=rank, world_size=size)
+    try:
+        yield World(rank, size, device)
+    finally:
+        dist.destroy_process_group()
