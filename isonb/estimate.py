@@ -194,11 +194,15 @@ def images(run: RunConfig, execution: Execution) -> tuple[int, int, int]:
 def estimate(
     cell: config.Cell, throughput: Throughput, counts: tuple[int, int, int], precision: str, micro_batch: int = 0
 ) -> Estimate:
-    """One cell's cost: every epoch trains once and validates with every fixed mask; at the end test and features."""
+    """One cell's cost: every epoch trains once and validates with every fixed mask; at the end test and features.
+
+    Features are extracted once, or with probes along the training once for each epoch.
+    """
     run = cell.run
     train, validation, test = counts
     seconds = throughput.seconds(run)
-    passes = run.evaluation_masks * (validation * (run.epochs + 1) + test) + train + validation + test
+    extractions = run.epochs if cell.probe.along else 1
+    passes = run.evaluation_masks * (validation * (run.epochs + 1) + test) + extractions * (train + validation + test)
     batch_size = min(micro_batch or run.batch_size, run.batch_size)
     plain = run.model_copy(update={"seed": 0, "epochs": 1, "learning_rate": 0.01})  # what memory does not depend on
     return Estimate(

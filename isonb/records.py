@@ -15,7 +15,7 @@ import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import pydantic
@@ -141,15 +141,30 @@ class Layer(Frozen):
     test_accuracy: float
 
 
-class Probe(Frozen):
+class Probes(Frozen):
     """The linear probes of every layer and the layer that the configured split chose."""
 
     layers: list[Layer]
     best_layer: int
     test_accuracy: float
-    chance: float
     seconds: float
+
+
+class ProbedEpoch(Probes):
+    """The same of the network as it was at the close of an epoch, whose loss is in the learning curve."""
+
+    epoch: int
+
+
+class Probe(Probes):
+    """The probes of the finished network; `along`, where it was asked for, has those of every epoch, the last included.
+
+    `seconds` are of the last probes alone.
+    """
+
+    chance: float
     protocol: str
+    along: list[ProbedEpoch] = pydantic.Field(default=[])
 
 
 class Record(Frozen):
@@ -249,12 +264,16 @@ def pictures(arrays: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray, 
 
 
 def finished(cell: Cell) -> Record | None:
-    """The valid record of exactly this cell, run and probe alike, or None when it has yet to run."""
+    """The valid record of exactly this cell, run and probe alike, or None when it has yet to run.
+
+    A record with probes along the training has all that is asked of one without.
+    """
     path = record_path(cell)
     if not path.exists():
         return None
     record = read_record(path)
-    return record if record.cell == cell else None
+    and_along = cell.model_copy(update={"probe": cell.probe.model_copy(update={"along": True})})
+    return record if record.cell in (cell, and_along) else None
 
 
 def why_outdated(cell: Cell, folder: Path | None = None) -> str:
@@ -276,25 +295,3 @@ def read_profile(profile: str) -> Iterator[Record]:
     """Every record of a profile, by run_id. Raises `RecordError` at the first damaged one."""
     for path in sorted(results_folder(profile).glob("*.json")):
         yield read_record(path)
-
-
-def as_row(record: Record) -> dict[str, Any]:
-    """One record as a flat row of the study's table: settings, counts, losses and the chosen layer's accuracy."""
-    return {
-        "run_id": record.run_id,
-        "profile": record.cell.profile,
-        **record.cell.run.model_dump(),
-        "data_test": record.data.test,
-        "data_train": record.data.train,
-        **record.counts.model_dump(),
-        **{f"baseline_{name}": value for name, value in record.baselines.model_dump().items()},
-        "validation_loss": record.training.validation_loss,
-        "test_loss": record.training.test_loss,
-        "steps": record.training.steps,
-        "best_layer": record.probe.best_layer,
-        "test_accuracy": record.probe.test_accuracy,
-        "chance": record.probe.chance,
-        "peak_memory_bytes": record.training.peak_memory_bytes,
-        "training_seconds": record.training.seconds,
-        "probe_seconds": record.probe.seconds,
-    }

@@ -91,11 +91,10 @@ def study(
                                 for value in [probed(epoch=epoch, **cell)]
                             ]
     names = dict.fromkeys([*metrics.RUN_COLUMNS, *columns])
-    more_curves = ["probe_accuracy"] if probed is not None else []
     return metrics.Tables(
         pd.DataFrame(runs, columns=list(names)),
         pd.DataFrame(layers, columns=list(metrics.LAYER_COLUMNS)),
-        pd.DataFrame(curves, columns=[*metrics.CURVE_COLUMNS, *more_curves]),
+        pd.DataFrame(curves, columns=list(metrics.CURVE_COLUMNS)),
         arrays,
         learned=pd.DataFrame(learned, columns=list(metrics.LEARNED_COLUMNS)),
     )

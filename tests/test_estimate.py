@@ -39,6 +39,9 @@ def test_a_cell_trains_validates_tests_and_extracts_features():
     forwards = 4 * (100 * 7 + 200) + 900 + 100 + 200  # seven validations, the test, then one pass for the features
     assert found.evaluation == pytest.approx(forwards * 0.01 / 3)
     assert found.hours == pytest.approx((54 + forwards * 0.01 / 3) / 3600)
+    along = estimate.estimate(config.cpu(epochs=6, probe_along=True), Throughput(0.01, 0.0), (900, 100, 200), "float32")
+    assert along.training == found.training
+    assert along.evaluation == pytest.approx((forwards + 5 * 1200) * 0.01 / 3)  # the features of five more epochs
 
 
 def test_memory_counts_weights_once_and_activations_by_image():

@@ -58,6 +58,29 @@ def test_every_column_is_documented_and_none_is_dropped(results):
     assert set(records.Epoch.model_fields) <= set(metrics.CURVE_COLUMNS)
 
 
+def test_a_row_is_flat_and_holds_the_settings_and_the_results():
+    cell = config.smoke(block="mixer", encoding="pix2vec")
+    row = metrics.run_row(made_record(cell, validation_loss=3.25, test_accuracy=0.375))
+    assert all(value is None or isinstance(value, str | int | float | bool) for value in row.values())
+    assert {name: row[name] for name in cell.run.model_dump()} == cell.run.model_dump()
+    assert (row["run_id"], row["profile"]) == (cell.run.run_id, "smoke")
+    assert (row["validation_loss"], row["test_accuracy"], row["chance"]) == (3.25, 0.375, 0.1)
+    assert (row["test_loss"], row["best_layer"], row["data_train"], row["data_test"]) == (4.1, 1, 80, 40)
+    baselines = [row[f"baseline_{name}"] for name in ("uniform", "channel_marginal", "neighbour_mean")]
+    assert baselines == [5.545, 5.25, 3.875]
+
+
+def test_probes_along_training_stand_beside_the_losses_of_their_epochs():
+    cell = config.smoke(probe_along=True)
+    plain, along = made_record(cell), made_record(cell.model_copy(update={"run": config.smoke(seed=1).run}))
+    then = records.ProbedEpoch(layers=along.probe.layers, best_layer=1, test_accuracy=0.21, seconds=1, epoch=1)
+    along = along.model_copy(update={"probe": along.probe.model_copy(update={"along": [then]})})
+    curves = metrics.tables({record.run_id: record for record in (plain, along)}).curves
+    assert list(curves["epoch"]) == [0, 1, 0, 1]
+    assert list(curves["probe_accuracy"].fillna(-1)) == [-1, -1, -1, 0.21]
+    assert set(curves["arm"]) == {metrics.MAIN}  # they are no other kind of run
+
+
 def test_no_results_give_empty_tables_with_all_columns(results):
     found = metrics.read("smoke")
     assert found.runs.empty

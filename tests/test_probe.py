@@ -9,7 +9,7 @@ import torch
 from isonb.config import ProbeConfig, RunConfig
 from isonb.models import network as networks
 from isonb.models.objectives import sample_masks
-from isonb.training import data, probe
+from isonb.training import checkpoint, data, probe
 
 RUN = RunConfig(width=8, image_size=8, depth=2)
 QUICK = ProbeConfig(epochs=15)
@@ -120,6 +120,60 @@ def test_probing_leaves_the_network_as_it_was(training, settings):
     for name, tensor in network.state_dict().items():
         assert torch.equal(tensor, before[name]), name
     assert all(parameter.grad is None and parameter.requires_grad for parameter in network.parameters())
+
+
+# Along training
+
+
+def at_epochs(folder, run, count):
+    """Files of the weights of a run at the close of `count` epochs, and the networks that have these weights."""
+    then = [networks.build_network(run) for _ in range(count)]
+    for epoch, network in enumerate(then, start=1):
+        generator = torch.Generator().manual_seed(epoch)
+        for parameter in network.parameters():
+            parameter.data += 0.3 * torch.randn(parameter.shape, generator=generator)
+    return [checkpoint.keep(folder, run, epoch, network) for epoch, network in enumerate(then, start=1)], then
+
+
+def measured(probes):
+    return {name: value for name, value in dict(probes).items() if name in {"layers", "best_layer", "test_accuracy"}}
+
+
+def test_every_epoch_is_probed_as_the_finished_network_is(tmp_path):
+    run = RUN.model_copy(update={"epochs": 4})
+    images = images_of(*(shuffled(coloured(60, seed=seed), seed) for seed in range(3)))
+    kept, then = at_epochs(tmp_path, run, 3)
+    network = networks.build_network(run).eval()
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    plain = probe.probe_layers(network, images, ProbeConfig(epochs=2), kept=kept)
+    probed = probe.probe_layers(network, images, ProbeConfig(epochs=2, along=True), kept=kept)
+    assert plain.record.along == [] and measured(probed.record) == measured(plain.record)
+    assert np.array_equal(probed.test_correct_LB, plain.test_correct_LB)
+    assert [row.epoch for row in probed.record.along] == [1, 2, 3, 4]
+    alone = [probe.probe_layers(one, images, ProbeConfig(epochs=2)).record for one in then]
+    assert [measured(row) for row in probed.record.along] == [measured(one) for one in (*alone, probed.record)]
+    assert probed.record.along[-1].seconds == probed.record.seconds  # it is not computed twice
+    assert len({row.layers[1].train_accuracy for row in probed.record.along}) > 1
+    assert all(tensor.equal(before[name]) for name, tensor in network.state_dict().items())
+
+
+def test_a_network_in_double_precision_is_probed_in_it_along_training(tmp_path):
+    run = RUN.model_copy(update={"epochs": 2})
+    then = networks.build_network(run).double()
+    kept = [checkpoint.keep(tmp_path, run, 1, then)]
+    record = probe.probe_layers(then, coloured_images(), ProbeConfig(epochs=1, along=True), "float64", kept).record
+    assert measured(record.along[0]) == measured(record.along[1]) == measured(record)
+
+
+@pytest.mark.parametrize("count", [0, 2])
+def test_epochs_without_weights_are_refused(count, tmp_path):
+    run = RUN.model_copy(update={"epochs": 4})
+    kept, _ = at_epochs(tmp_path, run, count)
+    with pytest.raises(probe.ProbeError) as refusal:
+        probe.probe_layers(networks.build_network(run), coloured_images(), ProbeConfig(along=True), kept=kept)
+    assert str(refusal.value) == (
+        f"probe_along=True needs the weights of 3 epochs and {count} were kept: train with probe_along=True, too."
+    )
 
 
 # Fitting

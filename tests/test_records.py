@@ -180,6 +180,26 @@ def test_only_exactly_the_same_cell_is_finished(changes):
     assert made_record(other).digest != record.digest == made_record(cell).digest
 
 
+def test_a_record_with_probes_along_training_has_what_is_asked_of_one_without():
+    plain, along = config.smoke(), config.smoke(probe_along=True)
+    assert plain.run.run_id == along.run.run_id
+    records.write_record(made_record(plain), {})
+    assert records.finished(along) is None
+    assert records.why_outdated(along) == "it is probed in another way"
+    records.write_record(made_record(along), {})
+    assert records.finished(plain) == records.finished(along) == made_record(along)
+    assert records.why_outdated(plain) == records.why_outdated(along) == ""
+    assert records.finished(config.smoke(probe_epochs=3)) is None
+
+
+def test_a_record_of_a_time_before_probes_along_training_is_read():
+    path = records.write_record(made_record(config.smoke()), {})
+    content = json.loads(path.read_text())
+    del content["probe"]["along"], content["cell"]["probe"]["along"]
+    path.write_text(json.dumps(content))
+    assert records.finished(config.smoke()) == made_record(config.smoke())
+
+
 def test_a_record_says_why_it_is_outdated(tmp_path, monkeypatch):
     monkeypatch.delenv("ISONB_DATA", raising=False)
     cell = config.cpu()
@@ -213,15 +233,3 @@ def test_a_damaged_record_is_not_quietly_run_again():
 def test_a_record_refuses_what_json_cannot_say():
     with pytest.raises(ConfigError, match="uniform=nan is not allowed"):
         records.Baselines(uniform=float("nan"), channel_marginal=5.0, neighbour_mean=4.0)
-
-
-def test_a_row_is_flat_and_holds_the_settings_and_the_results():
-    cell = config.smoke(block="mixer", encoding="pix2vec")
-    row = records.as_row(made_record(cell, validation_loss=3.25, test_accuracy=0.375))
-    assert all(value is None or isinstance(value, str | int | float | bool) for value in row.values())
-    assert {name: row[name] for name in cell.run.model_dump()} == cell.run.model_dump()
-    assert (row["run_id"], row["profile"]) == (cell.run.run_id, "smoke")
-    assert (row["validation_loss"], row["test_accuracy"], row["chance"]) == (3.25, 0.375, 0.1)
-    assert (row["test_loss"], row["best_layer"], row["data_train"], row["data_test"]) == (4.1, 1, 80, 40)
-    baselines = [row[f"baseline_{name}"] for name in ("uniform", "channel_marginal", "neighbour_mean")]
-    assert baselines == [5.545, 5.25, 3.875]

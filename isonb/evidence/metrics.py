@@ -12,7 +12,7 @@ import dataclasses
 import hashlib
 import json
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +83,7 @@ CURVE_COLUMNS: dict[str, str] = {
     "validation_loss": "Loss per masked sub-pixel on the validation images, in the same unit.",
     "seconds": "Seconds of the epoch's training.",
     "images": "Images seen in the epoch.",
+    "probe_accuracy": "Test accuracy of the probe of the layer chosen then, a share; missing where none was trained.",
 }
 LEARNED_COLUMNS: dict[str, str] = {
     **KEYS,
@@ -123,8 +124,12 @@ def network(run: RunConfig) -> str:
 
 
 def arm(cell: Cell) -> str:
-    """`main`, or the settings that differ from the profile's own cell of this block, encoding, size and seed."""
-    grid = profile_cell(cell.profile, **{name: getattr(cell.run, name) for name in IDENTITY})
+    """`main`, or the settings that differ from the profile's own cell of this block, encoding, size and seed.
+
+    Probes along the training are more of the same: a run with them is compared with runs without.
+    """
+    identity = {name: getattr(cell.run, name) for name in IDENTITY}
+    grid = profile_cell(cell.profile, **identity, probe_along=cell.probe.along)
     departures = {
         prefix + name: value
         for prefix, ours, theirs in (("", cell.run, grid.run), ("probe_", cell.probe, grid.probe))
@@ -141,14 +146,29 @@ def data_id(data: records.Data) -> str:
 
 
 def run_row(record: records.Record) -> dict[str, Any]:
-    """One record as a row of the table of runs."""
+    """One record as a flat row of the table of runs: settings, counts, losses and the chosen layer's accuracy."""
     return {
-        **records.as_row(record),
-        **{f"probe_{name}": value for name, value in record.cell.probe.model_dump().items()},
-        **record.reconstruction.model_dump(),
+        "run_id": record.run_id,
+        "profile": record.cell.profile,
         "network": network(record.cell.run),
         "arm": arm(record.cell),
         "data_id": data_id(record.data),
+        **record.cell.run.model_dump(),
+        **{f"probe_{name}": value for name, value in record.cell.probe.model_dump().items()},
+        "data_test": record.data.test,
+        "data_train": record.data.train,
+        **record.counts.model_dump(),
+        **{f"baseline_{name}": value for name, value in record.baselines.model_dump().items()},
+        **record.reconstruction.model_dump(),
+        "validation_loss": record.training.validation_loss,
+        "test_loss": record.training.test_loss,
+        "steps": record.training.steps,
+        "best_layer": record.probe.best_layer,
+        "test_accuracy": record.probe.test_accuracy,
+        "chance": record.probe.chance,
+        "peak_memory_bytes": record.training.peak_memory_bytes,
+        "training_seconds": record.training.seconds,
+        "probe_seconds": record.probe.seconds,
     }
 
 
@@ -157,7 +177,7 @@ def tables(found: Mapping[str, records.Record], **rest: Any) -> Tables:
     rows = {run_id: run_row(record) for run_id, record in found.items()}
     keys = {run_id: {name: row[name] for name in KEYS} for run_id, row in rows.items()}
     layers = [keys[i] | layer.model_dump() for i, record in found.items() for layer in record.probe.layers]
-    curves = [keys[i] | epoch.model_dump() for i, record in found.items() for epoch in record.training.curve]
+    curves = [keys[i] | row for i, record in found.items() for row in _curve(record)]
     learned = [
         keys[i] | {"stage": stage, "channel": channel} | similarity.model_dump()
         for i, record in found.items()
@@ -171,6 +191,13 @@ def tables(found: Mapping[str, records.Record], **rest: Any) -> Tables:
         learned=pd.DataFrame(learned, columns=list(LEARNED_COLUMNS)),
         **rest,
     )
+
+
+def _curve(record: records.Record) -> Iterator[dict[str, Any]]:
+    """The learning curve, with the accuracy of the probes of those epochs that were probed."""
+    accuracy = {probed.epoch: probed.test_accuracy for probed in record.probe.along}
+    for row in record.training.curve:
+        yield row.model_dump() | {"probe_accuracy": accuracy.get(row.epoch, np.nan)}
 
 
 def read(profile: str, with_arrays: bool = True) -> Tables:

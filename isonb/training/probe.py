@@ -8,9 +8,12 @@ Paper: section 4.2. Book: chapter "Probing".
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import math
 import time
+from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -22,7 +25,7 @@ from isonb import draws, records
 from isonb.config import ProbeConfig
 from isonb.models import network as networks
 from isonb.models import objectives
-from isonb.training import data, evaluate
+from isonb.training import checkpoint, data, evaluate
 
 VOTES = 5
 ROUNDING = 1e-6  # share of the largest variance below which a direction is left out
@@ -43,12 +46,41 @@ class Probed:
 
 
 def probe_layers(
-    network: networks.IsotropicNetwork, images: data.Images, config: ProbeConfig, precision: str = "float32"
+    network: networks.IsotropicNetwork,
+    images: data.Images,
+    config: ProbeConfig,
+    precision: str = "float32",
+    kept: Sequence[Path] = (),
 ) -> Probed:
     """Train and judge one linear classifier per layer, 0 (the encoding) to L. The network is not changed.
 
-    Raises `ProbeError` when the features would not fit into memory.
+    With `config.along` the same is done with the weights at the close of every earlier epoch, in the files `kept`.
+    Raises `ProbeError` when the features would not fit into memory or an epoch's weights are not there, and
+    `checkpoint.CheckpointError` when they cannot be read.
     """
+    earlier = [checkpoint.read_kept(path, network.config) for path in kept] if config.along else []
+    if config.along and len(earlier) != network.config.epochs - 1:
+        raise ProbeError(
+            f"probe_along=True needs the weights of {network.config.epochs - 1} epochs and {len(earlier)} were kept: "
+            "train with probe_along=True, too."
+        )
+    probes, test_correct_LB = _probe(network, images, config, precision)
+    along = []
+    for epoch, weights in enumerate(earlier, start=1):
+        then = copy.deepcopy(network)
+        then.load_state_dict(weights)
+        along.append(records.ProbedEpoch(epoch=epoch, **dict(_probe(then, images, config, precision)[0])))
+    if config.along:
+        along.append(records.ProbedEpoch(epoch=network.config.epochs, **dict(probes)))
+    label_B = images.test.labels_B
+    chance = torch.bincount(label_B).max().item() / len(label_B)
+    return Probed(records.Probe(**dict(probes), chance=chance, protocol=describe(config), along=along), test_correct_LB)
+
+
+def _probe(
+    network: networks.IsotropicNetwork, images: data.Images, config: ProbeConfig, precision: str
+) -> tuple[records.Probes, np.ndarray]:
+    """The probes of one network, and which test images each layer gets right."""
     started = time.perf_counter()
     splits = {name: getattr(images, name) for name in ("train", "validation", "test")}
     features = {name: extract(network, split, config, precision) for name, split in splits.items()}
@@ -63,7 +95,7 @@ def probe_layers(
     }
     accuracy = {name: is_correct_LB.double().mean(1).tolist() for name, is_correct_LB in correct.items()}
     best = int(np.argmax(accuracy[config.select_on]))  # the earliest of equals
-    record = records.Probe(
+    probes = records.Probes(
         layers=[
             records.Layer(layer=layer, train_accuracy=train, validation_accuracy=validation, test_accuracy=test)
             for layer, (train, validation, test) in enumerate(
@@ -72,11 +104,9 @@ def probe_layers(
         ],
         best_layer=best,
         test_accuracy=accuracy["test"][best],
-        chance=torch.bincount(labels["test"]).max().item() / len(labels["test"]),
         seconds=time.perf_counter() - started,
-        protocol=describe(config),
     )
-    return Probed(record, correct["test"].numpy())
+    return probes, correct["test"].numpy()
 
 
 def describe(config: ProbeConfig) -> str:
