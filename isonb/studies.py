@@ -30,11 +30,23 @@ def cells(profile: str) -> list[Cell]:
         parts += [(seed, size, "arms") for seed in SEEDS[profile] if (seed, size, "arms") not in parts]
     listed = {"grid": grid(profile), "arms": arms(profile)}
     return [
-        config.profile(profile, seed=seed, **settings)
+        config.profile(
+            profile, seed=seed, **settings, probe_along=part == "grid" and _is_probed_along(profile, seed, **settings)
+        )
         for seed, size, part in parts
         for settings in listed[part]
         if settings["depth"] == size
     ]
+
+
+def _is_probed_along(profile: str, seed: int, block: str, encoding: str, depth: int, heads: int = 1) -> bool:
+    """Whether a cell of the grid has probes along its training: where a claim hangs on them, and they are affordable.
+
+    Small networks of one head of every encoding, and larger ones of one; transformers, of which image-GPT speaks, with
+    every seed. The other profiles are too short, or too long.
+    """
+    is_small = depth == 1 or (depth == 3 and encoding == "continuous")
+    return profile == "cpu" and heads == 1 and is_small and (seed == 0 or block == "transformer")
 
 
 def grid(profile: str) -> list[dict[str, Any]]:

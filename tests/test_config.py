@@ -235,6 +235,22 @@ def test_the_cpu_study_goes_from_one_whole_grid_to_more_seeds():
     ]  # fmt: skip
 
 
+def test_probes_along_training_are_asked_for_where_a_claim_hangs_on_them():
+    along = [cell for name in config.PROFILES for cell in studies.cells(name) if cell.probe.along]
+    assert {(cell.profile, metrics.arm(cell), cell.run.heads, cell.run.epochs) for cell in along} == {
+        ("cpu", metrics.MAIN, 1, 6)  # six epochs, which claim C29 needs
+    }
+    sizes = {"continuous": (1, 3), "rff": (1,), "pix2vec": (1,)}
+    seeds = {"conv": (0,), "mixer": (0,), "transformer": (0, 1, 2)}
+    assert Counter((cell.run.block, cell.run.encoding, cell.run.depth, cell.run.seed) for cell in along) == Counter(
+        (block, encoding, size, seed)
+        for block in config.BLOCKS
+        for encoding in config.ENCODINGS
+        for size in sizes[encoding]
+        for seed in seeds[block]
+    )
+
+
 @pytest.mark.parametrize(("name", "batch_size"), [("cpu", 128), ("paper", 32)])
 def test_every_arm_changes_one_setting_of_a_cell_of_the_grid(name, batch_size):
     cells = studies.cells(name)
