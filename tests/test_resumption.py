@@ -1,0 +1,52 @@
+"""A cell whose runner and kernel are killed in the middle of training is finished later, with the same record.
+
+`make chaos` kills whole sweeps at random moments; this is the one kill that every test run can afford.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import time
+
+import numpy as np
+import psutil
+from chaos import without_times
+
+CELL = ["block=conv", "encoding=rff", "width=8", "image_size=8", "data_fraction=0.1", "epochs=2", "evaluation_masks=1"]
+CELL += ["probe_epochs=3", "device=cpu", "threads=1", "precision=float32", "checkpoint_seconds=0"]
+PATIENCE = 300  # seconds
+
+
+def start(folder):
+    places = {"ISONB_RESULTS": str(folder / "results"), "ISONB_RUNS": str(folder / "runs"), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "isonb", "run-cell", *CELL]
+    return subprocess.Popen(command, env=os.environ | places, stderr=subprocess.PIPE, text=True)
+
+
+def result(folder):
+    """The record without times and places, and the bytes of each array."""
+    [path] = (folder / "results/smoke").glob("*.json")
+    with np.load(path.with_suffix(".npz")) as arrays:
+        return without_times(json.loads(path.read_text())), {name: arrays[name].tobytes() for name in arrays.files}
+
+
+def checkpoints(folder):
+    return sorted(path.name for path in folder.rglob("step-*.safetensors"))
+
+
+def test_a_cell_that_is_killed_in_training_is_finished_by_the_same_command_with_the_same_record(tmp_path):
+    quiet, killed = tmp_path / "quiet", tmp_path / "killed"
+    with start(quiet) as undisturbed, start(killed) as first:
+        end = time.monotonic() + PATIENCE
+        while not checkpoints(killed) and first.poll() is None and time.monotonic() < end:
+            time.sleep(0.02)
+        runner = psutil.Process(first.pid)
+        for process in [runner, *runner.children(recursive=True)]:
+            process.kill()
+        assert undisturbed.wait(PATIENCE) == 0, undisturbed.stderr.read()
+    assert "step-00000000" < checkpoints(killed)[-1] < checkpoints(quiet)[-1]
+    assert not list(killed.rglob("smoke/*.json"))
+    with start(killed) as second:
+        assert second.wait(PATIENCE) == 0, second.stderr.read()
+    assert result(killed) == result(quiet)
