@@ -136,6 +136,13 @@ def test_what_probing_saves_is_told_as_ratios_and_what_it_changes_as_points(writ
     assert "3,600 training images of cifar10, are at most 0.7 points apart on 1,000 test images." in said
 
 
+def test_accuracies_that_are_the_same_are_called_so(write):
+    same = {"ours": [0.5, 0.25], "paper": [0.5, 0.25]}
+    counts = {"ours": 1, "paper": 2}
+    write("probing", [{"block": "conv", "depth": 1, "passes": counts, "seconds": counts, "accuracies": same}])
+    assert benchmarks.probing_in_words().endswith("where both were carried out in full, all accuracies agree.")
+
+
 def test_probing_that_was_not_measured_reads_not_run(write):
     assert [table().iloc[0, 0] for table in (benchmarks.probing, benchmarks.solvers)] == ["not run"] * 2
     assert benchmarks.probing_in_words() == "not run"

@@ -238,6 +238,11 @@ def test_the_ledger_tells_profiles_apart_only_where_they_differ():
     assert "cpu: supported" in differing and "paper: undetermined" in differing
     assert "would need 2 seeds" in differing and "would need" not in same
     assert verdicts.ledger([study_of()], "G") == ""
+    another_n = verdicts.Study("paper", metrics.tables({}), study_of(n=6).rows)
+    agreeing = verdicts.ledger([study_of(), another_n], "P")
+    summary = agreeing.split("</summary>")[0]
+    assert summary.count("isonb-verdict") == 1 and ">supported<" in summary  # one word where all verdicts agree
+    assert "cpu: supported" in agreeing and "paper: supported" in agreeing  # the evidence of each is still told apart
 
 
 def test_the_summary_counts_verdicts():

@@ -277,10 +277,12 @@ def probing_in_words() -> str:
     for row in rows("probing"):
         passes, seconds = (row[what]["paper"] / row[what]["ours"] for what in ("passes", "seconds"))
         apart = max(abs(a - b) for a, b in zip(row["accuracies"]["ours"], row["accuracies"]["paper"], strict=True))
+        differ = (
+            f"no layer's accuracy differs by more than {100 * apart:.1f} points" if apart else "all accuracies agree"
+        )
         said.append(
             f"At size {row['depth']} that is {passes:.0f} times fewer passes and {seconds:.0f} times less processor "
-            "time; where both were carried out in full, no layer's accuracy differs by more than "
-            f"{100 * apart:.1f} points."
+            f"time; where both were carried out in full, {differ}."
         )
     for row in rows("solvers"):
         adam, lbfgs = row["accuracies"]["adam"], row["accuracies"]["lbfgs"]

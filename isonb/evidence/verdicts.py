@@ -160,7 +160,7 @@ def _words(source: str, quotation: str) -> str:
 
 def _entry(studies: Sequence[Study], name: str) -> str:
     rows = {study.profile: study.rows[name] for study in studies}
-    claim = next(iter(rows.values()))
+    claim, said = next(iter(rows.values())), {profile: row["verdict"] for profile, row in rows.items()}
     found = [
         f"<dt>{badge(row['verdict'], profile)}</dt><dd>{html.escape(_evidence(row))}{_power(row)}</dd>"
         for profile, row in _distinct(rows).items()
@@ -168,7 +168,7 @@ def _entry(studies: Sequence[Study], name: str) -> str:
     return "\n".join([
         f'<details class="isonb-claim" id="claim-{name}">',
         f"<summary><b>{name}</b> {html.escape(claim['statement'])} "
-        + " ".join(badge(row["verdict"], profile) for profile, row in _distinct(rows).items())
+        + " ".join(badge(verdict, profile) for profile, verdict in _distinct(said).items())
         + "</summary>",
         _words(claim["source"], claim["quotation"]),
         "<dl>",
@@ -185,10 +185,10 @@ def _evidence(row: Mapping[str, Any]) -> str:
     return f"{number(row)} {row['note']}".strip()
 
 
-def _distinct(rows: Mapping[str, Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
-    """One row for each profile; a single one, without a profile's name, where all say the same."""
-    values = list(rows.values())
-    return {"": values[0]} if all(row == values[0] for row in values) else dict(rows)
+def _distinct(said: Mapping[str, Any]) -> dict[str, Any]:
+    """What each profile says; a single entry, without a profile's name, where all say the same."""
+    values = list(said.values())
+    return {"": values[0]} if all(one == values[0] for one in values) else dict(said)
 
 
 def _power(row: Mapping[str, Any]) -> str:
