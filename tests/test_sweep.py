@@ -109,6 +109,12 @@ def test_cells_begin_in_the_studys_order_and_those_of_a_short_study_longest_firs
     assert [cell.run.block for cell in begun("smoke")] == ["transformer"] * 3 + ["mixer"] * 3 + ["conv"] * 3
 
 
+def test_a_sweep_and_its_report_start_without_what_executes_notebooks():
+    code = "import sys; from isonb import sweep, watch; from isonb.evidence import claims, metrics"
+    code += "; sys.exit('papermill' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
 def test_the_command_of_a_cell_runs_that_cell(monkeypatch):
     cell = config.cpu(block="transformer", positions="none", encoding="rff", sigma=0.1, probe_pooling="grid4")
     passed = []
