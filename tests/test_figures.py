@@ -207,7 +207,22 @@ def test_probe_curve_is_in_per_cent_and_names_the_chosen_layer():
     assert drawn["test"] == [[0, 12.5], [1, 37.5]]
     assert drawn["chosen"] == [[1, 37.5]]
     assert "layer 1 is chosen, with 37.5 %" in figure.caption
-    assert "made by a test" in figure.caption
+    assert "made by a test" in figure.caption and "Thin" not in figure.caption
+
+
+def test_probe_curve_draws_earlier_epochs_thinner_and_paler():
+    probe = made_record(config.smoke(), test_accuracy=0.375).probe
+    earlier = [layer.model_copy(update={"test_accuracy": 0.25}) for layer in probe.layers]
+    along = [
+        records.ProbedEpoch(layers=layers, best_layer=1, test_accuracy=layers[1].test_accuracy, seconds=1, epoch=epoch)
+        for epoch, layers in ((1, earlier), (2, earlier), (3, probe.layers))
+    ]
+    figure = figures.probe_curve(probe.model_copy(update={"along": along}))
+    thin = [line for line in figure.axes[0].lines if line.get_linewidth() < 1]
+    assert [line.get_ydata().tolist() for line in thin] == [[25, 25]] * 2  # the last epoch is the network itself
+    assert thin[0].get_alpha() < thin[1].get_alpha() < 1
+    assert "Thin: the same on test images after epochs 1 to 2" in figure.caption
+    assert "Chosen after epoch 2: 25.0 %." in figure.alt and "epoch 3" not in figure.alt
 
 
 @pytest.mark.parametrize("factor", ["network", "encoding", "depth"])

@@ -85,10 +85,17 @@ def learning_curves(runs: Sequence[records.Record]) -> Picture:
 
 @matplotlib.rc_context(STYLE)
 def probe_curve(probe: records.Probe) -> Picture:
-    """Accuracy of the linear probe of each layer, in per cent; layer 0 is the encoding. Paper: Figures 6 and 7."""
+    """Accuracy of the linear probe of each layer, in per cent; layer 0 is the encoding. Paper: Figures 6 and 7.
+
+    Probes along the training are drawn as thin lines, the earlier the paler.
+    """
     figure = Picture(figsize=(WIDTH, 2.8), layout="constrained")
     ax = figure.subplots()
     layers = [layer.layer for layer in probe.layers]
+    earlier = probe.along[:-1]
+    for then in earlier:
+        look = {"color": "#222222", "linewidth": 0.8, "alpha": then.epoch / len(probe.along)}
+        ax.plot(layers, [100 * layer.test_accuracy for layer in then.layers], zorder=1, **look)
     ax.plot(layers, [100 * layer.validation_accuracy for layer in probe.layers], "--", color=QUIET, label="validation")
     ax.plot(layers, [100 * layer.test_accuracy for layer in probe.layers], "o-", color="#222222", label="test")
     ax.plot(probe.best_layer, 100 * probe.test_accuracy, "o", ms=13, mfc="none", mec="#222222", label="chosen")
@@ -97,12 +104,14 @@ def probe_curve(probe: records.Probe) -> Picture:
     ax.margins(x=0.1)
     figure.legend(*ax.get_legend_handles_labels(), loc="outside upper center", ncols=4, handlelength=1.6)
     chosen = f"layer {probe.best_layer} is chosen, with {100 * probe.test_accuracy:.1f} % on test images"
+    thin = f" Thin: the same on test images after epochs 1 to {len(earlier)}, the earlier the paler." if earlier else ""
     figure.caption = (
-        f"Linear probes by layer; {chosen}. Chance is {100 * probe.chance:.1f} %. Protocol: {probe.protocol}."
+        f"Linear probes by layer; {chosen}. Chance is {100 * probe.chance:.1f} %.{thin} Protocol: {probe.protocol}."
     )
-    figure.alt = f"Accuracy of linear probes by layer; {chosen}. " + " ".join(
-        f"Layer {layer.layer}: {100 * layer.test_accuracy:.1f} %." for layer in probe.layers
-    )
+    figure.alt = f"Accuracy of linear probes by layer; {chosen}. " + " ".join([
+        *(f"Layer {layer.layer}: {100 * layer.test_accuracy:.1f} %." for layer in probe.layers),
+        *(f"Chosen after epoch {then.epoch}: {100 * then.test_accuracy:.1f} %." for then in earlier),
+    ])  # fmt: skip
     return figure
 
 
