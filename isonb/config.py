@@ -21,9 +21,9 @@ from isonb.validation import ConfigError, Frozen, choice, unknown_name
 
 Block = Literal["conv", "mixer", "transformer"]
 Encoding = Literal["continuous", "rff", "pix2vec"]
-Objective = Literal["bert", "mse"]
 BLOCKS: tuple[Block, ...] = ("conv", "mixer", "transformer")
 ENCODINGS: tuple[Encoding, ...] = ("continuous", "rff", "pix2vec")
+Objective = Literal["bert", "mse"]
 
 
 class RunConfig(Frozen):
