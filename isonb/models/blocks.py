@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from isonb.config import RunConfig
 
 Tokens = Float[Tensor, "B N D"]
+Heads = Float[Tensor, "B H N E"]
 
 
 class ConvBlock(nn.Module):
@@ -92,7 +93,8 @@ class TransformerBlock(nn.Module):
         q, k, v = (
             linear(x).unflatten(2, (self.heads, -1)).transpose(1, 2) for linear in (self.query, self.key, self.value)
         )
-        return self.output(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
+        attend = _Attention.apply if _has_faster_gradients(q) else F.scaled_dot_product_attention
+        return self.output(attend(q, k, v).transpose(1, 2).flatten(2))
 
 
 def _apply_from_left(linear: nn.Linear, x: Float[Tensor, "I K"]) -> Float[Tensor, "O K"]:
@@ -115,6 +117,58 @@ class _LeftProduct(torch.autograd.Function):
     def backward(ctx, gradient_OK: Float[Tensor, "O K"]) -> tuple[Tensor, Tensor, Tensor]:
         weight_OI, x_IK = ctx.saved_tensors
         return gradient_OK @ x_IK.T, weight_OI.T.contiguous() @ gradient_OK, gradient_OK.sum(1)
+
+
+def _has_faster_gradients(q: Tensor) -> bool:
+    """Whether `_Attention` pays: more threads than one would wait for each other after every product."""
+    is_matrix_unit = q.device.type == "cpu" and q.dtype == torch.bfloat16
+    return is_matrix_unit and torch.get_num_threads() == 1 and not torch.compiler.is_compiling()
+
+
+class _Attention(torch.autograd.Function):
+    """torch's attention, with gradients out of large products, one image and head at a time.
+
+    Weights P are computed anew, for at most `KEYS` keys at once. With z the logarithms that torch divided by and
+    s = rowsum(dY Y): P = exp(Q K^T / sqrt(E) - z), dV = P^T dY, dA = P (dY V^T - s) / sqrt(E), dQ = dA K, dK = dA^T Q.
+    z and s are columns of their products, so that what is left of a difference is rounded, and not its terms.
+    """
+
+    KEYS = 1024
+
+    @staticmethod
+    def forward(ctx, q_BHNE: Heads, k_BHNE: Heads, v_BHNE: Heads) -> Heads:
+        y_BHNE, z_BHN = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(q_BHNE, k_BHNE, v_BHNE)
+        ctx.save_for_backward(q_BHNE, k_BHNE, v_BHNE, y_BHNE, z_BHN)
+        return y_BHNE
+
+    @staticmethod
+    def backward(ctx, dy_BHNE: Heads) -> tuple[Heads, Heads, Heads]:
+        q, k, v, y, z_BHN = ctx.saved_tensors
+        scale, n, keys = q.shape[3] ** -0.5, q.shape[2], _Attention.KEYS
+        s_BHN = (dy_BHNE * y).sum(3, dtype=z_BHN.dtype)
+        wide = (
+            _minus(q, z_BHN / scale),
+            F.pad(k, (0, 2), value=1.0),
+            _minus(dy_BHNE, s_BHN),
+            F.pad(v, (0, 2), value=1.0),
+        )
+        gradients = [torch.zeros_like(x, memory_format=torch.contiguous_format) for x in (q.mT, k, v)]
+        p_KN, da_KN = q.new_empty(2, min(keys, n), n)
+        for each in zip(*(x.flatten(0, 1) for x in (q, k.mT.contiguous(), dy_BHNE, *wide, *gradients)), strict=True):
+            q_NE, k_EN, dy_NE, wide_q, wide_k, wide_dy, wide_v, dq_EN, dk_NE, dv_NE = each
+            for part in (slice(first, first + keys) for first in range(0, n, keys)):
+                p = p_KN[: n - part.start].addmm_(wide_k[part], wide_q.T, beta=0, alpha=scale).exp_()
+                torch.mm(p, dy_NE, out=dv_NE[part])
+                da = da_KN[: n - part.start].addmm_(wide_v[part], wide_dy.T, beta=0, alpha=scale).mul_(p)
+                torch.mm(da, q_NE, out=dk_NE[part])
+                dq_EN.addmm_(k_EN[:, part], da)
+        return gradients[0].mT, gradients[1], gradients[2]
+
+
+def _minus(x_BHNE: Heads, number_BHN: Float[Tensor, "B H N"]) -> Float[Tensor, "B H N F"]:
+    """Two more columns, which add up to minus the number: its rounding to the type of x, and what that leaves."""
+    rounded_BHN = number_BHN.to(x_BHNE.dtype)
+    return torch.cat([x_BHNE, -torch.stack([rounded_BHN, number_BHN - rounded_BHN], 3).to(x_BHNE.dtype)], 3)
 
 
 def _same_convolution(config: RunConfig) -> nn.Conv2d:
