@@ -102,6 +102,13 @@ def test_a_library_that_was_skipped_has_no_row(write):
     assert benchmarks.peers().to_dict("records") == [{"library": "not run"}]
 
 
+def test_a_library_without_a_task_of_its_own_says_so(write):
+    ratio = {"median": 1.5, "least": 1.0, "greatest": 2.0, "processor_time": 1.25}
+    row = {"library": "a", "depth": 1, "parameters_per_block": {"peer": 1000, "ours": 2000}}
+    write("peers", [row | {"speed_up": {"trainer": ratio}}, row | {"speed_up": {"trainer": ratio, "same task": ratio}}])
+    assert benchmarks.peers()["our blocks, their task"].tolist() == ["has none", "1.5 (1.0 to 2.0)"]
+
+
 def test_what_was_not_measured_reads_not_run(write):
     tables = (benchmarks.speed, benchmarks.curves, benchmarks.peers, benchmarks.shares, benchmarks.efficiency)
     for table in (*tables, benchmarks.compiled, benchmarks.forecasts):

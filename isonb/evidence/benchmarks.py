@@ -138,7 +138,7 @@ def peers() -> pd.DataFrame:
             ),
             "our training step": _ratio(row["speed_up"]["trainer"]),
             "in processor time": f"{row['speed_up']['trainer']['processor_time']:.1f}",
-            "our blocks, their task": _ratio(row["speed_up"].get("same task")),
+            "our blocks, their task": _ratio(same) if (same := row["speed_up"].get("same task")) else "has none",
         }
         for row in rows("peers")
     ]
