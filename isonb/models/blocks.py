@@ -188,9 +188,11 @@ def build_block(config: RunConfig) -> nn.Module:
 def multiply_accumulates(config: RunConfig) -> int:
     """Multiply-accumulates of one block and one image, from the equations: matrix products only, no biases."""
     n, d = config.image_size**2, config.width
-    if config.block == "conv":
-        return 2 * config.kernel_size**2 * n * d * d
-    if config.block == "mixer":
-        return 2 * n * max(1, round(config.token_ratio * n)) * d + 2 * n * d * max(1, round(config.channel_ratio * d))
-    projections = 3 + config.attention_output
-    return projections * n * d * d + 2 * n * n * d + 2 * n * d * max(1, round(config.mlp_ratio * d))
+    hidden_tokens, hidden_channels, hidden = (
+        max(1, round(units)) for units in (config.token_ratio * n, config.channel_ratio * d, config.mlp_ratio * d)
+    )
+    return {
+        "conv": 2 * config.kernel_size**2 * n * d * d,
+        "mixer": 2 * n * d * (hidden_tokens + hidden_channels),
+        "transformer": (3 + config.attention_output) * n * d * d + 2 * n * n * d + 2 * n * d * hidden,
+    }[config.block]
