@@ -553,6 +553,61 @@ def test_matched_loss_joins_the_contrasts_where_checkpoints_were_probed():
     assert "continuous above rff along training: contradicted" in finding.note
 
 
+def probed_small(**effects):
+    """Of a whole study, only the networks of size 1 were probed along training."""
+    t = study(
+        loss=lambda **c: 4 + cell_noise("loss", c),
+        accuracy=lambda **c: 0.4 + 0.05 * LEVEL[c["encoding"]] - 0.1 * cell_noise("loss", c),
+        **effects,
+    )
+    t.curves.loc[t.curves["depth"] > 1, "probe_accuracy"] = np.nan
+    return t
+
+
+@pytest.mark.parametrize(("direction", "verdict"), [(1, SUPPORTED), (-1, PARTLY)])
+def test_three_cells_along_training_are_enough_to_count(direction, verdict):
+    t = probed_small(probed=lambda **c: 0.3 + 0.02 * c["epoch"] + direction * 0.05 * LEVEL[c["encoding"]])
+    finding = claims.apply(BY_ID["C9"], t)
+    assert finding.verdict == verdict
+    gain = f"{0.05 * direction:+.3f} over 3"
+    assert f"continuous above rff by {gain}, rff above pix2vec by {gain}." in finding.note
+
+
+def test_two_cells_along_training_are_shown_and_not_counted():
+    t = probed_small(probed=lambda **c: 0.3 + 0.02 * c["epoch"] - 0.05 * LEVEL[c["encoding"]])
+    t.curves.loc[t.curves["network"] == "mixer", "probe_accuracy"] = np.nan
+    finding = claims.apply(BY_ID["C9"], t)
+    assert finding.verdict == SUPPORTED
+    assert "along training:" not in finding.note
+    assert "continuous above rff by -0.050 over 2" in finding.note
+
+
+def test_nothing_is_said_of_training_where_nothing_was_probed_along_it():
+    assert "along training" not in claims.apply(BY_ID["C9"], at_equal_loss(0.05)).note
+    for name in ("C29", "C30"):
+        finding = claims.apply(BY_ID[name], study())
+        assert finding.verdict == NOT_RUN and "probe_along=true" in finding.note
+
+
+def test_other_blocks_are_shown_beside_the_transformers_and_not_judged():
+    slope = {"conv": 1, "mixer": -1, "transformer-1": 1}
+    t = study(probed=lambda **c: 0.4 + slope[c["network"]] * (0.02 * c["epoch"] + 0.05 * c["depth"]))
+    along, bigger = (claims.apply(BY_ID[name], t) for name in ("C29", "C30"))
+    assert (along.verdict, along.value, along.n) == (SUPPORTED, -1, 27)
+    assert along.note == "Other blocks: conv -1.00, mixer 1.00."
+    assert (bigger.verdict, bigger.n) == (SUPPORTED, 6)  # three encodings, from size 1 to 3 and from 3 to 6
+    assert bigger.note == "100% of the cells favour the larger size. Other blocks: conv +0.125, mixer -0.125."
+    t = study(networks=("conv",), probed=lambda **c: 0.4 + 0.02 * c["epoch"])
+    assert claims.apply(BY_ID["C29"], t).verdict == claims.apply(BY_ID["C30"], t).verdict == NOT_RUN
+
+
+@pytest.mark.parametrize("epochs", [5, 6])
+def test_a_relation_along_training_needs_six_epochs(epochs):
+    t = along_training(lambda **c: 0.1 + 0.05 * c["epoch"])
+    t.curves.loc[t.curves["epoch"] >= epochs, "probe_accuracy"] = np.nan
+    assert claims.apply(BY_ID["C29"], t).verdict == (SUPPORTED if epochs == 6 else NOT_RUN)
+
+
 def test_how_numbers_and_parts_become_verdicts():
     assert [by_sign(interval) for interval in ((0.1, 1), (-1, -0.1), (-1, 1))] == [
         SUPPORTED,

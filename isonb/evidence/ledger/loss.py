@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 
 import numpy as np
@@ -26,6 +27,7 @@ from isonb.evidence.metrics import MAIN, Tables
 from isonb.evidence.statistics import stratified_spearman as _inside
 
 ENOUGH_CELLS = 6
+ENOUGH_PATHS = 3  # cells probed along training, below which an interval over them says nothing
 POINT = 0.01
 
 
@@ -112,12 +114,11 @@ def c9(t: Tables) -> Finding:
     if not set(ENCODINGS) <= set(cells["encoding"]):
         raise NotRun("Needs runs of all three encodings.")
     intervals = {name: partial(_contrast_interval, cells, *step) for name, step in steps.items()}
-    if "probe_accuracy" in t.curves:
-        for name, step in steps.items():
-            matched = matched_loss(t, runs, "encoding", *step)
-            if len(matched):
-                by_cell = gap(matched).cells.to_numpy()
-                intervals[f"{name} along training"] = partial(statistics.student_interval, by_cell)
+    along = {name: matched_loss(t, runs, "encoding", *step) for name, step in steps.items()}
+    along = {name: gap(matched).cells.to_numpy() for name, matched in along.items() if len(matched)}
+    for name, by_cell in along.items():
+        if len(by_cell) >= ENOUGH_PATHS:
+            intervals[f"{name} along training"] = partial(statistics.student_interval, by_cell)
     verdicts = by_parts(intervals)
     smallest = min(steps, key=lambda name: _contrast(cells, *steps[name]).value)
     found = _contrast(cells, *steps[smallest])
@@ -132,8 +133,14 @@ def c9(t: Tables) -> Finding:
         "cells",
         seeds=len(by_seed),
         by_seed=by_seed,
-        note=parts_note(verdicts),
+        note=" ".join([parts_note(verdicts), *_in_words(along)]),
     )
+
+
+def _in_words(along: Mapping[str, np.ndarray]) -> list[str]:
+    """The accuracies gained along training, as a sentence where there are any."""
+    gains = ", ".join(f"{name} by {by_cell.mean():+.3f} over {len(by_cell)}" for name, by_cell in along.items())
+    return [f"Accuracy at equal loss along training, with the number of cells: {gains}."] * bool(gains)
 
 
 def _contrast(rows: pd.DataFrame, a: str, b: str, level: float = statistics.LEVEL) -> regression.Contrast:
