@@ -126,12 +126,17 @@ def _setting(text: str) -> tuple[str, Any]:
         return name, value
 
 
+def _as_text(value: Any) -> str:
+    """What `_setting` reads this value from."""
+    return value if isinstance(value, str) else json.dumps(value)
+
+
 def _cells(chosen: argparse.Namespace) -> int:
     from isonb import runner
 
     for cell in studies.cells(chosen.profile):
         state = records.why_outdated(cell) or "finished"
-        settings = " ".join(f"{name}={value}" for name, value in runner.parameters(cell).items())
+        settings = " ".join(f"{name}={_as_text(value)}" for name, value in runner.parameters(cell).items())
         print(f"{cell.run.run_id:<40} {state:<9} {settings}")
     return 0
 

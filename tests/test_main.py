@@ -8,7 +8,7 @@ import time
 import pytest
 from made_records import made_record
 
-from isonb import config, records, runner, sweep
+from isonb import config, records, runner, studies, sweep
 from isonb.__main__ import main
 from isonb.runner import CellError, Outcome
 
@@ -20,6 +20,17 @@ def test_cells_lists_every_cell_of_a_profile_with_its_settings(capsys, tmp_path,
     assert len(lines) == 9
     settings = "profile=smoke block=conv depth=1 encoding=continuous seed=0"
     assert lines[0].split() == [config.smoke().run.run_id, "no", "record", *settings.split()]
+
+
+def test_what_cells_prints_of_a_cell_is_what_run_cell_takes(capsys, tmp_path, monkeypatch):
+    monkeypatch.setenv("ISONB_RESULTS", str(tmp_path))
+    ran = []
+    monkeypatch.setattr(runner, "run_cell", lambda settings, *_, **__: ran.append(settings) or Outcome("one", "run", 1))
+    main(["cells", "--profile", "cpu"])
+    for line in capsys.readouterr().out.splitlines():
+        settings = [word for word in line.split() if "=" in word and not word.startswith("profile=")]
+        assert main(["run-cell", "--profile", "cpu", *settings]) == 0
+    assert [config.from_parameters(settings)[0] for settings in ran] == studies.cells("cpu")
 
 
 def test_a_reader_who_has_seen_enough_is_no_fault():
