@@ -17,7 +17,7 @@ from PIL import Image
 
 from isonb import config, features, records, studies
 from isonb.evidence import figures, metrics
-from isonb.evidence.picture import COLOURS, MARKERS
+from isonb.evidence.picture import COLOURS, DASHES, MARKERS
 
 PHONE_COLUMN = 358  # CSS pixels of a text column on a phone that is 390 wide
 
@@ -321,15 +321,26 @@ def test_probes_by_objective_tell_the_objectives_apart():
     assert drawn == {"BERT, 1 head", "autoregressive, 4 heads"}
 
 
-def test_paths_along_training_end_in_the_sizes_marker():
-    t = read(made_record(config.cpu(block="transformer", depth=3)), made_record(config.cpu(depth=3)))
+def test_paths_along_training_end_in_the_encodings_marker():
+    t = read(made_record(config.cpu(block="transformer", depth=3)), made_record(config.cpu(encoding="rff")))
     t.curves["probe_accuracy"] = [0.1, 0.25] * 2
     figure = figures.along_training(t)
-    path, end = figure.axes[0].lines
-    assert path.get_xydata().tolist() == [[5.5, 10], [4, 25]]  # the convolution is not drawn
-    assert (end.get_xydata().tolist(), end.get_marker()) == ([[4, 25]], MARKERS[3])
-    assert "1 network, profile cpu, seed 0" in figure.caption
+    panels = {ax.get_title(loc="left"): ax.lines for ax in figure.axes}
+    for (path, end), (encoding, size) in zip(panels.values(), (("rff", 1), ("continuous", 3)), strict=True):
+        assert path.get_xydata().tolist() == [[5.5, 10], [4, 25]]
+        assert (end.get_xydata().tolist(), end.get_marker()) == ([[4, 25]], MARKERS[encoding])
+        assert (path.get_color(), path.get_linestyle()) == (COLOURS[encoding], DASHES[size])
+    assert list(panels) == ["convolution", "transformer"]
+    assert "2 networks, profile cpu, seed 0" in figure.caption
     assert "5.50 to 4.00 nats, 10.0 to 25.0 %" in figure.alt
+
+
+def test_only_networks_that_were_probed_along_training_have_paths():
+    t = read(made_record(config.cpu(block="transformer")), made_record(config.cpu()))
+    t.curves["probe_accuracy"] = [0.1, 0.25, np.nan, np.nan]
+    figure = figures.along_training(t)
+    assert [ax.get_title(loc="left") for ax in figure.axes] == [t.curves["network"].iloc[0].replace("-1", "")]
+    assert "1 network," in figure.caption
 
 
 def test_fine_tuning_is_joined_with_the_probe_of_the_same_network():

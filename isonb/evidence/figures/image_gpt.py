@@ -10,7 +10,10 @@ from collections.abc import Mapping
 import matplotlib
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
 
+from isonb.config import ENCODINGS
 from isonb.evidence.figures.curves import probes_by_layer
 from isonb.evidence.figures.pictures import images
 from isonb.evidence.metrics import MAIN, Tables
@@ -19,12 +22,14 @@ from isonb.evidence.picture import (
     DASHES,
     MARKERS,
     NATS,
+    NETWORKS,
     QUIET,
     STYLE,
     WIDTH,
     Picture,
     describe,
     legend,
+    name_of,
     say_not_run,
 )
 
@@ -65,33 +70,48 @@ def probes_by_objective(t: Tables) -> Picture:
 
 @matplotlib.rc_context(STYLE)
 def along_training(t: Tables) -> Picture:
-    """Loss against probe accuracy along the training of transformers, a line a run. Figure G3.
+    """Loss against probe accuracy along training, a panel for each network and a line for each run. Figure G3.
 
-    Reads `probe_accuracy` of the curves, where there is such a column. A colour and dashes for each size.
+    A colour for each encoding, dashes for each size; a marker where the training ends.
     """
-    figure = Picture(figsize=(WIDTH, 3.2), layout="constrained")
-    ax = figure.subplots()
-    runs = t.runs[(t.runs["arm"] == MAIN) & t.runs["network"].isin(TRANSFORMERS) & t.runs["depth"].isin(DASHES)]
-    probed = t.curves.reindex(columns=[*t.curves, *({"probe_accuracy"} - set(t.curves))])
-    probed = probed[probed["run_id"].isin(runs["run_id"])].dropna(subset=["probe_accuracy"])
+    runs = t.runs[(t.runs["arm"] == MAIN) & t.runs["network"].isin(NETWORKS) & t.runs["depth"].isin(DASHES)]
+    probed = t.curves.dropna(subset=["probe_accuracy"])
+    probed = probed[probed["run_id"].isin(runs["run_id"])].sort_values("epoch")
+    networks = [network for network in NETWORKS if network in set(probed["network"])]
+    panels = max(1, len(networks))
+    figure = Picture(figsize=(WIDTH, 0.8 + 2.4 * panels), layout="constrained")
+    axes = figure.subplots(panels, 1, sharex=True, sharey=True, squeeze=False)[:, 0]
     words = []
-    for (run_id, depth), path in probed.sort_values("epoch").groupby(["run_id", "depth"]):
-        accuracy = 100 * path["probe_accuracy"].astype(float)
-        ax.plot(path["validation_loss"], accuracy, linestyle=DASHES[depth], color=COLOURS[depth])
-        ax.plot(path["validation_loss"].iloc[-1], accuracy.iloc[-1], marker=MARKERS[depth], color=COLOURS[depth])
-        words.append(
-            f"{run_id}: {path['validation_loss'].iloc[0]:.2f} to {path['validation_loss'].iloc[-1]:.2f} nats, "
-            f"{accuracy.iloc[0]:.1f} to {accuracy.iloc[-1]:.1f} %."
-        )
-    ax.set(xlabel=f"validation {NATS}", ylabel="accuracy of the probe (%)")
-    if words:
-        legend(figure, sorted(set(probed["depth"])))
-    else:
-        say_not_run(ax)
+    for ax, network in zip(axes, networks, strict=False):
+        for run_id, path in probed[probed["network"] == network].groupby("run_id"):
+            words.append(_draw_path(ax, run_id, path))
+        ax.set_title(name_of(network), loc="left")
+    for ax in axes:
+        ax.set_ylabel("accuracy of the probe (%)")
+    axes[-1].set_xlabel(f"validation {NATS}")
     drawn = runs[runs["run_id"].isin(probed["run_id"])]
-    figure.caption = f"Loss against probe accuracy along training, a line a network: {describe(drawn)}."
+    sizes = sorted(set(drawn["depth"]))
+    if words:
+        legend(figure, [encoding for encoding in ENCODINGS if encoding in set(drawn["encoding"])])
+        handles = [Line2D([], [], color=QUIET, linestyle=DASHES[size], label=name_of(size)) for size in sizes]
+        axes[0].legend(handles=handles, loc="lower left")
+    else:
+        say_not_run(axes[0])
+    figure.caption = (
+        f"Loss against probe accuracy after each epoch of training, a line a network: {describe(drawn)}."
+        + (" Losses fall, so a line is read from right to left; the marker is its end." if words else "")
+    )
     figure.alt = "Paths of loss and accuracy along training. " + (" ".join(words) or "Not run.")
     return figure
+
+
+def _draw_path(ax: Axes, run_id: str, path: pd.DataFrame) -> str:
+    """One run's line; returns it in words."""
+    encoding, depth = path[["encoding", "depth"]].iloc[0]
+    loss, accuracy = path["validation_loss"].to_numpy(), 100 * path["probe_accuracy"].to_numpy(float)
+    ax.plot(loss, accuracy, linestyle=DASHES[depth], linewidth=1.2, color=COLOURS[encoding])
+    ax.plot(loss[-1], accuracy[-1], marker=MARKERS[encoding], color=COLOURS[encoding])
+    return f"{run_id}: {loss[0]:.2f} to {loss[-1]:.2f} nats, {accuracy[0]:.1f} to {accuracy[-1]:.1f} %."
 
 
 @matplotlib.rc_context(STYLE)
