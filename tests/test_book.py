@@ -8,6 +8,7 @@ from html.parser import HTMLParser
 from urllib.parse import unquote, urlsplit
 
 import nbformat
+import numpy as np
 import pytest
 from built_book import LOSSES, book_with_results, build, copy_sources, page, shared_folder
 from made_records import made_arrays, made_record
@@ -160,6 +161,24 @@ def test_an_arm_is_compared_with_the_same_network_and_seed(results):
         "python -m isonb run-cell --profile cpu block=transformer heads=4 encoding=pix2vec depth=3 seed=0 "
         "initialisation=torch"
     ) in missing
+
+
+def test_loss_and_probe_along_training_are_told_by_cell_and_in_words():
+    assert tables.along_training(metrics.tables({})).iloc[0, 0] == "not run"
+    assert tables.along_training_in_words(metrics.tables({})).endswith("not run.")
+    cells = [config.cpu(seed=0), config.cpu(seed=1), config.cpu(block="mixer"), config.cpu(block="mixer", depth=3)]
+    t = metrics.tables({cell.run.run_id: made_record(cell) for cell in cells})
+    t.curves["probe_accuracy"] = [0.1, 0.2, 0.2, 0.5, 0.4, 0.3, np.nan, np.nan]
+    rows = tables.along_training(t)
+    assert rows.values.tolist() == [
+        ["conv", "continuous", 1, 2, "5.500 to 4.000", "15.0% to 35.0%", "epoch 1 of 1"],
+        ["mixer", "continuous", 1, 1, "5.500 to 4.000", "40.0% to 30.0%", "epoch 0 of 1"],
+    ]
+    assert tables.along_training_in_words(t) == (
+        "Of 3 networks that were probed after every epoch, 2 have better features after the last than after the first, "
+        "and 2 are best after the last. Spearman's correlation of loss and accuracy along training is -1.00 in the "
+        "median, between -1.00 and 1.00."
+    )
 
 
 def test_encodings_are_compared_where_all_of_them_have_run():

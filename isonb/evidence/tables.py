@@ -8,6 +8,7 @@ from __future__ import annotations
 import typing
 from collections.abc import Iterator
 
+import numpy as np
 import pandas as pd
 from pydantic.fields import FieldInfo
 
@@ -140,6 +141,49 @@ def start_by_encoding(t: metrics.Tables) -> pd.DataFrame:
             "loss at the end": f"{runs.loc[ids, 'validation_loss'].mean():.3f}",
         })  # fmt: skip
     return pd.DataFrame(rows)
+
+
+def along_training(t: metrics.Tables) -> pd.DataFrame:
+    """From the first to the last epoch's close: a row for each main cell that was probed after every epoch.
+
+    Losses in nats per masked sub-pixel, accuracies on test images; means over the cell's seeds.
+    """
+    rows = []
+    for (network, encoding, depth), cell in _paths(t).groupby(["network", "encoding", "depth"]):
+        mean = cell.groupby("epoch")[["validation_loss", "probe_accuracy"]].mean()
+        loss, accuracy = mean["validation_loss"], mean["probe_accuracy"]
+        rows.append({
+            "network": network,
+            "encoding": encoding,
+            "size": depth,
+            "seeds": cell["seed"].nunique(),
+            "loss": f"{loss.iloc[0]:.3f} to {loss.iloc[-1]:.3f}",
+            "accuracy": f"{accuracy.iloc[0]:.1%} to {accuracy.iloc[-1]:.1%}",
+            "best after": f"epoch {accuracy.idxmax()} of {mean.index[-1]}",
+        })  # fmt: skip
+    return pd.DataFrame(rows or [{"network": NOT_RUN}])
+
+
+def along_training_in_words(t: metrics.Tables) -> str:
+    """What the same networks say together, each seed for itself, in Markdown."""
+    paths = [path.set_index("epoch") for _, path in _paths(t).groupby("run_id")]
+    if not paths:
+        return "Networks that were probed after every epoch: not run."
+    accuracies = [path["probe_accuracy"] for path in paths]
+    rises = sum(accuracy.iloc[-1] > accuracy.iloc[0] for accuracy in accuracies)
+    last = sum(accuracy.idxmax() == accuracy.index[-1] for accuracy in accuracies)
+    rho = [statistics.spearman(path["validation_loss"], path["probe_accuracy"]) for path in paths]
+    return (
+        f"Of {len(paths)} networks that were probed after every epoch, {rises} have better features after the last "
+        f"than after the first, and {last} are best after the last. Spearman's correlation of loss and accuracy along "
+        f"training is {np.nanmedian(rho):.2f} in the median, between {np.nanmin(rho):.2f} and {np.nanmax(rho):.2f}."
+    )
+
+
+def _paths(t: metrics.Tables) -> pd.DataFrame:
+    """The rows of the main runs' learning curves that have a probe, by run and epoch."""
+    rows = t.curves[t.curves["arm"] == metrics.MAIN].dropna(subset=["probe_accuracy"])
+    return rows.sort_values(["run_id", "epoch"]).astype({"probe_accuracy": float, "validation_loss": float})
 
 
 def arm_commands(profile: str) -> list[str]:
