@@ -143,12 +143,18 @@ def test_the_study_table_says_not_run_cell_by_cell(results):
     assert len(rows) == 9
 
 
+def cell_of_study(**settings):
+    """A cell as the study `cpu` has it, with probes along the training where it asks for them."""
+    run = config.cpu(**settings).run
+    return next(cell for cell in studies.cells("cpu") if cell.run == run)
+
+
 def test_an_arm_is_compared_with_the_same_network_and_seed(results):
     for seed, main, arm in ((0, 4.0, 4.5), (1, 4.25, 4.5)):
         for settings, loss in (({}, main), ({"positions": "none"}, arm)):
-            cell = config.cpu(block="transformer", seed=seed, **settings)
+            cell = cell_of_study(block="transformer", seed=seed, **settings)
             records.write_record(made_record(cell, loss, test_accuracy=0.25 + seed / 8), made_arrays())
-    records.write_record(made_record(config.cpu(block="conv", kernel_size=5)), made_arrays())  # without its main run
+    records.write_record(made_record(cell_of_study(block="conv", kernel_size=5)), made_arrays())  # without its main run
     rows = tables.arms("cpu").set_index(["setting", "network"])
     # changes 1/2 and 1/4: mean 3/8, Student's half-width t(0.975, 1) s / sqrt(2) = 12.706 x 0.17678 / 1.41421 = 1.588
     assert rows.loc[("positions=none", "transformer-1, continuous, size 1")].tolist() == [
@@ -195,7 +201,7 @@ def test_encodings_are_compared_where_all_of_them_have_run():
 
 def test_a_loss_in_another_unit_has_no_change(results):
     for settings, loss in (({}, 4.0), ({"objective": "mse"}, 0.25)):
-        records.write_record(made_record(config.cpu(**settings), loss), made_arrays())
+        records.write_record(made_record(cell_of_study(**settings), loss), made_arrays())
     row = tables.arms("cpu").set_index(["setting", "network"]).loc[("objective=mse", "conv, continuous, size 1")]
     assert row.tolist() == ["0.250 (squared error)", "another unit", "+0.0", "1 of 3"]
 
