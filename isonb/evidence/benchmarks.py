@@ -170,6 +170,7 @@ def efficiency() -> pd.DataFrame:
             "efficiency": f"{row['efficiency']['median']:.2f} ({row['efficiency']['least']:.2f} to "
             f"{row['efficiency']['greatest']:.2f})",
             "in processor time": f"{row['efficiency_processor_time']:.2f}",
+            "two that share nothing": f"{row['efficiency_apart']:.2f}",
             "loss differs by": f"{row['loss_difference']:.0e}",
         }
         for row in rows("processes")

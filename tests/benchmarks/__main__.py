@@ -147,6 +147,7 @@ def _processes(rows: list[dict[str, Any]], about: dict[str, Any]) -> Iterator[st
         yield f"{row['block']}, depth {row['depth']}, global batch {row['batch']}, {row['processes']} processes"
         yield f"  efficiency {ratio(row['efficiency'])}; best round against best {row['efficiency_best_rounds']:.2f}"
         yield f"  {row['efficiency_processor_time']:.2f} in processor time"
+        yield f"  {row['efficiency_apart']:.2f} by the clock, where two train at once and share nothing"
         yield f"  losses at most {row['loss_difference']:.1e} nats from those of one process"
 
 

@@ -1,6 +1,7 @@
 """Two processes of one thread against one process of one thread, on the same global batch.
 
-torchrun starts this file twice. Both train together, then the first alone while the other sleeps, in turns.
+torchrun starts this file twice. Both train together, then each by itself at the same time, then the first alone while
+the other sleeps, in turns. What two processes lose that have nothing to do with each other is the machine's doing.
 """
 
 from __future__ import annotations
@@ -49,12 +50,14 @@ def work(out: Path, rounds: int, repeats: int) -> None:
             return together._step(0, share_B, stop)[0]
 
         pair = Contestant("two processes", config.batch_size, step, keeps_memory=True)
-        alone = steps.trainer(config, images, "one process")
-        pair.warm_up()
-        alone.warm_up()
+        alone, apart = (steps.trainer(config, images, name) for name in ("one process", "each by itself"))
+        for contestant in (pair, apart, alone):
+            contestant.warm_up()
         for _ in range(rounds):
+            for contestant in (pair, apart):
+                world.sum(torch.zeros(1))  # all begin at once
+                contestant.take(repeats)
             world.sum(torch.zeros(1))
-            pair.take(repeats)
             if world.rank == 0:
                 alone.take(repeats)
         cpu = world.sum(torch.tensor(pair.cpu, dtype=torch.float64)).tolist()
@@ -66,10 +69,11 @@ def work(out: Path, rounds: int, repeats: int) -> None:
                 "depth": config.depth,
                 "batch": config.batch_size,
                 "processes": PROCESSES,
-                "images_per_second": {one.name: one.images_per_second() for one in (pair, alone)},
+                "images_per_second": {one.name: one.images_per_second() for one in (pair, apart, alone)},
                 "efficiency": {name: value / PROCESSES for name, value in ratio.items()},
                 "efficiency_best_rounds": min(alone.wall) / min(pair.wall) / PROCESSES,
                 "efficiency_processor_time": min(alone.cpu) / min(cpu),
+                "efficiency_apart": speed_up(apart, alone)["median"],
                 "loss_difference": max(abs(a - b) for a, b in zip(pair.losses, alone.losses, strict=True)),
             }))  # fmt: skip
 
