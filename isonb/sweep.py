@@ -29,6 +29,7 @@ from isonb.config import Cell, ConfigError
 
 PAGE = records.PROJECT / "_build" / "html" / "index.html"
 CONTENTS = records.PROJECT / "_build" / "contents.sha256"  # of what the book was built from
+NOISE = "Kernel is running over TCP without encryption"  # says each chapter's kernel, of sockets of one machine
 READ_BY_THE_BOOK = ("_config.yml", "_toc.yml", "CHANGELOG.md", "CITATION.cff", "book", "isonb", "notebooks")
 
 
@@ -202,8 +203,17 @@ def build_book() -> int:
     read = contents()
     builder = Path(sys.executable).with_name("jupyter-book")
     command = [builder, "build", ".", "--all", "-W", "-n", "--keep-going", "--quiet"]
-    status = subprocess.run(command, cwd=records.PROJECT, check=False).returncode
+    status = _run(command)
     if status == 0:
         records.write_atomically(CONTENTS, read.encode())
         print(f"The book is built: open {PAGE.as_uri()}")
     return status
+
+
+def _run(command: Sequence[str | Path]) -> int:
+    """A command's exit status; of what it says on its standard error all is passed on, line by line, but noise."""
+    with subprocess.Popen(command, cwd=records.PROJECT, stderr=subprocess.PIPE, text=True) as process:
+        for line in process.stderr:
+            if NOISE not in line:
+                print(line, end="", file=sys.stderr, flush=True)
+    return process.returncode

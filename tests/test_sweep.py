@@ -183,13 +183,13 @@ def test_a_book_is_built_again_after_any_change_of_what_it_is_built_from(tmp_pat
     assert not sweep.is_built()
 
     def build(status):
-        def run(command, **_):
+        def run(command):
             page = sweep.PAGE
             page.parent.mkdir(parents=True, exist_ok=True)
             page.write_text("the page")
-            return subprocess.CompletedProcess(command, status)
+            return status
 
-        monkeypatch.setattr(subprocess, "run", run)
+        monkeypatch.setattr(sweep, "_run", run)
         return sweep.build_book()
 
     assert build(0) == 0 and sweep.is_built()
@@ -203,6 +203,12 @@ def test_a_book_is_built_again_after_any_change_of_what_it_is_built_from(tmp_pat
         assert not sweep.is_built()
         assert build(1) == 1 and not sweep.is_built()
         assert build(0) == 0 and sweep.is_built()
+
+
+def test_of_what_the_books_builder_says_only_noise_is_left_out(capfd):
+    said = f"import sys; print('a page'); sys.stderr.write('a fault\\n[App] {sweep.NOISE}.\\nthe end'); sys.exit(3)"
+    assert sweep._run([sys.executable, "-c", said]) == 3
+    assert capfd.readouterr() == ("a page\n", "a fault\nthe end")
 
 
 # The Snakefile
