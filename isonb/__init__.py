@@ -6,7 +6,8 @@ The package has two halves that meet in small result files:
 - the reading half (`isonb.evidence`) turns records into tables, figures and verdicts, without torch.
 
 Tensor names carry their axes: B images, N positions, C colour channels, D width, V pixel values, M masked
-positions, L layers, F features, K classes. `x_BND` is a batch of N tokens of D channels.
+positions, L layers, F features, K classes; H and W the rows and columns of a picture (`BHWC`); in attention H heads
+of E channels each (`BHNE`). `x_BND` is a batch of N tokens of D channels.
 """
 
 import os

@@ -80,7 +80,6 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _run_cell(chosen: argparse.Namespace) -> int:
-    sys.modules.setdefault("rfc3987_syntax", None)  # jsonschema builds a grammar with it that nobody needs: 1 s
     from isonb import runner
 
     settings = dict(_setting(text) for text in chosen.settings)

@@ -5,6 +5,7 @@ Book: chapter "Run it yourself".
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -91,6 +92,7 @@ def _run_alone(
     cell: Cell, execution: Execution, template: Path, timeout: float | None, progress: bool, asked_to_stop: Event
 ) -> None:
     """Execute the cell and put its notebook among the results. Raises `CellError` and `Stopped`."""
+    sys.modules.setdefault("rfc3987_syntax", None)  # jsonschema would build a grammar with it that nobody needs: 1 s
     from isonb import notebook  # here, as papermill takes a second to import
 
     runs, run_id, output = records.runs_folder(cell.profile), cell.run.run_id, notebook_path(cell)

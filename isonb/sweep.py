@@ -29,7 +29,7 @@ from isonb.config import Cell, ConfigError
 
 PAGE = records.PROJECT / "_build" / "html" / "index.html"
 CONTENTS = records.PROJECT / "_build" / "contents.sha256"  # of what the book was built from
-NOISE = "Kernel is running over TCP without encryption"  # says each chapter's kernel, of sockets of one machine
+NOISE = "Kernel is running over TCP without encryption"  # warns every kernel; its sockets stay on this machine
 READ_BY_THE_BOOK = ("_config.yml", "_toc.yml", "CHANGELOG.md", "CITATION.cff", "book", "isonb", "notebooks")
 
 

@@ -170,9 +170,7 @@ def random_heads(heads, number=3, width=8):
     return [random_tokens(2, seed, 8, width).unflatten(2, (heads, -1)).transpose(1, 2) for seed in range(number)]
 
 
-@pytest.mark.parametrize(
-    "keys", [1024, 64, 24]
-)  # at once; of 64 positions, so one part, one, and three of unequal size
+@pytest.mark.parametrize("keys", [1024, 64, 24])  # at once, of 64: one part, one, and three of unequal size
 @pytest.mark.parametrize("heads", [1, 4])
 def test_own_gradients_of_attention_are_those_of_the_naive_form(monkeypatch, heads, keys):
     monkeypatch.setattr(blocks._Attention, "KEYS", keys)

@@ -13,7 +13,7 @@ import pandas as pd
 from pydantic.fields import FieldInfo
 
 from isonb import config, records, studies
-from isonb.evidence import metrics, statistics
+from isonb.evidence import metrics, picture, statistics
 
 NOT_RUN = "not run"
 RESULTS = ("validation loss", "test loss", "within 8 levels", "best layer", "accuracy", "95 % interval")
@@ -150,8 +150,7 @@ def along_training(t: metrics.Tables) -> pd.DataFrame:
     """
     rows = []
     for (network, encoding, depth), cell in _paths(t).groupby(["network", "encoding", "depth"]):
-        mean = cell.groupby("epoch")[["validation_loss", "probe_accuracy"]].mean()
-        loss, accuracy = mean["validation_loss"], mean["probe_accuracy"]
+        loss, accuracy = (cell.groupby("epoch")[name].mean() for name in ("validation_loss", "probe_accuracy"))
         rows.append({
             "network": network,
             "encoding": encoding,
@@ -159,7 +158,7 @@ def along_training(t: metrics.Tables) -> pd.DataFrame:
             "seeds": cell["seed"].nunique(),
             "loss": f"{loss.iloc[0]:.3f} to {loss.iloc[-1]:.3f}",
             "accuracy": f"{accuracy.iloc[0]:.1%} to {accuracy.iloc[-1]:.1%}",
-            "best after": f"epoch {accuracy.idxmax()} of {mean.index[-1]}",
+            "best after": f"epoch {accuracy.idxmax()} of {accuracy.index[-1]}",
         })  # fmt: skip
     return pd.DataFrame(rows or [{"network": NOT_RUN}])
 
@@ -173,8 +172,9 @@ def along_training_in_words(t: metrics.Tables) -> str:
     rises = sum(accuracy.iloc[-1] > accuracy.iloc[0] for accuracy in accuracies)
     last = sum(accuracy.idxmax() == accuracy.index[-1] for accuracy in accuracies)
     rho = [statistics.spearman(path["validation_loss"], path["probe_accuracy"]) for path in paths]
+    probed = picture.describe(t.runs[t.runs["run_id"].isin(_paths(t)["run_id"])])
     return (
-        f"Of {len(paths)} networks that were probed after every epoch, {rises} have better features after the last "
+        f"Of {probed}, that were probed after every epoch, {rises} have better features after the last "
         f"than after the first, and {last} are best after the last. Spearman's correlation of loss and accuracy along "
         f"training is {np.nanmedian(rho):.2f} in the median, between {np.nanmin(rho):.2f} and {np.nanmax(rho):.2f}."
     )

@@ -128,9 +128,10 @@ def _has_faster_gradients(q: Tensor) -> bool:
 class _Attention(torch.autograd.Function):
     """torch's attention, with gradients out of large products, one image and head at a time.
 
-    Weights P are computed anew, for at most `KEYS` keys at once. With z the logarithms that torch divided by and
-    s = rowsum(dY Y): P = exp(Q K^T / sqrt(E) - z), dV = P^T dY, dA = P (dY V^T - s) / sqrt(E), dQ = dA K, dK = dA^T Q.
-    z and s are columns of their products, so that what is left of a difference is rounded, and not its terms.
+    As in FlashAttention (Dao et al., 2022) the weights P are not kept but computed anew, here for at most `KEYS` keys
+    at once, from the log-sum-exp z of each query's scores. With s the row sums of dY * Y, * element by element:
+    P = exp(Q K^T / sqrt(E) - z), dV = P^T dY, dA = P * (dY V^T - s) / sqrt(E), dQ = dA K, dK = dA^T Q.
+    z and s enter as columns of their products, so that the difference is rounded to bfloat16, and not its terms.
     """
 
     KEYS = 1024
@@ -166,7 +167,7 @@ class _Attention(torch.autograd.Function):
 
 
 def _minus(x_BHNE: Heads, number_BHN: Float[Tensor, "B H N"]) -> Float[Tensor, "B H N F"]:
-    """Two more columns, which add up to minus the number: its rounding to the type of x, and what that leaves."""
+    """x with two more columns, F = E + 2, which add up to minus the number: its rounding to x's type, and the rest."""
     rounded_BHN = number_BHN.to(x_BHNE.dtype)
     return torch.cat([x_BHNE, -torch.stack([rounded_BHN, number_BHN - rounded_BHN], 3).to(x_BHNE.dtype)], 3)
 

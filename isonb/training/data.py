@@ -166,7 +166,7 @@ def crop_photograph(photograph: np.ndarray, number: int, split: str, size: int, 
     top_BT = (top_BT * (height - scale_BT * size + 1)).astype(int)
     left_BT = (left_BT * (end - first - scale_BT * size + 1)).astype(int)
     strip = photograph[:, first:end]
-    sums = np.pad(strip.cumsum(0, dtype=np.int32).cumsum(1), ((1, 0), (1, 0), (0, 0)))  # from the corner on
+    sums = np.pad(strip.cumsum(0, dtype=np.int32).cumsum(1), ((1, 0), (1, 0), (0, 0)))  # a summed-area table
     crops_BHWC, texture_B = np.zeros((count, size, size, 3), np.uint8), np.full(count, -1.0)
     for attempt in range(TRIES):
         smooth_B = np.flatnonzero(texture_B < TEXTURE)

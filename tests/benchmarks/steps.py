@@ -163,7 +163,8 @@ def _profile(config: RunConfig, images: data.Images, steps: int) -> dict[str, An
     events = profiler.events()
     total = sum(event.self_cpu_time_total for event in events)
     for event in events:
-        shares[_kind(event)] = shares.get(_kind(event), 0.0) + event.self_cpu_time_total / total
+        kind = _kind(event)
+        shares[kind] = shares.get(kind, 0.0) + event.self_cpu_time_total / total
     return {
         "block": config.block,
         "depth": config.depth,
