@@ -23,7 +23,7 @@ Block = Literal["conv", "mixer", "transformer"]
 Encoding = Literal["continuous", "rff", "pix2vec"]
 BLOCKS: tuple[Block, ...] = ("conv", "mixer", "transformer")
 ENCODINGS: tuple[Encoding, ...] = ("continuous", "rff", "pix2vec")
-Objective = Literal["bert", "mse"]
+Objective = Literal["bert", "mse", "autoregressive"]
 
 
 class RunConfig(Frozen):
@@ -75,7 +75,10 @@ class RunConfig(Frozen):
 
     # The objective
     objective: Objective = choice(
-        "bert", "3.3", "cross-entropy on 256 values, as the paper; 'mse' is squared error on one value (claim C20)"
+        "bert",
+        "3.3",
+        "cross-entropy on 256 values, as the paper; 'mse' is squared error on one value (claim C20), 'autoregressive' "
+        "predicts every pixel from those before it (image-GPT)",
     )
     mask_rate: float = choice(0.15, "3.3", "the paper's 15 %", gt=0, lt=1)
     mask_unit: Literal["pixel", "subpixel"] = choice("pixel", "A1", "the paper masks pixels: all three channels")
@@ -113,6 +116,15 @@ class RunConfig(Frozen):
             raise ValueError(f"heads={self.heads} does not divide width={self.width}: choose a divisor.")
         if self.positions == "sincos" and self.width % 4:
             raise ValueError(f"width={self.width} is not allowed with positions='sincos': it must be divisible by 4.")
+        if self.is_causal and self.padding != "zeros":
+            raise ValueError(
+                f"padding={self.padding!r} is not allowed with objective='autoregressive': at the border it would show "
+                "pixels that are yet to be predicted; choose 'zeros'."
+            )
+        if self.is_causal and self.mask_fill != "zero":
+            raise ValueError(
+                "mask_fill='learned' has no effect with objective='autoregressive', which hides nothing: choose 'zero'."
+            )
         if self.warmup_epochs > self.epochs:
             raise ValueError(f"warmup_epochs={self.warmup_epochs} is longer than epochs={self.epochs}: shorten it.")
         if self.data == "cifar10" and self.image_size != 32:
@@ -123,6 +135,11 @@ class RunConfig(Frozen):
                 "its validation crops come from regions of their own."
             )
         return self
+
+    @property
+    def is_causal(self) -> bool:
+        """True where a position must not see those after it in raster order."""
+        return self.objective == "autoregressive"
 
     @property
     def run_id(self) -> str:

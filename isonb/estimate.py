@@ -170,7 +170,7 @@ def memory_bytes(run: RunConfig, batch_size: int, precision: str) -> int:
         return x
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda x: x), evaluate.autocast(torch.device("cpu"), precision):
-        objectives.bert_loss(network, pixels_BNC, objectives.sample_masks(run, index_B, "training"), run.objective)
+        objectives.summed_loss(network, pixels_BNC, objectives.sample_scored(run, index_B, "training"), run.objective)
     shapes = {p.shape for p in network.parameters()}  # a bfloat16 copy of a weight does not grow with the batch
     activations = sum(
         x.untyped_storage().nbytes() for address, x in kept.items() if address not in own and x.shape not in shapes

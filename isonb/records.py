@@ -25,7 +25,7 @@ from isonb.config import Cell
 from isonb.validation import Frozen
 
 PROJECT = Path(__file__).resolve().parent.parent
-UNITS = {"bert": "nats", "mse": "squared error"}  # of a loss, by objective; squared errors of values in [-1, 1]
+UNITS = {"bert": "nats", "mse": "squared error", "autoregressive": "nats"}  # of a loss; errors of values in [-1, 1]
 HIDDEN_GREY = 128  # how a masked sub-pixel is drawn
 
 

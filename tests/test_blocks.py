@@ -1,5 +1,6 @@
 """The three blocks against loops written from the paper's equations, their exact cost, and the bias each one has."""
 
+import copy
 from math import erf, exp, sqrt
 
 import numpy as np
@@ -91,14 +92,15 @@ def equation_2(x_ND, block):
     return u_ND + affine(gelu(affine(layer_norm(u_ND, block.norm2), block.channel1)), block.channel2)
 
 
-def equation_3(x_ND, block, heads, has_output):
+def equation_3(x_ND, block, heads, has_output, is_causal=False):
     normal_ND = layer_norm(x_ND, block.norm1)
     q_ND, k_ND, v_ND = (affine(normal_ND, linear) for linear in (block.query, block.key, block.value))
     mixed_ND, per_head = np.zeros_like(x_ND), x_ND.shape[1] // heads
     for head in range(heads):
         part = slice(head * per_head, (head + 1) * per_head)
         for n in range(len(x_ND)):
-            score_N = [exp(sum(q_ND[n, part] * k_ND[m, part]) / sqrt(per_head)) for m in range(len(x_ND))]
+            seen = n + 1 if is_causal else len(x_ND)
+            score_N = [exp(sum(q_ND[n, part] * k_ND[m, part]) / sqrt(per_head)) for m in range(seen)]
             for m, score in enumerate(score_N):
                 mixed_ND[n, part] += score / sum(score_N) * v_ND[m, part]
     u_ND = x_ND + (affine(mixed_ND, block.output) if has_output else mixed_ND)
@@ -159,6 +161,52 @@ def test_transformer_is_equation_3(heads, output, ratio):
     block = random_block(block="transformer", heads=heads, attention_output=output, mlp_ratio=ratio)
     assert block.hidden.out_features == 8 * ratio
     assert_same(block, equation_3, heads, output)
+
+
+# The causal forms: a block, and a copy of its equation in which every weight that looks ahead is zero
+
+
+def looking_back(block):
+    """The same block with zeros for what would carry a later position to an earlier one."""
+    past = copy.deepcopy(block)
+    for conv in (m for m in past.children() if isinstance(m, torch.nn.Conv2d)):
+        centre = conv.weight.shape[2] // 2
+        for i, j in np.ndindex(conv.weight.shape[2:]):
+            if i > centre or (i == centre and j > centre):
+                conv.weight[:, :, i, j] = 0
+    for name in ("token1", "token2"):
+        if hasattr(past, name):
+            weight_OI = getattr(past, name).weight
+            rows, columns = weight_OI.shape
+            for row, column in np.ndindex(rows, columns):
+                if row / rows < column / columns:  # where in the image, from 0 to 1
+                    weight_OI[row, column] = 0
+    return past
+
+
+@pytest.mark.parametrize(
+    ("settings", "equation", "arguments"),
+    [
+        ({"block": "conv"}, equation_1, ()),
+        ({"block": "conv", "kernel_size": 5}, equation_1, ()),
+        ({"block": "mixer"}, equation_2, ()),
+        ({"block": "mixer", "token_ratio": 0.5}, equation_2, ()),
+        ({"block": "mixer", "token_ratio": 2.0}, equation_2, ()),
+        ({"block": "transformer"}, equation_3, (1, True, True)),
+        ({"block": "transformer", "heads": 4}, equation_3, (4, True, True)),
+    ],
+)
+def test_a_causal_block_is_its_equation_without_what_looks_ahead(settings, equation, arguments):
+    block, x_BND = random_block(objective="autoregressive", **settings), random_tokens()
+    past = looking_back(block)
+    expected = np.stack([equation(x_ND.numpy(), past, *arguments) for x_ND in x_BND])
+    np.testing.assert_allclose(block(x_BND).numpy(), expected, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("name", blocks.BLOCKS)
+def test_a_causal_block_has_the_parameters_of_any_other(name):
+    both = [random_block(block=name, objective=objective) for objective in ("bert", "autoregressive")]
+    assert [p.shape for p in both[0].parameters()] == [p.shape for p in both[1].parameters()]
 
 
 def naive_attention(q, k, v):

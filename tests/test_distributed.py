@@ -18,6 +18,7 @@ CASES = {
     "transformer, pix2vec": ({"block": "transformer", "encoding": "pix2vec", "heads": 2}, {}),
     "learned mask token, augmented": ({"depth": 2, "mask_fill": "learned", "augmentation": "flip-crop"}, {}),
     "one image at a time": ({"block": "conv"}, {"micro_batch": 1}),
+    "autoregressive": ({"block": "transformer", "objective": "autoregressive"}, {}),
     "hardly any mask": ({"mask_rate": 0.002, "batch_size": 2}, {}),  # some steps have nothing to learn from
     "float32": ({"block": "transformer", "encoding": "rff"}, {"precision": "float32"}),
     "bfloat16": ({"block": "mixer"}, {"precision": "bfloat16"}),

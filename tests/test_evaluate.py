@@ -211,7 +211,49 @@ def test_baselines_of_a_regression_are_the_squared_errors_of_the_same_predictors
 def test_the_neighbours_of_a_corner_and_of_the_middle():
     x_BHWC = np.arange(9).reshape(1, 3, 3, 1)
     expected = [[1 + 3 + 4, 0 + 2 + 3 + 4 + 5, 1 + 4 + 5], [0 + 1 + 4 + 6 + 7, 36 - 4, 1 + 2 + 4 + 7 + 8]]
-    assert evaluate._sum_of_neighbours(x_BHWC)[0, :2, :, 0].tolist() == expected
+    assert evaluate._sum_over(evaluate.NEIGHBOURS, x_BHWC)[0, :2, :, 0].tolist() == expected
+    before = [[0, 0, 1], [0 + 1, 0 + 1 + 2 + 3, 1 + 2 + 4]]
+    assert evaluate._sum_over(evaluate.EARLIER, x_BHWC)[0, :2, :, 0].tolist() == before
+
+
+def test_the_baselines_of_autoregression_look_at_the_pixels_before():
+    config = RunConfig(objective="autoregressive", **SMALL)
+    train, validation = random_split(6, seed=1, smooth=True), random_split(3, seed=2, first=40, smooth=True)
+
+    def every_sub_pixel(split):
+        for value_HWC in split.pixels_BNC.numpy().reshape(-1, 8, 8, 3):
+            for row, column, channel in np.ndindex(8, 8, 3):
+                before = ((row - 1, column - 1), (row - 1, column), (row - 1, column + 1), (row, column - 1))
+                seen = [int(value_HWC[i, j, channel]) for i, j in before if i >= 0 and 0 <= j < 8]
+                yield channel, int(value_HWC[row, column, channel]), round(sum(seen) / len(seen)) if seen else 127
+
+    of_value, of_offset = [[1] * 256 for _ in range(3)], [dict.fromkeys(range(-255, 256), 1) for _ in range(3)]
+    for channel, value, mean in every_sub_pixel(train):
+        of_value[channel][value] += 1
+        of_offset[channel][value - mean] += 1
+    marginal = neighbour = 0.0
+    for channel, value, mean in every_sub_pixel(validation):
+        marginal -= log(of_value[channel][value] / sum(of_value[channel]))
+        neighbour -= log(of_offset[channel][value - mean] / sum(of_offset[channel][v - mean] for v in range(256)))
+    made, count = evaluate.baselines(config, made_images(train, validation)), 3 * 64 * 3
+    assert made.channel_marginal == pytest.approx(marginal / count, rel=1e-12)
+    assert made.neighbour_mean == pytest.approx(neighbour / count, rel=1e-12)
+
+
+def test_autoregression_scores_every_sub_pixel_once():
+    config = RunConfig(block="mixer", objective="autoregressive", **SMALL)
+    split, network = random_split(3), shaken(config)
+    loss_B, count_B = evaluate.loss_per_image(network, config, split, "float32")
+    assert count_B.tolist() == [64 * 3] * 3
+    for image in range(3):
+        pixels_BNC = split.pixels_BNC[image : image + 1]
+        logits_NCV = network(pixels_BNC, torch.ones_like(pixels_BNC, dtype=torch.bool)).double()
+        nats = [
+            -torch.log_softmax(logits_NCV[n, channel], 0)[pixels_BNC[0, n, channel].item()].item()
+            for n in range(64)
+            for channel in range(3)
+        ]
+        assert loss_B[image].item() == pytest.approx(sum(nats), rel=1e-5)
 
 
 def test_bfloat16_is_used_only_where_it_is_asked_for():

@@ -12,7 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from isonb.config import BLOCKS, ENCODINGS, RunConfig
 from isonb.models import blocks
 from isonb.models import network as networks
-from isonb.models.objectives import bert_loss, sample_masks
+from isonb.models.objectives import sample_masks, summed_loss
 
 SMALL = {"width": 8, "image_size": 8}
 POSITIONS = ["none", "learned", "sincos"]
@@ -123,10 +123,53 @@ def test_a_visible_neighbour_reaches_as_far_as_the_block_lets_it(block, reach):
 # Gradients and the start
 
 
+# Autoregression
+
+CAUSAL = [{"block": "conv"}, {"block": "mixer"}, {"block": "mixer", "token_ratio": 0.3}, {"block": "transformer"}]
+
+
+@pytest.mark.parametrize("positions", ["none", "learned"])
+@pytest.mark.parametrize("settings", CAUSAL)
+def test_a_pixel_reaches_the_predictions_after_it_and_no_other(settings, positions):
+    network = shaken(depth=3, objective="autoregressive", positions=positions, **settings).double()
+    pixels_BNC = random_pixels(1)
+    everything_BNC = torch.ones_like(pixels_BNC, dtype=torch.bool)
+    logits_NCV = network(pixels_BNC, everything_BNC)
+    assert logits_NCV.shape == (64, 3, 256)
+    for position in (0, 1, 7, 8, 37, 62, 63):
+        changed_BNC = pixels_BNC.clone()
+        changed_BNC[0, position, 1] += 101  # modulo 256
+        moved_N = (network(changed_BNC, everything_BNC) - logits_NCV).abs().amax((1, 2)) > 0
+        assert not moved_N[: position + 1].any()
+        reaches_all = settings["block"] != "conv" and "token_ratio" not in settings  # else the next one, at least
+        assert moved_N[position + 1 : None if reaches_all else position + 2].all()
+
+
+def test_a_causal_network_sees_a_start_token_and_the_pixels_before():
+    network = shaken(objective="autoregressive", positions="learned")
+    pixels_BNC = random_pixels()
+    content_BND = network.encoding(pixels_BNC, None)
+    expected = torch.cat([network.start_D.expand(2, 1, 8), content_BND[:, :63]], dim=1) + network.position_ND
+    torch.testing.assert_close(network.embed(pixels_BNC), expected)
+    some_BNC = masks_of(network)  # scoring some positions hides nothing from them
+    everything_BNC = torch.ones_like(some_BNC)
+    torch.testing.assert_close(
+        network(pixels_BNC, some_BNC), network(pixels_BNC, everything_BNC)[some_BNC.any(2).flatten()]
+    )
+
+
+@pytest.mark.parametrize("settings", CAUSAL)
+def test_every_parameter_of_a_causal_network_learns(settings):
+    network = shaken(objective="autoregressive", **settings)
+    pixels_BNC = random_pixels(4)
+    summed_loss(network, pixels_BNC, torch.ones_like(pixels_BNC, dtype=torch.bool), "autoregressive")[0].backward()
+    assert all(parameter.grad.abs().sum() > 0 for parameter in network.parameters())
+
+
 @pytest.mark.parametrize("block", BLOCKS)
 def test_an_untrained_network_knows_nothing(block):
     network = build(block=block, encoding="rff", mask_unit="subpixel").double()
-    nats, count = bert_loss(network, random_pixels(8), masks_of(network, 8))
+    nats, count = summed_loss(network, random_pixels(8), masks_of(network, 8))
     assert nats.item() / count == pytest.approx(log(256), rel=1e-12)
     assert not network.head.weight.any() and not network.head.bias.any()
 
@@ -144,7 +187,7 @@ def test_every_parameter_learns(block, encoding, positions, mask_fill, mask_unit
     sgd = torch.optim.SGD(network.parameters(), 0.1)
     for _ in range(2):  # the head starts at zero, so the first step moves the head alone
         sgd.zero_grad()
-        bert_loss(network, random_pixels(4), masks_of(network, 4))[0].backward()
+        summed_loss(network, random_pixels(4), masks_of(network, 4))[0].backward()
         sgd.step()
     for name, parameter in network.named_parameters():
         assert parameter.grad is not None, name

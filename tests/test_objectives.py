@@ -71,6 +71,15 @@ def test_sub_pixels_are_masked_one_by_one_at_the_rate(rate):
         assert abs(share - expected) < 4 * sqrt(expected * (1 - expected) / (500 * 64))
 
 
+def test_autoregressively_every_sub_pixel_is_scored():
+    config = RunConfig(objective="autoregressive", **SMALL)
+    assert objectives.sample_scored(config, torch.tensor([5, 900]), "training").sum() == 2 * 64 * 3
+    others = [RunConfig(objective=name, **SMALL) for name in ("bert", "mse")]
+    for other in others:
+        scored = objectives.sample_scored(other, torch.tensor([5, 900]), "training", 3)
+        assert torch.equal(scored, masks([5, 900], repeat=3))
+
+
 # The loss
 
 
@@ -112,13 +121,13 @@ def test_the_parts_of_a_batch_add_up_to_the_whole(unit):
         image = [next(i for i in range(3) if torch.equal(pixels_BNC[i], one)) for one in pixels]
         return logits_BNCV[image][is_masked.any(2)]
 
-    whole, count = objectives.bert_loss(network, pixels_BNC, is_masked_BNC)
+    whole, count = objectives.summed_loss(network, pixels_BNC, is_masked_BNC)
     parts = [
-        objectives.bert_loss(network, pixels_BNC[part], is_masked_BNC[part]) for part in (slice(0, 1), slice(1, 3))
+        objectives.summed_loss(network, pixels_BNC[part], is_masked_BNC[part]) for part in (slice(0, 1), slice(1, 3))
     ]
     assert whole.item() == pytest.approx(sum(nats.item() for nats, _ in parts), rel=1e-12)
     assert count == sum(number for _, number in parts) == is_masked_BNC.sum()
-    empty, none = objectives.bert_loss(network, pixels_BNC, torch.zeros_like(is_masked_BNC))
+    empty, none = objectives.summed_loss(network, pixels_BNC, torch.zeros_like(is_masked_BNC))
     assert (empty.item(), none) == (0, 0)
 
 
@@ -141,7 +150,7 @@ def test_squares_are_of_the_distance_on_the_scale_from_minus_one_to_one(unit):
 
 def test_a_network_that_says_mid_grey_is_wrong_by_the_mean_square_of_the_values():
     pixels_BNC, is_masked_BNC, _ = scene()
-    total, count = objectives.bert_loss(
+    total, count = objectives.summed_loss(
         lambda pixels, is_masked: torch.zeros(int(is_masked.any(2).sum()), 3, 1, dtype=torch.bfloat16),
         pixels_BNC, is_masked_BNC, "mse",
     )  # fmt: skip

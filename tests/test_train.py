@@ -63,6 +63,27 @@ def test_a_run_is_what_a_plain_loop_computes(block, tmp_path):
     assert {tensor.dtype for tensor in weights(ours).values()} == {torch.float64}
 
 
+def test_autoregression_is_what_a_plain_loop_computes(tmp_path):
+    run = tiny_run(objective="autoregressive", block="mixer", epochs=1, warmup_epochs=0, learning_rate=0.003)
+    images, network = made_images(), networks.build_network(run).double()
+    adam = torch.optim.Adam(network.parameters(), betas=(0.9, 0.999), eps=1e-7)
+    total, count = 0.0, 0
+    for step, image_B in enumerate(torch.from_numpy(draws.permutation(0, "batch order", 13, 0)).split(5)):
+        pixels_BNC = images.train.pixels_BNC[image_B]
+        x_BND = network.head_norm(network.blocks[0](network.embed(pixels_BNC)))
+        logits_BNCV = network.head(x_BND).unflatten(2, (3, 256))
+        loss = F.cross_entropy(logits_BNCV.flatten(0, 2), pixels_BNC.long().flatten())
+        adam.zero_grad()
+        loss.backward()
+        adam.param_groups[0]["lr"] = 0.0015 * (1 + math.cos(math.pi * step / 3))
+        adam.step()
+        total, count = total + loss.item() * pixels_BNC.numel(), count + pixels_BNC.numel()
+    ours = pretrain(run, tmp_path)
+    assert ours.progress.curve[1].train_loss == pytest.approx(total / count, rel=1e-12)
+    for name, tensor in network.state_dict().items():
+        torch.testing.assert_close(weights(ours)[name], tensor, rtol=0, atol=1e-12)
+
+
 def test_a_regression_is_what_a_plain_loop_computes(tmp_path):
     run, images = tiny_run(objective="mse", epochs=1, warmup_epochs=0, learning_rate=0.003), made_images()
     network = networks.build_network(run).double()
@@ -142,9 +163,9 @@ def test_a_run_in_a_thread_leaves_signals_alone(tmp_path):
 
 def poison(what, at, monkeypatch):
     """From call number `at` on, the loss is not a number or its gradient is infinite."""
-    sound, calls = objectives.bert_loss, []
+    sound, calls = objectives.summed_loss, []
 
-    def bert_loss(*arguments):
+    def summed_loss(*arguments):
         calls.append(1)
         nats, count = sound(*arguments)
         if len(calls) <= at:
@@ -154,7 +175,7 @@ def poison(what, at, monkeypatch):
         nats.register_hook(lambda gradient: gradient * math.inf)
         return nats, count
 
-    monkeypatch.setattr(objectives, "bert_loss", bert_loss)
+    monkeypatch.setattr(objectives, "summed_loss", summed_loss)
 
 
 @pytest.mark.parametrize("what", ["loss", "gradient"])

@@ -1,7 +1,8 @@
 """The three isotropic blocks, each x_BND -> x_BND with the same width, positions and number of non-linearities.
 
 Each forward is the paper's equation in the paper's letters. The paper writes tokens as columns; here they are rows,
-so its `X^T` is our `x`.
+so its `X^T` is our `x`. For the autoregressive objective each block has a causal form, in which no position sees one
+after it in raster order: attention looks back, and the other two multiply with a part of their weights.
 
 Paper: section 3.1, equations 1 to 3. Book: chapter "Blocks".
 """
@@ -46,6 +47,7 @@ class MixerBlock(nn.Module):
     def __init__(self, config: RunConfig) -> None:
         super().__init__()
         positions = config.image_size**2
+        self.is_causal = config.is_causal
         token_hidden = max(1, round(config.token_ratio * positions))
         channel_hidden = max(1, round(config.channel_ratio * config.width))
         self.norm1 = nn.LayerNorm(config.width, config.layer_norm_eps)
@@ -63,8 +65,8 @@ class MixerBlock(nn.Module):
         """`W2 GELU(W1 x)` with W acting on the rows of each x: one matrix product for the whole batch."""
         batch, _, width = x.shape
         columns = x.transpose(0, 1).reshape(-1, batch * width)
-        hidden = F.gelu(_apply_from_left(self.token1, columns))
-        mixed = _apply_from_left(self.token2, hidden)
+        hidden = F.gelu(_apply_from_left(self.token1, columns, self.is_causal))
+        mixed = _apply_from_left(self.token2, hidden, self.is_causal)
         return mixed.unflatten(1, (batch, width)).transpose(0, 1)
 
 
@@ -74,7 +76,7 @@ class TransformerBlock(nn.Module):
     def __init__(self, config: RunConfig) -> None:
         super().__init__()
         hidden = max(1, round(config.mlp_ratio * config.width))
-        self.heads = config.heads
+        self.heads, self.is_causal = config.heads, config.is_causal
         self.norm1 = nn.LayerNorm(config.width, config.layer_norm_eps)
         self.query = nn.Linear(config.width, config.width)
         self.key = nn.Linear(config.width, config.width)
@@ -89,17 +91,30 @@ class TransformerBlock(nn.Module):
         return u + self.project(F.gelu(self.hidden(self.norm2(u))))
 
     def attention(self, x: Tokens) -> Tokens:
-        """softmax(Q K^T / sqrt(d_head)) V by head, in memory linear in N."""
+        """softmax(Q K^T / sqrt(d_head)) V by head, in memory linear in N; causal: over the keys up to the query's."""
         q, k, v = (
             linear(x).unflatten(2, (self.heads, -1)).transpose(1, 2) for linear in (self.query, self.key, self.value)
         )
-        attend = _Attention.apply if _has_faster_gradients(q) else F.scaled_dot_product_attention
-        return self.output(attend(q, k, v).transpose(1, 2).flatten(2))
+        if self.is_causal:
+            y = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+        else:
+            y = (_Attention.apply if _has_faster_gradients(q) else F.scaled_dot_product_attention)(q, k, v)
+        return self.output(y.transpose(1, 2).flatten(2))
 
 
-def _apply_from_left(linear: nn.Linear, x: Float[Tensor, "I K"]) -> Float[Tensor, "O K"]:
-    """W x + b, each column of x a sample."""
-    return _LeftProduct.apply(linear.weight.to(x.dtype), x, linear.bias.to(x.dtype))
+def _apply_from_left(linear: nn.Linear, x: Float[Tensor, "I K"], is_causal: bool = False) -> Float[Tensor, "O K"]:
+    """W x + b, each column of x a sample; causal: W without what would carry a later row to an earlier one."""
+    weight_OI = linear.weight * earlier(*linear.weight.shape, linear.weight) if is_causal else linear.weight
+    return _LeftProduct.apply(weight_OI.to(x.dtype), x, linear.bias.to(x.dtype))
+
+
+def earlier(rows: int, columns: int, like: Tensor) -> Float[Tensor, "R C"]:
+    """1 where a row's position is that of the column or a later one, else 0: lower triangular for a square.
+
+    Where there are more or fewer rows than columns, the positions are spread over them evenly.
+    """
+    row_R, column_C = torch.arange(rows, device=like.device), torch.arange(columns, device=like.device)
+    return (row_R[:, None] * columns >= column_C * rows).to(like)
 
 
 class _LeftProduct(torch.autograd.Function):
@@ -172,8 +187,17 @@ def _minus(x_BHNE: Heads, number_BHN: Float[Tensor, "B H N"]) -> Float[Tensor, "
     return torch.cat([x_BHNE, -torch.stack([rounded_BHN, number_BHN - rounded_BHN], 3).to(x_BHNE.dtype)], 3)
 
 
+class _CausalConvolution(nn.Conv2d):
+    """A convolution that multiplies with the taps up to its centre in raster order, and not with those after it."""
+
+    def forward(self, x_BDHW: Float[Tensor, "B D H W"]) -> Float[Tensor, "B D H W"]:
+        tap_HW = torch.arange(self.weight[0, 0].numel(), device=self.weight.device).view_as(self.weight[0, 0])
+        return self._conv_forward(x_BDHW, self.weight * (tap_HW <= tap_HW.numel() // 2), self.bias)
+
+
 def _same_convolution(config: RunConfig) -> nn.Conv2d:
-    return nn.Conv2d(
+    convolution = _CausalConvolution if config.is_causal else nn.Conv2d
+    return convolution(
         config.width, config.width, config.kernel_size, padding=config.kernel_size // 2, padding_mode=config.padding
     )
 
@@ -187,7 +211,10 @@ def build_block(config: RunConfig) -> nn.Module:
 
 
 def multiply_accumulates(config: RunConfig) -> int:
-    """Multiply-accumulates of one block and one image, from the equations: matrix products only, no biases."""
+    """Multiply-accumulates of one block and one image, from the equations: matrix products only, no biases.
+
+    A causal block is counted like any other, although it could do without the products of its zeros.
+    """
     n, d = config.image_size**2, config.width
     hidden_tokens, hidden_channels, hidden = (
         max(1, round(units)) for units in (config.token_ratio * n, config.channel_ratio * d, config.mlp_ratio * d)

@@ -32,6 +32,7 @@ class IsotropicNetwork(nn.Module):
         self.config = config
         n, d = config.image_size**2, config.width
         self.encoding = Encoding(config)
+        self.start_D = nn.Parameter(torch.zeros(d)) if config.is_causal else None
         self.mask_token_D = nn.Parameter(torch.zeros(d)) if config.mask_fill == "learned" else None
         if config.positions == "learned":
             self.position_ND = nn.Parameter(torch.empty(n, d))
@@ -43,8 +44,13 @@ class IsotropicNetwork(nn.Module):
         self.head = nn.utils.skip_init(nn.Linear, d, CHANNELS * outputs(config))  # draws nothing: twins start alike
 
     def embed(self, pixels_BNC: Pixels, is_masked_BNC: Masks | None = None) -> Tokens:
-        """Layer 0: the encoded pixels, with masked content filled, then positions added."""
+        """Layer 0: the encoded pixels, with masked content filled, then positions added.
+
+        Of a causal network: each position has the content of the pixel before it, the first a learned start token.
+        """
         x_BND = self.encoding(pixels_BNC, is_masked_BNC)
+        if self.start_D is not None:
+            x_BND = torch.cat([self.start_D.to(x_BND).expand(len(x_BND), 1, -1), x_BND[:, :-1]], dim=1)
         if is_masked_BNC is not None and self.mask_token_D is not None:
             share_masked_BN1 = is_masked_BNC.to(x_BND).mean(2, keepdim=True)
             x_BND = x_BND + share_masked_BN1 * self.mask_token_D
@@ -61,24 +67,40 @@ class IsotropicNetwork(nn.Module):
             layers.append(block(layers[-1]))
         return layers
 
-    def forward(self, pixels_BNC: Pixels, is_masked_BNC: Masks) -> Float[Tensor, "M C V"]:
-        """Logits of the M positions that hold a masked sub-pixel, in raster order of (image, position).
-
-        Only these positions reach the head: the loss needs no others, and the full logits are the largest tensor by
-        far. A value under a masked sub-pixel cannot reach any logit. With the objective 'mse' a regressed value on the
-        scale [-1, 1] takes the place of 256 logits.
-        """
+    def final_layer(self, pixels_BNC: Pixels, is_masked_BNC: Masks | None = None) -> Tokens:
+        """Layer L alone."""
         x_BND = self.embed(pixels_BNC, is_masked_BNC)
         for block in self.blocks:
             x_BND = block(x_BND)
-        x_MD = x_BND[is_masked_BNC.any(2)]
+        return x_BND
+
+    def forward(self, pixels_BNC: Pixels, is_scored_BNC: Masks) -> Float[Tensor, "M C V"]:
+        """Logits of the M positions that hold a scored sub-pixel, in raster order of (image, position).
+
+        What is scored is masked, and a value under a mask cannot reach any logit; a causal network is shown everything,
+        but no pixel before it is predicted. With the objective 'mse' a regressed value on the scale [-1, 1] takes the
+        place of 256 logits.
+        """
+        return self.logits(self.final_layer(pixels_BNC, hidden(self.config, is_scored_BNC)), is_scored_BNC)
+
+    def logits(self, x_BND: Tokens, is_scored_BNC: Masks) -> Float[Tensor, "M C V"]:
+        """The head on the M positions that hold a scored sub-pixel.
+
+        Only these reach it: the loss needs no others, and the full logits are the largest tensor by far.
+        """
+        x_MD = x_BND[is_scored_BNC.any(2)]
         padded_MD = F.pad(x_MD, (0, 0, 0, -len(x_MD) % ROWS))
         return self.head(self.head_norm(padded_MD))[: len(x_MD)].unflatten(1, (CHANNELS, outputs(self.config)))
 
 
+def hidden(config: RunConfig, is_scored_BNC: Masks) -> Masks | None:
+    """What a network must not see of an image whose given sub-pixels it is to predict: them, or nothing if causal."""
+    return None if config.is_causal else is_scored_BNC
+
+
 def outputs(config: RunConfig) -> int:
     """How many numbers the head predicts for a sub-pixel: 256 logits, or one regressed value."""
-    return VALUES if config.objective == "bert" else 1
+    return 1 if config.objective == "mse" else VALUES
 
 
 def build_network(config: RunConfig) -> IsotropicNetwork:
@@ -129,5 +151,7 @@ def multiply_accumulates(config: RunConfig) -> int:
     n, d = config.image_size**2, config.width
     is_whole_pixel = config.mask_unit == "pixel"
     share = config.mask_rate if is_whole_pixel else 1 - (1 - config.mask_rate) ** CHANNELS
+    if config.is_causal:
+        share = 1.0
     head = round(share * n) * d * CHANNELS * outputs(config)
     return config.depth * blocks.multiply_accumulates(config) + head

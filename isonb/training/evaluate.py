@@ -17,6 +17,8 @@ from isonb.config import Execution, RunConfig
 from isonb.models import objectives
 from isonb.training import data
 
+NEIGHBOURS = [(i, j) for i in range(3) for j in range(3) if (i, j) != (1, 1)]  # rows and columns of a 3x3 window
+EARLIER = [place for place in NEIGHBOURS if place < (1, 1)]  # those before its centre in raster order
 CHUNK = 64  # images per forward pass; larger ones are no faster on any device and need more memory
 
 
@@ -39,24 +41,25 @@ def autocast(device: torch.device, precision: str) -> contextlib.AbstractContext
 def loss_per_image(
     network: nn.Module, config: RunConfig, split: data.Split, precision: str, image_B: torch.Tensor | None = None
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Summed loss (float64) and masked sub-pixels (int64) of each image over its evaluation masks; both of shape B.
+    """Summed loss (float64) and scored sub-pixels (int64) of each image over its evaluation masks; both of shape B.
 
-    The loss is in nats, or in squared errors of values in [-1, 1] for the objective 'mse'. `image_B` says which images
-    of the split to score; the others are left at zero, so that ranks' parts add up.
+    Autoregressively every sub-pixel is scored, once. The loss is in nats, or in squared errors of values in [-1, 1] for
+    the objective 'mse'. `image_B` says which images of the split to score; the others are left at zero, so that ranks'
+    parts add up.
     """
     device = next(network.parameters()).device
     loss_B, count_B = torch.zeros(len(split), dtype=torch.float64), torch.zeros(len(split), dtype=torch.int64)
     image_B = torch.arange(len(split)) if image_B is None else image_B
-    for repeat in range(config.evaluation_masks):
+    for repeat in range(1 if config.is_causal else config.evaluation_masks):
         for chunk_B in image_B.split(CHUNK) if len(image_B) else ():  # a rank without an image
             pixels_BNC = split.pixels_BNC[chunk_B].to(device)
-            is_masked_BNC = objectives.sample_masks(config, split.index_B[chunk_B], "evaluation", repeat).to(device)
+            is_scored_BNC = objectives.sample_scored(config, split.index_B[chunk_B], "evaluation", repeat).to(device)
             with autocast(device, precision):
-                output_MCV = network(pixels_BNC, is_masked_BNC)
-            loss_MC = objectives.MASKED_LOSS[config.objective](output_MCV, pixels_BNC, is_masked_BNC)
-            positions_B = is_masked_BNC.any(2).sum(1).tolist()
+                output_MCV = network(pixels_BNC, is_scored_BNC)
+            loss_MC = objectives.LOSS[config.objective](output_MCV, pixels_BNC, is_scored_BNC)
+            positions_B = is_scored_BNC.any(2).sum(1).tolist()
             loss_B[chunk_B] += torch.stack([part.sum() for part in loss_MC.double().cpu().split(positions_B)])
-            count_B[chunk_B] += is_masked_BNC.sum((1, 2)).cpu()
+            count_B[chunk_B] += is_scored_BNC.sum((1, 2)).cpu()
     return loss_B, count_B
 
 
@@ -66,7 +69,8 @@ def reconstruct(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """The images with every masked sub-pixel set to the value predicted for it, and the masks; both of shape B, N, C.
 
-    That is the most probable value, or for the objective 'mse' the regressed one.
+    That is the most probable value, or for the objective 'mse' the regressed one; autoregressively the most probable
+    one after the true pixels before it.
     """
     device = next(network.parameters()).device
     filled, masks = [], []
@@ -99,20 +103,21 @@ def reconstruction_scores(
 
 
 def baselines(config: RunConfig, images: data.Images) -> records.Baselines:
-    """Loss per masked validation sub-pixel of three predictors without a network, fitted on the training images.
+    """Loss per scored validation sub-pixel of three predictors without a network, fitted on the training images.
 
     Uniform over 256 values; each channel's histogram; and a histogram of the difference to the rounded mean of the
     visible ones among the eight neighbours of the same channel, renormalised to the values that are possible. Counts
-    start at one, so that no value is impossible. For the objective 'mse' each predictor guesses its mean.
+    start at one, so that no value is impossible. For the objective 'mse' each predictor guesses its mean;
+    autoregressively the visible neighbours are the four before the pixel in raster order.
     """
     channel_CV = np.ones((features.CHANNELS, features.VALUES))
     offset_CR = np.ones((features.CHANNELS, 2 * features.VALUES - 1))
-    for channel, value, mean in _masked_values(config, images.train, "training"):
+    for channel, value, mean in _scored_values(config, images.train, "training"):
         channel_CV[channel] += np.bincount(value, minlength=features.VALUES)
         offset_CR[channel] += np.bincount(value - mean + features.VALUES - 1, minlength=2 * features.VALUES - 1)
-    score = _summed_nats if config.objective == "bert" else _summed_squares
+    score = _summed_squares if config.objective == "mse" else _summed_nats
     loss, count = np.zeros(3), 0
-    for channel, value, mean in _masked_values(config, images.validation, "evaluation"):
+    for channel, value, mean in _scored_values(config, images.validation, "evaluation"):
         loss += score(value, mean, channel_CV[channel], offset_CR[channel])
         count += len(value)
     uniform, channel_marginal, neighbour_mean = (loss / count).tolist()
@@ -146,25 +151,24 @@ def _possible(weight_R: np.ndarray, mean_S: np.ndarray) -> np.ndarray:
     return cumulative_R[first_S + features.VALUES] - cumulative_R[first_S]
 
 
-def _masked_values(config: RunConfig, split: data.Split, purpose: str):
-    """For each chunk of images and channel: masked values and the rounded mean of their visible neighbours."""
-    size = config.image_size
-    for repeat in range(config.evaluation_masks if purpose == "evaluation" else 1):
+def _scored_values(config: RunConfig, split: data.Split, purpose: str):
+    """For each chunk of images and channel: scored values and the rounded mean of their visible neighbours."""
+    size, neighbours = config.image_size, EARLIER if config.is_causal else NEIGHBOURS
+    for repeat in range(config.evaluation_masks if purpose == "evaluation" and not config.is_causal else 1):
         for chunk_B in torch.arange(len(split)).split(CHUNK):
-            is_masked = objectives.sample_masks(config, split.index_B[chunk_B], purpose, repeat)
-            masked_BHWC = is_masked.numpy().reshape(-1, size, size, features.CHANNELS)
-            value_BHWC = split.pixels_BNC[chunk_B].numpy().reshape(masked_BHWC.shape).astype(np.int64)
-            visible_BHWC = (~masked_BHWC).astype(np.int64)
-            total, seen = _sum_of_neighbours(value_BHWC * visible_BHWC), _sum_of_neighbours(visible_BHWC)
+            is_scored = objectives.sample_scored(config, split.index_B[chunk_B], purpose, repeat)
+            scored_BHWC = is_scored.numpy().reshape(-1, size, size, features.CHANNELS)
+            value_BHWC = split.pixels_BNC[chunk_B].numpy().reshape(scored_BHWC.shape).astype(np.int64)
+            visible_BHWC = (scored_BHWC if config.is_causal else ~scored_BHWC).astype(np.int64)
+            total, seen = (_sum_over(neighbours, x) for x in (value_BHWC * visible_BHWC, visible_BHWC))
             mean_BHWC = np.where(seen > 0, np.rint(total / np.maximum(seen, 1)), 127).astype(np.int64)
             for channel in range(features.CHANNELS):
-                masked = masked_BHWC[..., channel]
-                yield channel, value_BHWC[..., channel][masked], mean_BHWC[..., channel][masked]
+                scored = scored_BHWC[..., channel]
+                yield channel, value_BHWC[..., channel][scored], mean_BHWC[..., channel][scored]
 
 
-def _sum_of_neighbours(x_BHWC: np.ndarray) -> np.ndarray:
-    """The sum over the 3x3 window around each position, zero outside the image, without the position itself."""
+def _sum_over(neighbours: list[tuple[int, int]], x_BHWC: np.ndarray) -> np.ndarray:
+    """The sum over the given places of the 3x3 window around each position, zero outside the image."""
     height, width = x_BHWC.shape[1:3]
     padded = np.pad(x_BHWC, ((0, 0), (1, 1), (1, 1), (0, 0)))
-    window = sum(padded[:, i : i + height, j : j + width] for i in range(3) for j in range(3))
-    return window - x_BHWC
+    return sum(padded[:, i : i + height, j : j + width] for i, j in neighbours)

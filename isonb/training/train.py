@@ -1,8 +1,8 @@
 """Pre-training on 1 to n devices and hosts: one code path, resumable at any step.
 
-Each rank trains on its slice of every global batch; losses and gradients are sums over masked sub-pixels divided by
-the global count, so the result does not depend on how many ranks share the work. Masks, order and initial weights
-are functions of (seed, epoch, image number), so neither does what it sees.
+Each rank trains on its slice of every global batch; losses and gradients are sums over scored sub-pixels (the masked
+ones, or autoregressively all) divided by the global count, so the result does not depend on how many ranks share the
+work. Masks, order and initial weights are functions of (seed, epoch, image number), so neither does what it sees.
 
 The same configuration on the same number of processes and threads of one CPU gives the same bits; on another number,
 the same up to the order of sums. On a GPU even a repetition is the same up to rounding only: cuDNN's convolution
@@ -172,10 +172,10 @@ class _Run:
         """One optimiser step on this rank's share: the global loss, and whether any rank wants to stop or to save."""
         config, progress, train = self.config, self.progress, self.images.train
         share_B = batch_B if len(batch_B) else torch.zeros(1, dtype=torch.int64)  # an idle rank: an image, unmasked
-        is_masked_BNC = objectives.sample_masks(config, train.index_B[share_B], "training", epoch)
-        is_masked_BNC = is_masked_BNC & torch.tensor(len(batch_B) > 0)
-        count = int(self.world.sum(is_masked_BNC.sum()))
-        total = self._add_gradients(share_B, is_masked_BNC, epoch, count) if count else 0.0
+        is_scored_BNC = objectives.sample_scored(config, train.index_B[share_B], "training", epoch)
+        is_scored_BNC = is_scored_BNC & torch.tensor(len(batch_B) > 0)
+        count = int(self.world.sum(is_scored_BNC.sum()))
+        total = self._add_gradients(share_B, is_scored_BNC, epoch, count) if count else 0.0
         is_due = time.perf_counter() - self.saved_at >= self.execution.checkpoint_seconds
         wishes = torch.tensor([total, stop.is_set(), is_due], dtype=torch.float64)
         total, must_stop, must_save = self.world.sum(wishes).tolist()  # the same on every rank
@@ -192,13 +192,13 @@ class _Run:
         progress.open_count += count
         return total / max(count, 1), must_stop > 0, must_save > 0
 
-    def _add_gradients(self, share_B: torch.Tensor, is_masked_BNC: torch.Tensor, epoch: int, count: int) -> float:
+    def _add_gradients(self, share_B: torch.Tensor, is_scored_BNC: torch.Tensor, epoch: int, count: int) -> float:
         """Gradients of the global mean loss, in micro-batches; ranks exchange them once. Returns this rank's sum."""
         config, train, device = self.config, self.images.train, self.world.device
         size = self.execution.micro_batch or len(share_B)
-        parts = list(zip(share_B.split(size), is_masked_BNC.split(size), strict=True))
+        parts = list(zip(share_B.split(size), is_scored_BNC.split(size), strict=True))
         total = 0.0
-        for number, (image_B, masked) in enumerate(parts, 1):
+        for number, (image_B, scored) in enumerate(parts, 1):
             pixels_BNC = train.pixels_BNC[image_B].to(device)
             if config.augmentation != "none":
                 pixels_BNC = augmentation.augment(
@@ -207,7 +207,7 @@ class _Run:
             waits = self.world.size > 1 and number < len(parts)
             with self.model.no_sync() if waits else contextlib.nullcontext():
                 with evaluate.autocast(device, self.progress.precision):
-                    part, _ = objectives.bert_loss(self.model, pixels_BNC, masked.to(device), config.objective)
+                    part, _ = objectives.summed_loss(self.model, pixels_BNC, scored.to(device), config.objective)
                 # DistributedDataParallel averages over ranks; a sum is wanted.
                 (part * (self.world.size / count)).backward()
             total += float(part.detach())
