@@ -67,6 +67,19 @@ def test_an_empty_field_that_only_newer_pythons_have_is_left_out():
     assert fingerprints._canonical(tree) == older
 
 
+def test_what_changed_between_two_versions_of_the_code(monkeypatch):
+    theirs, ours = {"a": "1", "b": "2", "c": "3", "d": "4"}, {"a": "1", "b": "x", "c": "y", "e": "5"}
+    assert fingerprints.changed(theirs, ours) == ["b", "c", "d", "e"]
+    monkeypatch.setattr(fingerprints, "SAME_BITS", {"b": {"2", "x", "7"}, "c": {"y", "z"}, "a": {"1", "x"}})
+    assert fingerprints.changed(theirs, ours) == fingerprints.changed(ours, theirs) == ["c", "d", "e"]
+
+
+def test_versions_of_the_same_bits_are_of_modules_as_they_are_now():
+    """An entry without the present version excuses nothing, and can go."""
+    now = fingerprints.code()
+    assert all(now[name] in versions and len(versions) > 1 for name, versions in fingerprints.SAME_BITS.items())
+
+
 def imports(path):
     """The package's modules that a module imports, by their names within it."""
     found = set()

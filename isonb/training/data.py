@@ -25,6 +25,7 @@ import torch
 
 from isonb import draws, records
 from isonb.config import RunConfig
+from isonb.fingerprints import CIFAR10_FILES, CIFAR10_FOLDER, CIFAR10_NAMES, CIFAR10_TEST, CIFAR10_TRAIN
 from isonb.training import download
 
 POOL_SEED = 0  # fixed: crops and splits are the same in every run, whatever the run's seed
@@ -42,13 +43,8 @@ REGIONS = {"train": 0.5, "validation": 0.2, "test": 0.3}
 
 CIFAR10_URL = "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"
 CIFAR10_MD5 = "c32a1d4ab5d03f1284b67883e8d87530"
-CIFAR10_FOLDER = "cifar-10-batches-bin"
 CIFAR10_SIZE = 32
 CIFAR10_RECORD = 1 + 3 * CIFAR10_SIZE**2  # a label byte, then the red, green and blue planes, each row by row
-CIFAR10_TRAIN = tuple(f"data_batch_{number}.bin" for number in range(1, 6))
-CIFAR10_TEST = "test_batch.bin"
-CIFAR10_NAMES = "batches.meta.txt"
-CIFAR10_FILES = (*CIFAR10_TRAIN, CIFAR10_TEST, CIFAR10_NAMES)
 CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 
 
@@ -175,9 +171,10 @@ def crop_photograph(photograph: np.ndarray, number: int, split: str, size: int, 
         columns_B1W = left_BT[smooth_B, attempt, None, None] + scale_B11 * np.arange(size + 1)
         areas_BHWC = np.diff(np.diff(sums[rows_BH1, columns_B1W], axis=1), axis=2)
         drawn_BHWC = np.rint(areas_BHWC / scale_B11[..., None] ** 2).astype(np.uint8)
-        better_B = texture(drawn_BHWC) > texture_B[smooth_B]
+        drawn_B = texture(drawn_BHWC)
+        better_B = drawn_B > texture_B[smooth_B]
         crops_BHWC[smooth_B[better_B]] = drawn_BHWC[better_B]
-        texture_B[smooth_B[better_B]] = texture(drawn_BHWC[better_B])
+        texture_B[smooth_B[better_B]] = drawn_B[better_B]
     return crops_BHWC
 
 

@@ -21,6 +21,7 @@ import palette
 import peers
 import probing
 import processes
+import repeat
 import steps
 import torch
 from timing import machine
@@ -29,6 +30,7 @@ from isonb import records
 
 PARTS: dict[str, Callable[..., Iterable[dict[str, Any]]]] = {
     "steps": steps.run,
+    "large": steps.large,
     "compiled": steps.compiled,
     "curves": steps.curves,
     "profile": steps.profile,
@@ -41,6 +43,7 @@ PARTS: dict[str, Callable[..., Iterable[dict[str, Any]]]] = {
     "equivariance": palette.equivariance,
     "forecast": forecast.run,
     "machinery": machinery.run,
+    "repeat": repeat.run,
 }
 
 
@@ -49,7 +52,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python tests/benchmarks", description=__doc__.splitlines()[0])
     parser.add_argument("parts", nargs="*", help=f"some of {', '.join(PARTS)}; all unless told")
     parser.add_argument("--threads", type=int, default=0, help="threads of each process; 1 suits a machine in use")
-    parser.add_argument("--batches", type=int, nargs="+", default=[32, 128], help="batch sizes of the steps")
     parser.add_argument("--rounds", type=int, default=5, help="each gives one ratio")
     parser.add_argument("--repeats", type=int, default=4, help="steps of each contestant in a round")
     chosen = parser.parse_args()
@@ -59,9 +61,8 @@ def main() -> None:
         torch.set_num_threads(chosen.threads)
         os.environ["OMP_NUM_THREADS"] = str(chosen.threads)
     for part in chosen.parts or PARTS:
-        options = {"batches": tuple(chosen.batches)} if part == "steps" else {}
-        if part in ("steps", "compiled", "peers", "processes"):
-            options |= {"rounds": chosen.rounds, "repeats": chosen.repeats}
+        takes_turns = part in ("steps", "large", "compiled", "peers", "processes")
+        options = {"rounds": chosen.rounds, "repeats": chosen.repeats} if takes_turns else {}
         print(write(part, PARTS[part](**options)), flush=True)
 
 
@@ -132,14 +133,17 @@ def _peers(rows: list[dict[str, Any]], about: dict[str, Any]) -> Iterator[str]:
         if "skipped" in row:
             yield row["skipped"]
             continue
-        counts = row["parameters_per_block"]
-        yield (
-            f"{row['library']}, {row['block']}, depth {row['depth']}, batch {row['batch']}: "
-            f"{counts['peer']} parameters a block, ours {counts['ours']}"
-        )
+        heads = f", heads {row['heads']}" if row["block"] == "transformer" else ""
+        yield f"{row['library']}, {row['block']}{heads}, depth {row['depth']}, batch {row['batch']}"
+        for whose in ("peer", "ours"):
+            channels, values = row["outputs"][whose]
+            yield (
+                f"  {whose}: {row['parameters'][whose]} parameters, {row['parameters_per_block'][whose]} a block; "
+                f"a position is predicted as {channels} x {values} values"
+            )
         for name, value in row["speed_up"].items():
-            yield f"  {name:<9} {row['images_per_second'][name]:6.1f} images/s, {ratio(value)} times the peer"
-        yield f"  peer      {row['images_per_second']['peer']:6.1f} images/s"
+            yield f"  {name:<14} {row['images_per_second'][name]:6.1f} images/s, {ratio(value)} times the peer"
+        yield f"  peer           {row['images_per_second']['peer']:6.1f} images/s"
 
 
 def _processes(rows: list[dict[str, Any]], about: dict[str, Any]) -> Iterator[str]:
@@ -208,8 +212,19 @@ def _equivariance(rows: list[dict[str, Any]], about: dict[str, Any]) -> Iterator
         yield f"{row['block']} under a {row['change']}: relative error {row['error']:.1e}"
 
 
+def _repeat(rows: list[dict[str, Any]], about: dict[str, Any]) -> Iterator[str]:
+    for row in rows:
+        if "skipped" in row:
+            yield row["skipped"]
+            continue
+        different = ", ".join(row["different"]) or "none differs"
+        yield f"{row['run_id']}: {row['numbers']} entries and {row['arrays']} arrays run again; {different}"
+        yield f"  modules rewritten since: {', '.join(row['rewritten']) or 'none'}"
+
+
 TEXTS = {
     "steps": _steps,
+    "large": _steps,
     "compiled": _compiled,
     "curves": _curves,
     "profile": _profile,
@@ -222,6 +237,7 @@ TEXTS = {
     "equivariance": _equivariance,
     "forecast": _forecast,
     "machinery": _machinery,
+    "repeat": _repeat,
 }
 
 if __name__ == "__main__":

@@ -1,0 +1,70 @@
+"""Whether finished cells come out again: each is run anew in a folder of its own and compared, bit for bit."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from isonb import config, fingerprints, records, runner
+
+PROFILE = "cpu"
+PARTS = ("data", "counts", "baselines", "training", "reconstruction", "encoding", "probe")
+MAY_DIFFER = {"seconds", "peak_memory_bytes", "along"}  # times, memory, and probes that are not asked for again
+
+
+def run() -> Iterator[dict[str, Any]]:
+    """One row per block: its cheapest finished cell that can be run on this machine's images, and what differs."""
+    cheapest: dict[str, records.Record] = {}
+    for record in sorted(records.read_profile(PROFILE), key=lambda one: one.counts.multiply_accumulates):
+        if fingerprints.data(record.cell.run) == record.data.sha256:
+            cheapest.setdefault(record.cell.run.block, record)
+    if not cheapest:
+        yield {"skipped": f"No finished cell of the profile {PROFILE} has its images in ISONB_DATA: set it."}
+    for record in cheapest.values():
+        yield _repeat(record)
+
+
+def _repeat(record: records.Record) -> dict[str, Any]:
+    cell = config.Cell(profile=PROFILE, run=record.cell.run)
+    execution = config.Execution(threads=record.environment.threads, precision=record.environment.precision)
+    settings = [f"{name}={value}" for name, value in runner.parameters(cell, execution).items() if name != "profile"]
+    with tempfile.TemporaryDirectory() as folder:
+        places = {"ISONB_RESULTS": f"{folder}/results", "ISONB_RUNS": f"{folder}/runs"}
+        command = [sys.executable, "-m", "isonb", "run-cell", "--profile", PROFILE, *settings]
+        subprocess.run(command, cwd=records.PROJECT, env=os.environ | places, check=True, capture_output=True)
+        path = Path(folder) / "results" / PROFILE / f"{record.run_id}.json"
+        again, arrays = records.read_record(path), records.read_arrays(path)
+    before, after = (_leaves({part: one.model_dump()[part] for part in PARTS}) for one in (record, again))
+    kept = records.read_arrays(records.record_path(record.cell))
+    return {
+        "run_id": record.run_id,
+        "numbers": len(before),
+        "arrays": len(kept),
+        "different": [
+            *(name for name in sorted({*before, *after}) if before.get(name) != after.get(name)),
+            *(name for name in sorted({*kept, *arrays}) if not _same(kept.get(name), arrays.get(name))),
+        ],
+        "rewritten": [name for name in again.code if record.code.get(name) != again.code[name]],
+    }
+
+
+def _leaves(content: object, name: str = "") -> dict[str, object]:
+    """Every number and word of a nested structure, by its place in it."""
+    if isinstance(content, dict):
+        parts = {key: value for key, value in content.items() if key not in MAY_DIFFER}
+    elif isinstance(content, list):
+        parts = dict(enumerate(content))
+    else:
+        return {name: content}
+    return {place: leaf for key, value in parts.items() for place, leaf in _leaves(value, f"{name}/{key}").items()}
+
+
+def _same(a: np.ndarray | None, b: np.ndarray | None) -> bool:
+    return a is not None and b is not None and a.dtype == b.dtype and np.array_equal(a, b)
