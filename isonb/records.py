@@ -25,7 +25,11 @@ from isonb.config import Cell
 from isonb.validation import Frozen
 
 PROJECT = Path(__file__).resolve().parent.parent
-UNITS = {"bert": "nats", "mse": "squared error", "autoregressive": "nats"}  # of a loss; errors of values in [-1, 1]
+UNITS = {  # of a loss, by objective
+    "bert": "nats per masked sub-pixel",
+    "mse": "squared error per masked sub-pixel",  # of values in [-1, 1]
+    "autoregressive": "nats per sub-pixel",  # of all of them: none is masked
+}
 HIDDEN_GREY = 128  # how a masked sub-pixel is drawn
 
 

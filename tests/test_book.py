@@ -203,7 +203,7 @@ def test_a_loss_in_another_unit_has_no_change(results):
     for settings, loss in (({}, 4.0), ({"objective": "mse"}, 0.25)):
         records.write_record(made_record(cell_of_study(**settings), loss), made_arrays())
     row = tables.arms("cpu").set_index(["setting", "network"]).loc[("objective=mse", "conv, continuous, size 1")]
-    assert row.tolist() == ["0.250 (squared error)", "another unit", "+0.0", "1 of 3"]
+    assert row.tolist() == ["0.250 (squared error per masked sub-pixel)", "another unit", "+0.0", "1 of 3"]
 
 
 # Verdicts in words
@@ -214,7 +214,8 @@ def study_of(**row):
         "id": "C5", "source": "P, section 9", "quotation": "a <b> of words", "statement": "One < two.",
         "statistic": "s", "rule": "r", "needs": "n", "verdict": "supported",
         "value": 0.5, "unit": "nats", "low": 0.25, "high": 0.75,
-        "n": 9, "of": "cells", "p_holm": 0.012, "seeds": 3, "seeds_asked": 3, "seeds_needed": 2, "note": "All & more.",
+        "n": 9, "of": "cells", "p_holm": 0.012, "seeds": 3, "seeds_asked": 3, "seeds_needed": 2,
+        "images_needed": None, "note": "All & more.",
     }  # fmt: skip
     return verdicts.Study("cpu", metrics.tables({}), {"C5": whole | row})
 

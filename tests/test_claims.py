@@ -498,6 +498,29 @@ def test_other_arms_do_not_touch_the_grid():
     assert claims.apply(BY_ID["C5"], t).value == pytest.approx(0.3, abs=0.02)
 
 
+def test_a_size_that_was_added_at_one_seed_leaves_the_other_claims_alone():
+    t = study(
+        loss=by_block(0.3),
+        accuracy=lambda **c: 0.4 - 0.05 * ORDER[c["network"]] + 0.02 * cell_noise("own", c),
+        depths=(1, 3, 6, 12),
+    )
+    is_extension = t.runs["depth"] == 12
+    added = dataclasses.replace(t, runs=t.runs[~is_extension | (t.runs["seed"] == 0)])
+    without = dataclasses.replace(t, runs=t.runs[~is_extension])
+    for name in ("C5", "C6", "C7", "C8", "C9", "C10", "C12", "C16", "C25"):
+        one, other = (claims.apply(BY_ID[name], tables) for tables in (added, without))
+        assert (one.value, one.n, one.seeds, one.verdict) == (other.value, other.n, other.seeds, other.verdict)
+    assert claims.apply(BY_ID["C27"], added).seeds == 1
+    assert claims.apply(BY_ID["C27"], without).verdict == NOT_RUN
+
+
+@pytest.mark.parametrize(("left_out", "named"), [("bert", "BERT"), ("autoregressive", "autoregressive")])
+def test_the_middle_is_looked_for_in_the_objective_that_has_run(left_out, named):
+    t = objectives("autoregressive", accuracy=lambda *_: 0.4)
+    finding = claims.apply(BY_ID["C28"], dataclasses.replace(t, runs=t.runs[t.runs["objective"] != left_out]))
+    assert finding.verdict == PARTLY and f"{named}: not run" in finding.note
+
+
 def test_the_share_of_a_gap_is_measured_against_conv():
     # 4.5 to 4.1 of a gap of 1 nat; with less data both blocks change, and only their difference counts
     assert claims.apply(BY_ID["C24"], one_setting("learning_rate=0.001", always(4.1))).value == pytest.approx(

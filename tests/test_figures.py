@@ -321,6 +321,26 @@ def test_probes_by_objective_tell_the_objectives_apart():
     assert drawn == {"BERT, 1 head", "autoregressive, 4 heads"}
 
 
+def test_a_panel_that_has_not_run_is_low_and_says_so():
+    t = read(made_record(config.cpu(block="transformer", depth=3)), made_record(config.cpu(block="transformer")))
+    some = figures.probes_by_layer(t, {"none": {"network": "mixer"}, "some": {"network": "transformer-1"}})
+    some.draw_without_rendering()
+    none, drawn = (ax.get_position().height for ax in some.axes)
+    assert none < drawn / 2
+    legends = [[text.get_text() for text in ax.get_legend().get_texts()] if ax.get_legend() else [] for ax in some.axes]
+    assert legends == [[], ["size 1", "size 3"]]
+    one = figures.probes_by_layer(t, {"3": {"depth": 3}})
+    assert "Linear probes by layer of size 3, on test images: 1 network," in one.caption
+
+
+def test_an_objective_without_masks_has_a_loss_over_all_sub_pixels():
+    run = made_record(config.cpu(block="transformer", objective="autoregressive"))
+    assert figures.learning_curve(run).axes[0].get_ylabel() == "loss (nats per sub-pixel)"
+    assert figures.learning_curve(made_record(config.cpu())).axes[0].get_ylabel() == "loss (nats per masked sub-pixel)"
+    t = read(run, made_record(config.cpu()))
+    assert "1 network," in figures.loss_accuracy(t.runs, "network").caption
+
+
 def test_paths_along_training_end_in_the_encodings_marker():
     t = read(made_record(config.cpu(block="transformer", depth=3)), made_record(config.cpu(encoding="rff")))
     t.curves["probe_accuracy"] = [0.1, 0.25] * 2

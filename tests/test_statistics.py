@@ -187,6 +187,14 @@ def test_seeds_needed_by_hand():
     assert statistics.seeds_needed([-1, 1.001], most=50) is None
 
 
+def test_images_needed_by_hand():
+    # mean 1/2, s 1/sqrt(3) x ... of 0, 0, 1, 1: s^2 = 1/3; (1.96 + 0.8416)^2 / 3 / (1/2)^2 = 10.47
+    assert statistics.images_needed([0, 0, 1, 1]) == 11
+    # a quarter as far away takes sixteen times as many: 167.4
+    assert statistics.images_needed([0, 0, 1, 1], threshold=0.375) == 168
+    assert statistics.images_needed([0, 0, 1, 1], threshold=0.5) is None
+
+
 columns = st.lists(st.tuples(st.integers(-9, 9), st.integers(-9, 9)), min_size=3, max_size=12)
 
 

@@ -156,6 +156,7 @@ def as_rows(findings: Sequence[Judged]) -> list[dict[str, Any]]:
             "seeds": judged.finding.seeds,
             "seeds_asked": judged.claim.seeds,
             "seeds_needed": judged.seeds_needed,
+            "images_needed": judged.finding.images_needed,
             "note": judged.finding.note,
         }
         for judged in findings

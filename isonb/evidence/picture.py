@@ -126,9 +126,11 @@ def marks(keys: Iterable[str | int]) -> list[Line2D]:
     return [Line2D([], [], marker=MARKERS[key], color=COLOURS[key], linestyle="", label=name_of(key)) for key in keys]
 
 
-def say_not_run(ax: Axes) -> None:
-    """Write "not run" where a result is missing, on axes without numbers."""
-    ax.tick_params(labelbottom=False, labelleft=False)
+def say_not_run(ax: Axes, is_numbered: bool = False) -> None:
+    """Write "not run" where a result is missing; on axes without numbers, unless theirs are fixed."""
+    ax.grid(False)
+    if not is_numbered:
+        ax.tick_params(labelbottom=False, labelleft=False, bottom=False, left=False)
     ax.text(0.5, 0.5, "not run", ha="center", va="center", transform=ax.transAxes, color=QUIET, fontsize=9)
 
 

@@ -183,6 +183,18 @@ def holm(p_values: Sequence[float]) -> np.ndarray:
     return adjusted
 
 
+def images_needed(difference_B: np.ndarray, threshold: float = 0.0, power: float = 0.8) -> int | None:
+    """How many test images would put the interval of a mean difference clear of `threshold` with the given power.
+
+    `((1.96 + z(power)) s / (mean - threshold))^2`, taking the present mean and spread over images as true. What
+    other seeds would say is another question. None where mean and threshold are equal.
+    """
+    difference_B = np.asarray(difference_B, float)
+    away = abs(difference_B.mean() - threshold)
+    quantiles = scipy.special.ndtri((1 + LEVEL) / 2) + scipy.special.ndtri(power)
+    return int(np.ceil((quantiles * difference_B.std(ddof=1) / away) ** 2)) if away else None
+
+
 def seeds_needed(by_seed: Sequence[float], threshold: float = 0.0, power: float = 0.8, most: int = 1000) -> int | None:
     """How many seeds would put the t interval of the mean clear of `threshold` with the given power.
 

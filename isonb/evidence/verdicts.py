@@ -102,11 +102,15 @@ def _answer(study: Study, row: Mapping[str, Any]) -> str:
         found = f"{html.escape(row['note'])} {_how(study, row['id'])}"
     else:
         found = html.escape(_evidence(row))
-    link = f'<a href="verdict.html#claim-{row["id"]}">{row["id"]}</a>'
     return (
-        f"<dt>{badge(row['verdict'])} {link}: {html.escape(row['statement'])}</dt>"
+        f"<dt>{badge(row['verdict'])} {link(row)}: {html.escape(row['statement'])}</dt>"
         f"<dd><strong>{AGREES[row['verdict']]}.</strong> {found}</dd>"
     )
+
+
+def link(row: Mapping[str, Any]) -> str:
+    """A claim's id, leading to its place in the ledger, as HTML."""
+    return f'<a href="verdict.html#claim-{row["id"]}">{row["id"]}</a>'
 
 
 def _how(study: Study, name: str) -> str:
@@ -192,6 +196,9 @@ def _distinct(said: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _power(row: Mapping[str, Any]) -> str:
-    if row["seeds_needed"] is None or row["verdict"] != Verdict.UNDETERMINED:
+    if row["verdict"] != Verdict.UNDETERMINED:
         return ""
-    return f" The present spread would need {row['seeds_needed']} seeds for a verdict."
+    seeds, images = row["seeds_needed"], row["images_needed"]
+    return (f" The present spread would need {seeds} seeds for a verdict." if seeds else "") + (
+        f" To tell these networks apart would take {images:,} test images." if images else ""
+    )

@@ -31,6 +31,8 @@ from isonb.evidence.picture import (
     say_not_run,
 )
 
+NOT_RUN_HEIGHT = 0.9  # inches of a panel without anything in it
+
 
 @matplotlib.rc_context(STYLE)
 def learning_curve(run: records.Record) -> Picture:
@@ -43,7 +45,7 @@ def learning_curve(run: records.Record) -> Picture:
     ax.plot([row.epoch for row in curve], [row.validation_loss for row in curve], "o-", color="#222222",
             label="validation")  # fmt: skip
     _draw_baselines(ax, run.baselines)
-    ax.set(xlabel="epoch", ylabel=f"loss ({unit} per masked sub-pixel)")
+    ax.set(xlabel="epoch", ylabel=f"loss ({unit})")
     ax.xaxis.get_major_locator().set_params(integer=True)
     figure.legend(*ax.get_legend_handles_labels(), loc="outside upper center", ncols=2)
     last = curve[-1]
@@ -59,7 +61,7 @@ def learning_curve(run: records.Record) -> Picture:
 def learning_curves(runs: Sequence[records.Record]) -> Picture:
     """Validation loss by epoch of several runs: a panel for each encoding, a colour and marker for each block.
 
-    Only losses in nats share an axis: runs with another objective are left out.
+    Only losses in nats per masked sub-pixel share an axis: runs with another objective are left out.
     """
     runs = [run for run in runs if run.cell.run.objective == "bert"]
     figure = Picture(figsize=(WIDTH, 3.1), layout="constrained")
@@ -122,34 +124,43 @@ def probes_by_layer(t: Tables, panels: Mapping[str, Mapping[str, object]]) -> Pi
     A colour and marker for each encoding, dashes for each size; thick the mean over seeds, thin each of several seeds.
     Paper: Figures 6 and 7.
     """
-    figure = Picture(figsize=(WIDTH, 0.8 + 2.5 * len(panels)), layout="constrained")
-    axes = figure.subplots(len(panels), 1, sharey=True, squeeze=False)[:, 0]
-    runs, words = [t.runs[:0]], []
-    for ax, (title, wanted) in zip(axes, panels.items(), strict=True):
-        chosen = t.runs[t.runs["depth"].isin(DASHES)]
-        for column, value in ({"arm": MAIN} | dict(wanted)).items():
-            chosen = chosen[chosen[column] == value]
-        runs.append(chosen)
+    of_panel = {title: _chosen(t.runs, {"arm": MAIN} | dict(wanted)) for title, wanted in panels.items()}
+    heights = [2.5 if len(chosen) else NOT_RUN_HEIGHT for chosen in of_panel.values()]
+    figure = Picture(figsize=(WIDTH, 0.8 + sum(heights)), layout="constrained")
+    axes = figure.subplots(len(panels), 1, sharey=True, squeeze=False, height_ratios=heights)[:, 0]
+    words = []
+    for ax, (title, chosen) in zip(axes, of_panel.items(), strict=True):
         layers = t.layers[t.layers["run_id"].isin(chosen["run_id"])]
         for (encoding, depth), cell in layers.groupby(["encoding", "depth"]):
             words.append(_draw_layers(ax, title, encoding, depth, cell))
         if layers.empty:
             say_not_run(ax)
             words.append(f"{title}: not run.")
-        ax.axhline(100 * chosen["chance"].mean(), color=QUIET, linestyle=":", linewidth=1)
+        else:
+            ax.axhline(100 * chosen["chance"].mean(), color=QUIET, linestyle=":", linewidth=1)
+            ax.set_ylabel("accuracy (%)")
         ax.set_title(title, loc="left")
-        ax.set_ylabel("accuracy (%)")
         ax.xaxis.get_major_locator().set_params(integer=True)
     axes[-1].set_xlabel("layer (0 is the encoding)")
-    drawn = pd.concat(runs)
+    drawn = pd.concat(of_panel.values())
     legend(figure, [encoding for encoding in config.ENCODINGS if encoding in set(drawn["encoding"])])
     sizes = sorted(set(drawn["depth"]))
     if len(sizes) > 1:
         handles = [Line2D([], [], color=QUIET, linestyle=DASHES[size], label=name_of(size)) for size in sizes]
-        axes[0].legend(handles=handles, ncols=len(sizes))
-    figure.caption = f"Linear probes by layer, on test images: {describe(drawn)}. {_precision(drawn)}"
+        drawn_on = next(ax for ax, chosen in zip(axes, of_panel.values(), strict=True) if len(chosen))
+        drawn_on.legend(handles=handles, ncols=len(sizes))
+    size = f" of size {sizes[0]}" if len(sizes) == 1 else ""
+    figure.caption = f"Linear probes by layer{size}, on test images: {describe(drawn)}. {_precision(drawn)}".strip()
     figure.alt = "Accuracy of linear probes by layer. " + " ".join(words)
     return figure
+
+
+def _chosen(runs: pd.DataFrame, values: Mapping[str, object]) -> pd.DataFrame:
+    """The runs of the study's sizes whose columns have these values."""
+    runs = runs[runs["depth"].isin(DASHES)]
+    for column, value in values.items():
+        runs = runs[runs[column] == value]
+    return runs
 
 
 def _draw_layers(ax: Axes, title: str, encoding: str, depth: int, cell: pd.DataFrame) -> str:

@@ -29,6 +29,7 @@ ORDER = {
     "encoding": config.ENCODINGS,
     "depth": (1, 3, 6, 12),
 }
+BAR_ALPHA = 0.4  # bars step back behind the points, of which there may be a hundred
 TITLES = {"network": "by block", "encoding": "by encoding", "depth": "by size"}
 
 
@@ -49,10 +50,12 @@ def loss_accuracy(runs: pd.DataFrame, *factors: str) -> Picture:
         for row in rows:
             accuracy = 100 * row["test_accuracy"]
             low, high = (100 * end for end in statistics.wilson(row["test_accuracy"], row["data_test"]))
-            ax.errorbar(
+            bars = ax.errorbar(
                 row["validation_loss"], accuracy, [[max(0, accuracy - low)], [max(0, high - accuracy)]],
                 fmt=MARKERS[row[factor]], color=COLOURS[row[factor]], elinewidth=0.8, markersize=7,
-            )  # fmt: skip
+            )[2]  # fmt: skip
+            for bar in bars:
+                bar.set_alpha(BAR_ALPHA)
         ax.set_title(TITLES[factor], loc="left", pad=24 if rows else 6)
         ax.set_ylabel("accuracy of the chosen probe (%)")
         if rows:

@@ -33,7 +33,7 @@ def similarity(panels: Mapping[str, np.ndarray | None]) -> Picture:
         ax.set(title=title, xticks=[0, 255], yticks=[0, 255], xlim=(-0.5, 255.5), ylim=(255.5, -0.5), aspect="equal")
         ax.grid(False)
         if similarity_VV is None:
-            say_not_run(ax)
+            say_not_run(ax, is_numbered=True)
         else:
             ax.imshow(similarity_VV, cmap=SHADES, norm=SCALE, interpolation="none")
     for ax in axes.flat[len(panels) :]:

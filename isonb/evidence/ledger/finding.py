@@ -37,7 +37,7 @@ class Finding:
 
     value and interval are in `unit`; n counts `of`; p is the raw p value that the verdict rests on, if any; seeds is
     the number of seeds for which every compared cell is there; by_seed the statistic of each of them, and threshold
-    the value that it must leave behind.
+    the value that it must leave behind. images_needed is how many test images would tell the networks at hand apart.
     """
 
     verdict: Verdict
@@ -50,6 +50,7 @@ class Finding:
     seeds: int | None = None
     by_seed: tuple[float, ...] = ()
     threshold: float = 0.0
+    images_needed: int | None = None
     note: str = ""
 
 

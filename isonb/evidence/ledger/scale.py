@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
 from isonb.evidence import benchmarks, statistics
 from isonb.evidence.ledger.finding import ALPHA, Finding, NotRun, Verdict, bonferroni, by_sign, combine, parts_note
-from isonb.evidence.ledger.select import cell_means, complete_seeds, differences, gap, grid, needed
+from isonb.evidence.ledger.select import SIZES, cell_means, complete_seeds, differences, gap, grid, needed
 from isonb.evidence.metrics import MAIN, Tables
 
-SIZES = (1, 3, 6)
 MONOTONE = 0.8
 SMALL_SHARE = 0.05
 KEPT = "attention, every weight kept"  # what the benchmark calls attention as the paper computed it
@@ -98,23 +99,54 @@ def c23(t: Tables) -> Finding:
     )
 
 
-def c24(t: Tables) -> Finding:
-    """How much of the loss gap of 1-head transformer and conv depends on one setting: positions, rate, batch, data."""
+class GapShare(NamedTuple):
+    """What one setting does to the test loss by which the 1-head transformer trails conv, in nats, and by seed.
+
+    `share_S`: what the better of the two settings takes off the larger gap; None where the transformer does not trail.
+    """
+
+    pairs: int
+    gap_S: np.ndarray
+    changed_S: np.ndarray
+    share_S: np.ndarray | None
+
+
+def is_asked(arm: str) -> bool:
+    """Whether an arm changes one of the settings that C24 asks about, and nothing else."""
+    return " " not in arm and arm.startswith(SETTINGS)
+
+
+def gap_shares(t: Tables) -> dict[str, GapShare]:
+    """The shares of every setting asked about that has run, by arm: means over the networks that have both, by seed.
+
+    The changed transformer is compared with the unchanged conv, but for a part of the data, which both get.
+    """
     cell = ["encoding", "depth", "seed"]
     losses = t.runs.pivot(index=[*cell, "arm"], columns="network", values="test_loss")
     losses = losses.reindex(columns=["conv", "transformer-1"]).reset_index("arm")
     main = losses[losses["arm"] == MAIN].dropna()
-    shares = {}
+    found = {}
     for name, arm in losses[losses["arm"] != MAIN].groupby("arm"):
+        if not is_asked(name):
+            continue
         both = main.join(arm.drop(columns="arm").add_suffix(" of arm"), how="inner")
         if not name.startswith("data_fraction"):
             both["conv of arm"] = both["conv"]  # the paper's, whether or not an arm of conv has run
-        by_seed = both.drop(columns="arm").dropna().groupby(level="seed").mean()
-        gaps = [by_seed["transformer-1"] - by_seed["conv"], by_seed["transformer-1 of arm"] - by_seed["conv of arm"]]
-        smaller, larger = sorted(gaps, key=lambda values: values.mean())
-        is_asked = " " not in name and name.startswith(SETTINGS)
-        if is_asked and len(by_seed) and larger.min() > 0:
-            shares[name] = (1 - smaller / larger).to_numpy(float)
+        both = both.drop(columns="arm").dropna()
+        if both.empty:
+            continue
+        by_seed = both.groupby(level="seed").mean()
+        gap_S = (by_seed["transformer-1"] - by_seed["conv"]).to_numpy(float)
+        changed_S = (by_seed["transformer-1 of arm"] - by_seed["conv of arm"]).to_numpy(float)
+        smaller_S, larger_S = sorted((gap_S, changed_S), key=np.mean)
+        share_S = 1 - smaller_S / larger_S if larger_S.min() > 0 else None
+        found[name] = GapShare(len(both), gap_S, changed_S, share_S)
+    return found
+
+
+def c24(t: Tables) -> Finding:
+    """How much of the loss gap of 1-head transformer and conv depends on one setting: positions, rate, batch, data."""
+    shares = {name: found.share_S for name, found in gap_shares(t).items() if found.share_S is not None}
     if not shares:
         raise NotRun("Needs conv and transformer runs, and the same transformers with one setting changed.")
     largest = max(shares, key=lambda name: shares[name].mean())

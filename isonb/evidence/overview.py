@@ -1,0 +1,155 @@
+"""What a whole study comes to: three sentences, what its settings explain, and what it cannot decide.
+
+Book: the first page, and chapters "Why do the transformers fail?" and "Verdict".
+"""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from isonb import config, studies
+from isonb.evidence import metrics, statistics
+from isonb.evidence.ledger import scale
+from isonb.evidence.ledger.finding import Verdict
+from isonb.evidence.verdicts import Study, link
+
+LARGEST = 12
+NOT_RUN = str(Verdict.NOT_RUN)
+COLLECTIONS = {"cifar10": "CIFAR-10", "photos": "photographs"}
+
+
+def in_three_sentences(study: Study) -> str:
+    """Which claims about trained networks held, which did not, and at which scale, as HTML."""
+    rows = [row for row in study.rows.values() if row["seeds_asked"]]
+    said = {verdict: [row for row in rows if row["verdict"] == verdict] for verdict in Verdict}
+    held = f"{_which(said[Verdict.SUPPORTED])} supported, and {_which(said[Verdict.PARTLY])} partly so"
+    against = _which(said[Verdict.CONTRADICTED])
+    return "\n".join([
+        f"<p><strong>What held.</strong> Of {len(rows)} claims about trained networks {held}.</p>",
+        f"<p><strong>What did not.</strong> {against[0].upper()}{against[1:]} contradicted; "
+        f"{_undetermined(said[Verdict.UNDETERMINED])}, and {_count(said[Verdict.NOT_RUN])} not run.</p>",
+        f"<p><strong>At which scale.</strong> {_scale(study)}</p>",
+    ])  # fmt: skip
+
+
+def of_largest(*studies: Study) -> Study:
+    """The first of some studies that has a network of size 12; the first of all where none has."""
+    return next((study for study in studies if (study.tables.runs["depth"] == LARGEST).any()), studies[0])
+
+
+def _which(rows: Sequence[Mapping[str, Any]]) -> str:
+    """How many claims, and which, as HTML that a participle can follow."""
+    named = "; ".join(f"{link(row)}, {html.escape(row['statement'].strip('. '))}" for row in rows)
+    return f"{len(rows)} ({named}) {_are(len(rows))}" if rows else "none is"
+
+
+def _undetermined(rows: Sequence[Mapping[str, Any]]) -> str:
+    few = sum((row["seeds"] or 0) < row["seeds_asked"] for row in rows)
+    why = "" if not few else " for want of seeds" if few == len(rows) else f" ({few} of them for want of seeds)"
+    return f"{_count(rows)} undetermined{why}"
+
+
+def _count(rows: Sequence[object]) -> str:
+    return f"{len(rows) or 'none'} {_are(len(rows) or 1)}"
+
+
+def _are(count: int) -> str:
+    return "is" if count == 1 else "are"
+
+
+def _scale(study: Study) -> str:
+    """The size of a study beside the paper's, in a sentence."""
+    runs = study.tables.runs[study.tables.runs["arm"] == metrics.MAIN]
+    if runs.empty:
+        return f"No network of the profile {study.profile} has run; <code>{study.command}</code> runs them."
+    sizes, seeds, epochs, train, test = (
+        _listed(sorted(set(runs[name]))) for name in ("depth", "seed", "epochs", "data_train", "data_test")
+    )
+    networks = f"{len(runs)} network{'' if len(runs) == 1 else 's'}"
+    data = _listed([COLLECTIONS[name] for name in sorted(set(runs["data"]))])
+    return (
+        f"{networks.capitalize()} of profile {study.profile}, of size {sizes} and seed {seeds}, trained for {epochs} "
+        f"epochs on {train} images of {data} and judged on {test} others; the paper has sizes "
+        f"{_listed(scale.SIZES)} and {config.paper().run.epochs} epochs on all of CIFAR-10."
+    )
+
+
+def _listed(values: Sequence[object]) -> str:
+    """Values with commas and, before the last, "and"."""
+    *first, last = map(str, values)
+    return f"{', '.join(first)} and {last}" if first else last
+
+
+def undecided(study: Study) -> pd.DataFrame:
+    """A row for each claim about trained networks that is undetermined: what it has, and how much would decide it.
+
+    Seeds and images are those for which the present mean and spread would give a verdict four times out of five.
+    """
+    rows = [
+        {
+            "claim": f"{row['id']}: {row['statement'].strip('. ')}",
+            "value": "" if row["value"] is None else f"{row['value']:.3g} ({row['unit']})",
+            "seeds": f"{row['seeds'] or 0} of {row['seeds_asked']}",
+            "seeds that would do": _seeds(row),
+            "test images that would do": _images(row, study.tables.runs["data_test"].max()),
+        }
+        for row in study.rows.values()
+        if row["seeds_asked"] and row["verdict"] == Verdict.UNDETERMINED
+    ]
+    return pd.DataFrame(rows or [{"claim": "none"}])
+
+
+def _seeds(row: Mapping[str, Any]) -> str:
+    """The number of seeds that a verdict would take, as far as those at hand tell."""
+    if row["seeds_needed"] is not None:
+        return str(max(row["seeds_needed"], row["seeds_asked"]))
+    return f"{row['seeds_asked']} or more" if (row["seeds"] or 0) < row["seeds_asked"] else "seeds alone will not"
+
+
+def _images(row: Mapping[str, Any], at_hand: int) -> str:
+    """The number of test images that would tell the networks at hand apart, where the claim is about such a gap."""
+    if row["images_needed"] is None:
+        return "-"
+    return f"{row['images_needed']:,}" if row["images_needed"] > at_hand else "those at hand"
+
+
+def gap_shares(study: Study) -> pd.DataFrame:
+    """What each setting does to the test loss by which the transformer trails the convolution: a row a setting.
+
+    Gaps in nats per masked sub-pixel; shares with Student's interval over the seeds, where there are several.
+    """
+    found = scale.gap_shares(study.tables)
+    arms = dict.fromkeys(metrics.arm(cell) for cell in studies.cells(study.profile))
+    rows = [{"setting": name, **_share(found.get(name))} for name in arms if scale.is_asked(name)]
+    return pd.DataFrame(rows or [{"setting": NOT_RUN}])
+
+
+def _share(found: scale.GapShare | None) -> dict[str, str]:
+    if found is None:
+        return dict.fromkeys(("pairs", "gap", "gap with it", "share removed", "95 % interval"), NOT_RUN)
+    share = interval = "no gap"
+    if found.share_S is not None:
+        low, high = statistics.student_interval(found.share_S)
+        share = f"{found.share_S.mean():.0%}"
+        interval = f"{low:.0%} to {high:.0%}" if len(found.share_S) > 1 else "takes a second seed"
+    seeds = len(found.gap_S)
+    return {
+        "pairs": f"{found.pairs}, {seeds} seed{'' if seeds == 1 else 's'}",
+        "gap": f"{found.gap_S.mean():.3f}",
+        "gap with it": f"{found.changed_S.mean():.3f}",
+        "share removed": share,
+        "95 % interval": interval,
+    }
+
+
+def missing_shares(study: Study) -> str:
+    """Which of the settings asked about have not run, and what runs them, in a sentence of Markdown."""
+    table = gap_shares(study)
+    left = table.loc[table.iloc[:, -1] == NOT_RUN, "setting"]
+    if left.empty:
+        return "All settings have run."
+    return f"Not run: {_listed([f'`{name}`' for name in left])}. To run them: `{study.command}`"

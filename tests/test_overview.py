@@ -1,0 +1,109 @@
+"""What a study comes to, in words and tables: from made-up verdicts and from a simulated study."""
+
+import re
+
+import pytest
+from simulated_study import study
+
+from isonb.evidence import claims, metrics, overview, verdicts
+from isonb.evidence.ledger import scale
+
+ARM = "positions=none"
+
+
+def judged(t, **said):
+    """A study `cpu` of these tables in which the named claims have the given verdict, and all others have not run."""
+    rows = {row["id"]: row for row in claims.as_rows(claims.judge(metrics.tables({})))}
+    for name, row in rows.items():
+        rows[name] = row | {"verdict": said.get(name, "not run"), "seeds": 1 if name in said else None}
+    return verdicts.Study("cpu", t, rows)
+
+
+def words(html):
+    return re.sub(r"<[^>]*>", "", html).splitlines()
+
+
+def whole(**effects):
+    """A simulated study of three seeds that says what it read."""
+    columns = {"data": "cifar10", "epochs": 6, "data_train": 3600, "data_test": 1000}
+    return study(**{name: lambda value=value, **_: value for name, value in columns.items()}, **effects)
+
+
+def test_three_sentences_say_what_held_what_did_not_and_at_which_scale():
+    said = {"C5": "supported", "C25": "supported", "C6": "partly", "C7": "contradicted", "C11": "undetermined"}
+    held, not_held, size = words(overview.in_three_sentences(judged(whole(), **said)))
+    assert held == (
+        "What held. Of 27 claims about trained networks 2 (C5, Validation loss: conv below mixer below transformer; "
+        "C25, Conv with continuous input beats a transformer with one-hot input) are supported, and 1 (C6, Probe "
+        "accuracy: conv above mixer above transformer) is partly so."
+    )
+    assert not_held == (
+        "What did not. 1 (C7, Lower loss goes with better features) is contradicted; 1 is undetermined for want of "
+        "seeds, and 22 are not run."
+    )
+    assert size == (
+        "At which scale. 81 networks of profile cpu, of size 1, 3 and 6 and seed 0, 1 and 2, trained for 6 epochs on "
+        "3600 images of CIFAR-10 and judged on 1000 others; the paper has sizes 1, 3 and 6 and 51 epochs on all of "
+        "CIFAR-10."
+    )
+
+
+def test_without_a_network_the_three_sentences_say_what_runs_them():
+    held, not_held, size = words(overview.in_three_sentences(judged(metrics.tables({}))))
+    assert held.endswith("none is supported, and none is partly so.")
+    assert not_held == "What did not. None is contradicted; none is undetermined, and 27 are not run."
+    assert size.endswith("No network of the profile cpu has run; make study PROFILE=cpu runs them.")
+
+
+def test_undetermined_claims_say_how_much_would_decide_them():
+    found = judged(whole(), C5="undetermined", C12="undetermined", C25="undetermined", C2="undetermined")
+    found.rows["C12"] |= {"value": 0.0123, "unit": "accuracy", "images_needed": 78_246, "seeds": 2, "seeds_needed": 7}
+    found.rows["C25"] |= {"images_needed": 345, "seeds": 3}
+    rows = overview.undecided(found)
+    assert rows["claim"].str.split(":").str[0].tolist() == ["C5", "C12", "C25"]  # C2 needs no training
+    assert rows.iloc[0, 1:].tolist() == ["", "1 of 3", "3 or more", "-"]
+    assert rows.iloc[1, 1:].tolist() == ["0.0123 (accuracy)", "2 of 3", "7", "78,246"]
+    assert rows.iloc[2, 1:].tolist() == ["", "3 of 3", "seeds alone will not", "those at hand"]
+    assert overview.undecided(judged(metrics.tables({}))).iloc[0, 0] == "none"
+
+
+def gap_study(changed, seeds=(0, 1, 2)):
+    """Transformers lose 1 nat to conv; without positions as many as `changed(seed)` says."""
+    return study(
+        networks=("conv", "transformer-1"),
+        arms=("main", ARM),
+        seeds=seeds,
+        loss=lambda **c: (
+            3.5 if c["network"] == "conv" else 3.5 + (changed(c["seed"]) if c["arm"] == ARM else 1.0)
+        ),
+    )  # fmt: skip
+
+
+def test_shares_of_the_gap_have_intervals_over_seeds():
+    rows = overview.gap_shares(judged(gap_study(lambda seed: (2, 4, 4)[seed]))).set_index("setting")
+    # shares 1 - 1/2, 1 - 1/4 twice: mean 2/3, s = 0.1443, t(0.975, 2) s / sqrt(3) = 4.303 x 0.0833 = 0.359
+    assert rows.loc[ARM].tolist() == ["27, 3 seeds", "1.000", "3.333", "67%", "31% to 103%"]
+    others = rows.drop(index=ARM)
+    assert {name.split("=")[0] for name in others.index} == set(scale.SETTINGS)
+    assert (others == "not run").all(axis=None)
+    said = overview.missing_shares(judged(gap_study(lambda seed: 2)))
+    assert said.startswith("Not run: `positions=sincos`,") and said.endswith("To run them: `make study PROFILE=cpu`")
+    assert f"`{ARM}`" not in said
+
+
+@pytest.mark.parametrize(
+    ("changed", "share", "interval"), [(2, "50%", "takes a second seed"), (-2, "no gap", "no gap")]
+)
+def test_one_seed_gives_a_share_and_no_interval(changed, share, interval):
+    t = gap_study(lambda _: changed, seeds=(0,))
+    if changed < 0:
+        t.runs.loc[t.runs["network"] == "conv", "test_loss"] = 9.0  # the transformer is ahead
+    row = overview.gap_shares(judged(t)).set_index("setting").loc[ARM]
+    assert row[["pairs", "share removed", "95 % interval"]].tolist() == ["9, 1 seed", share, interval]
+
+
+def test_size_12_is_shown_where_there_is_any():
+    nothing, small = judged(metrics.tables({})), judged(study())
+    large = judged(study(depths=(1, 12)))
+    assert overview.of_largest(nothing, small) is nothing
+    assert overview.of_largest(nothing, large) is large
