@@ -17,6 +17,7 @@ from typing import Any, Literal
 
 import pydantic
 
+from isonb.protocols import FinetuneConfig, ProbeConfig
 from isonb.validation import ConfigError, Frozen, choice, unknown_name
 
 Block = Literal["conv", "mixer", "transformer"]
@@ -153,36 +154,6 @@ class RunConfig(Frozen):
         return hashlib.sha256(json.dumps(self.model_dump(), sort_keys=True).encode()).hexdigest()
 
 
-class ProbeConfig(Frozen):
-    """How the layers of a frozen network are judged by linear classifiers. Paper: section 4.2."""
-
-    pooling: Literal["mean", "grid4", "flatten"] = choice("mean", "A21", "mean over positions, as image-GPT")
-    feature: Literal["layernorm", "raw"] = choice("layernorm", "A22", "each token normalised, no learned scale")
-    scaling: Literal["whiten", "standardise", "none"] = choice(
-        "whiten", "A22", "the same classifiers, found by Adam within 100 epochs; only 'mean' has few enough features"
-    )
-    inputs: Literal["unmasked", "masked", "vote5"] = choice("unmasked", "A24", "the whole image, as image-GPT")
-    solver: Literal["adam", "lbfgs"] = choice("adam", "A23", "the paper's optimiser; L-BFGS is the cross-check")
-    learning_rate: float = choice(0.01, "A23", "the paper: the same as in pre-training", {"solver": "adam"}, gt=0, le=1)
-    epochs: int = choice(100, "A23", "the paper decays over 100 epochs", {"solver": "adam"}, ge=1, le=10_000)
-    batch_size: int = choice(128, "A23", "the same as in pre-training", {"solver": "adam"}, ge=1)
-    select_on: Literal["validation", "test"] = choice("validation", "A20", "the best layer is chosen off the test set")
-    along: bool = choice(False, "C29", "after each epoch too, as image-GPT; each costs as much again")
-
-    @pydantic.model_validator(mode="before")
-    @classmethod
-    def _scaling_by_pooling(cls, values: dict[str, Any]) -> dict[str, Any]:
-        if isinstance(values, dict) and "scaling" not in values and values.get("pooling", "mean") != "mean":
-            values = {**values, "scaling": "standardise"}
-        return values
-
-    @pydantic.model_validator(mode="after")
-    def _consistent(self) -> ProbeConfig:
-        if self.scaling == "whiten" and self.pooling != "mean":
-            raise ValueError(f"scaling='whiten' is not allowed with pooling={self.pooling!r}: choose 'standardise'.")
-        return self
-
-
 class Execution(Frozen):
     """Where and how a run computes. Changes its speed and its rounding, never what it is."""
 
@@ -204,40 +175,46 @@ class Execution(Frozen):
 
 
 class Cell(Frozen):
-    """One experiment cell: a network to pre-train and the way to probe it, under the profile that lists it."""
+    """One experiment cell: a network to pre-train and the ways to judge it, under the profile that lists it."""
 
     profile: Literal["smoke", "cpu", "paper"] = choice("smoke", "-", "names the results folder and the defaults")
     run: RunConfig = choice(RunConfig(), "-", "the pre-training run")
     probe: ProbeConfig = choice(ProbeConfig(), "-", "the probes of its layers")
+    finetune: FinetuneConfig = choice(FinetuneConfig(), "-", "the fine-tuning of the whole network")
+
+    def with_extras(self, other: Cell) -> Cell:
+        """This cell, judged in every further way that the other is, too: that adds to a record and changes nothing."""
+        finetune = self.finetune if self.finetune.epochs else other.finetune
+        return self.model_copy(update={"probe": self.probe.with_extras(other.probe), "finetune": finetune})
 
 
-PROBE_PREFIX = "probe_"
+PREFIXES = {"run": "", "probe": "probe_", "finetune": "finetune_"}  # of the settings' names, by part of a cell
+PROBE_PREFIX = PREFIXES["probe"]
+MODELS: dict[str, type[Frozen]] = {name: Cell.model_fields[name].annotation for name in PREFIXES}
+IN_WORDS = {"probe": "the probe's", "finetune": "the fine-tuning's"}
 
 
 def _cell(profile: str, defaults: Mapping[str, Any], changes: Mapping[str, Any]) -> Cell:
     values = {**defaults, **{name: value for name, value in changes.items() if value is not None}}
-    probe = {name.removeprefix(PROBE_PREFIX): values.pop(name) for name in list(values) if _is_probe_setting(name)}
-    for name in values:
-        if name not in RunConfig.model_fields:
-            raise ConfigError(unknown_name(name, setting_names()))
-    run = RunConfig(**values)
-    try:
-        return Cell(profile=profile, run=run, probe=ProbeConfig(**probe))
-    except ConfigError as error:
-        raise ConfigError(f"Of the probe's settings, {error}") from None
+    if unknown := set(values) - set(_part_names()):
+        raise ConfigError(unknown_name(min(unknown), setting_names()))
+    parts = {}
+    for part, prefix in PREFIXES.items():
+        mine = {name: values[prefix + name] for name in MODELS[part].model_fields if prefix + name in values}
+        try:
+            parts[part] = MODELS[part](**mine)
+        except ConfigError as error:
+            raise ConfigError(f"Of {IN_WORDS[part]} settings, {error}" if prefix else str(error)) from None
+    return Cell(profile=profile, **parts)
 
 
-def _is_probe_setting(name: str) -> bool:
-    return name.startswith(PROBE_PREFIX) and name.removeprefix(PROBE_PREFIX) in ProbeConfig.model_fields
+def _part_names() -> list[str]:
+    return [prefix + name for part, prefix in PREFIXES.items() for name in MODELS[part].model_fields]
 
 
 def setting_names() -> list[str]:
-    """Every name that a cell's parameters may set: run, probe (prefixed `probe_`) and execution settings."""
-    return [
-        *RunConfig.model_fields,
-        *(PROBE_PREFIX + name for name in ProbeConfig.model_fields),
-        *Execution.model_fields,
-    ]
+    """Every name that a cell's parameters may set: run, `probe_`, `finetune_` and execution settings."""
+    return [*_part_names(), *Execution.model_fields]
 
 
 def smoke(**changes: Any) -> Cell:

@@ -22,6 +22,7 @@ import pydantic
 
 from isonb import fingerprints
 from isonb.config import Cell
+from isonb.provenance import Counts, Data, Environment
 from isonb.validation import Frozen
 
 PROJECT = Path(__file__).resolve().parent.parent
@@ -35,43 +36,6 @@ HIDDEN_GREY = 128  # how a masked sub-pixel is drawn
 
 class RecordError(ValueError):
     """A result file that is damaged or of another schema; its message names the file and what to do."""
-
-
-class Data(Frozen):
-    """The images a run really read."""
-
-    name: str
-    classes: list[str]
-    train: int
-    validation: int
-    test: int
-    sha256: dict[str, str]
-
-
-class Environment(Frozen):
-    """Where and how the run computed."""
-
-    isonb: str
-    python: str
-    torch: str
-    numpy: str
-    platform: str
-    device: str
-    processes: int
-    threads: int
-    precision: str
-    compiled: bool
-    git_revision: str | None
-    git_dirty: bool | None
-
-
-class Counts(Frozen):
-    """Operations and parameters, counted from the network itself."""
-
-    parameters: int
-    parameters_per_block: int
-    multiply_accumulates: int
-    multiply_accumulates_per_block: int
 
 
 class Baselines(Frozen):
@@ -137,12 +101,16 @@ class Learned(Frozen):
 
 
 class Layer(Frozen):
-    """The linear probe of one layer; layer 0 is the encoding. Accuracies are shares in [0, 1]."""
+    """The linear probe of one layer; layer 0 is the encoding. Accuracies are shares in [0, 1].
+
+    `pixel_accuracy` is the share of scored test sub-pixels that a linear map from the layer hits within 8 levels.
+    """
 
     layer: int
     train_accuracy: float
     validation_accuracy: float
     test_accuracy: float
+    pixel_accuracy: float | None = None
 
 
 class Probes(Frozen):
@@ -171,6 +139,23 @@ class Probe(Probes):
     along: list[ProbedEpoch] = pydantic.Field(default=[])
 
 
+class Finetuned(Frozen):
+    """Test accuracy of the whole network trained to name the classes, after the epoch that is best on validation.
+
+    `curve` has the validation accuracy after every epoch, the first included; the same three of the same network
+    trained alike from its initial weights are those from scratch. `seconds` are of both.
+    """
+
+    accuracy: float
+    epoch: int
+    curve: list[float]
+    scratch_accuracy: float
+    scratch_epoch: int
+    scratch_curve: list[float]
+    seconds: float
+    protocol: str
+
+
 class Record(Frozen):
     """One finished cell. See each part for units; `code` holds a fingerprint of each module that decided a number."""
 
@@ -186,11 +171,7 @@ class Record(Frozen):
     reconstruction: Reconstruction
     encoding: Learned
     probe: Probe
-
-    @property
-    def digest(self) -> str:
-        """The identity of the whole cell: its run and its probe."""
-        return json.dumps(self.cell.model_dump(), sort_keys=True)
+    finetune: Finetuned | None = None
 
 
 def results_folder(profile: str) -> Path:
@@ -268,16 +249,15 @@ def pictures(arrays: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray, 
 
 
 def finished(cell: Cell) -> Record | None:
-    """The valid record of exactly this cell, run and probe alike, or None when it has yet to run.
+    """The valid record of exactly this cell, run and judged alike, or None when it has yet to run.
 
-    A record with probes along the training has all that is asked of one without.
+    A record of more than is asked, as with probes along the training, has all that is asked.
     """
     path = record_path(cell)
     if not path.exists():
         return None
     record = read_record(path)
-    and_along = cell.model_copy(update={"probe": cell.probe.model_copy(update={"along": True})})
-    return record if record.cell in (cell, and_along) else None
+    return record if record.cell == cell.with_extras(record.cell) else None
 
 
 def why_outdated(cell: Cell, folder: Path | None = None) -> str:
@@ -287,9 +267,8 @@ def why_outdated(cell: Cell, folder: Path | None = None) -> str:
     """
     record = finished(cell)
     if record is None:
-        return "it is probed in another way" if record_path(cell).exists() else "no record"
-    now = fingerprints.code()
-    if changed := [name for name in sorted({*now, *record.code}) if now.get(name) != record.code.get(name)]:
+        return "it is judged in another way" if record_path(cell).exists() else "no record"
+    if changed := fingerprints.changed(record.code, fingerprints.code()):
         return f"isonb.{' and isonb.'.join(changed)} {'has' if len(changed) == 1 else 'have'} changed"
     at_hand = fingerprints.data(cell.run, folder)
     return "the data have changed" if at_hand and at_hand != record.data.sha256 else ""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
@@ -41,13 +41,16 @@ class Outcome:
 def parameters(cell: Cell, execution: Execution | None = None) -> dict[str, Any]:
     """The notebook parameters that give this cell: its profile, what names it, and what departs from the profile."""
     default = config.profile(cell.profile, block=cell.run.block)
-    named = {"block", "encoding", "depth", "seed"}
-    run = _departures(cell.run, default.run, named)
-    probe = {config.PROBE_PREFIX + name: value for name, value in _departures(cell.probe, default.probe).items()}
-    return {"profile": cell.profile, **run, **probe, **_departures(execution or Execution(), Execution())}
+    named = ("block", "encoding", "depth", "seed")
+    settings = {
+        prefix + name: value
+        for part, prefix in config.PREFIXES.items()
+        for name, value in _departures(getattr(cell, part), getattr(default, part), named * (part == "run")).items()
+    }
+    return {"profile": cell.profile, **settings, **_departures(execution or Execution(), Execution())}
 
 
-def _departures(chosen: config.Frozen, default: config.Frozen, named: set[str] = frozenset()) -> dict[str, Any]:
+def _departures(chosen: config.Frozen, default: config.Frozen, named: Sequence[str] = ()) -> dict[str, Any]:
     values = chosen.model_dump()
     return {name: value for name, value in values.items() if name in named or value != getattr(default, name)}
 

@@ -113,6 +113,7 @@ def test_a_row_past_the_end_is_a_fault(results):
 def test_the_table_of_departures_holds_every_setting_in_order():
     table = tables.departures()
     names = [*config.RunConfig.model_fields, *(f"probe_{name}" for name in config.ProbeConfig.model_fields)]
+    names += [f"finetune_{name}" for name in config.FinetuneConfig.model_fields]
     assert sorted(table["setting"]) == sorted(names)
     rows = table.set_index("setting")
     assert rows.loc["mask_rate"].tolist() == ["3.3", "0.15", "the paper's 15 %", "> 0 and < 1"]

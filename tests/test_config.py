@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 
 from isonb import config, studies
-from isonb.config import Cell, ConfigError, Execution, ProbeConfig, RunConfig
+from isonb.config import Cell, ConfigError, Execution, FinetuneConfig, ProbeConfig, RunConfig
 from isonb.evidence import metrics
 
-MODELS = [RunConfig, ProbeConfig, Execution, Cell]
+MODELS = [RunConfig, ProbeConfig, FinetuneConfig, Execution, Cell]
 # For every field of a run another value that is allowed, with what it needs to mean something.
 OTHER = {
     "block": ("mixer", {}),
@@ -125,6 +125,15 @@ def test_convolution_settings_mean_nothing_to_other_blocks(name, value):
         (
             {"block": "transformer", "heads": 3},
             "heads=3 does not divide width=128: choose a divisor.",
+        ),
+        (
+            {"objective": "autoregressive", "padding": "circular"},
+            "padding='circular' is not allowed with objective='autoregressive': at the border it would show pixels "
+            "that are yet to be predicted; choose 'zeros'.",
+        ),
+        (
+            {"objective": "autoregressive", "mask_fill": "learned"},
+            "mask_fill='learned' has no effect with objective='autoregressive', which hides nothing: choose 'zero'.",
         ),
         (
             {"positions": "sincos", "width": 6},
@@ -292,6 +301,44 @@ def test_a_profiles_cell_can_be_changed_in_run_and_probe():
     assert cell.probe == ProbeConfig(**{**config.cpu().probe.model_dump(), "inputs": "masked"})
 
 
+def test_a_cell_is_not_fine_tuned_unless_told():
+    for profile in config.PROFILES:
+        assert all(cell.finetune.epochs == 0 and not cell.probe.pixels for cell in [config.profile(profile)])
+    cell = config.smoke(finetune_epochs=3, finetune_batch_size=8, epochs=5, batch_size=2, probe_epochs=7)
+    assert cell.finetune == FinetuneConfig(epochs=3, batch_size=8)
+    assert (cell.run.epochs, cell.run.batch_size, cell.probe.epochs) == (5, 2, 7)
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        (
+            {"finetune_learning_rate": 0.01},
+            "Of the fine-tuning's settings, learning_rate=0.01 has no effect with epochs=0: set the epochs, too.",
+        ),
+        (
+            {"finetune_epochs": -1},
+            "Of the fine-tuning's settings, epochs=-1 is not allowed: it must be greater than or equal to 0.",
+        ),
+        ({"probe_pixels": 1}, "Of the probe's settings, pixels=1 is not allowed: it must be True or False."),
+        ({"finetune_epoch": 1}, "There is no setting called 'finetune_epoch': did you mean 'finetune_epochs'?"),
+    ],
+)
+def test_a_refusal_of_a_part_of_a_cell_names_the_part(settings, sentence):
+    with pytest.raises(ConfigError) as refusal:
+        config.smoke(**settings)
+    assert str(refusal.value) == sentence
+
+
+def test_extras_are_added_to_a_cell_and_nothing_else_is():
+    other = config.cpu(seed=1, probe_along=True, probe_epochs=3, finetune_epochs=2)
+    assert config.smoke().with_extras(other) == config.smoke(probe_along=True, finetune_epochs=2)
+    assert config.smoke(finetune_epochs=4, probe_pixels=True).with_extras(other) == config.smoke(
+        finetune_epochs=4, probe_along=True, probe_pixels=True
+    )
+    assert config.smoke(probe_along=True).with_extras(config.smoke()) == config.smoke(probe_along=True)
+
+
 @pytest.mark.parametrize("pooling", ["grid4", "flatten"])
 def test_only_few_features_are_whitened(pooling):
     assert (ProbeConfig().scaling, ProbeConfig(pooling=pooling).scaling) == ("whiten", "standardise")
@@ -349,6 +396,6 @@ def test_a_parameter_nobody_knows_is_refused(wrong, sentence):
 def test_every_setting_can_be_a_parameter():
     names = config.setting_names()
     assert len(names) == len(set(names))  # no run setting hides an execution setting
-    assert set(OTHER) < set(names) and {"probe_solver", "threads"} < set(names)
+    assert set(OTHER) < set(names) and {"probe_solver", "finetune_epochs", "threads"} < set(names)
     assert Cell(**json.loads(json.dumps(config.cpu(depth=6).model_dump()))) == config.cpu(depth=6)
     assert Execution(data_folder="/images").data_path.name == "images" and Execution().data_path is None

@@ -81,6 +81,25 @@ def test_probes_along_training_stand_beside_the_losses_of_their_epochs():
     assert set(curves["arm"]) == {metrics.MAIN}  # they are no other kind of run
 
 
+def test_pixels_and_fine_tuning_have_columns_and_are_no_other_kind_of_run():
+    cells = [config.smoke(seed=1), config.smoke(probe_pixels=True, finetune_epochs=2, finetune_batch_size=4)]
+    plain, more = map(made_record, cells)
+    tuned = records.Finetuned(
+        accuracy=0.75, epoch=2, curve=[0.5, 0.7], scratch_accuracy=0.5, scratch_epoch=1, scratch_curve=[0.5, 0.4],
+        seconds=3.5, protocol="made by a test",
+    )  # fmt: skip
+    layers = [layer.model_copy(update={"pixel_accuracy": 0.3 + layer.layer}) for layer in more.probe.layers]
+    probe = more.probe.model_copy(update={"layers": layers})
+    more = more.model_copy(update={"finetune": tuned, "probe": probe})
+    found = metrics.tables({record.run_id: record for record in (plain, more)})
+    columns = ["finetune_epochs", "finetune_batch_size", "finetune_accuracy", "scratch_accuracy", "finetune_seconds"]
+    assert found.runs[columns].fillna(-1).to_numpy().tolist() == [[0, 0, -1, -1, -1], [2, 4, 0.75, 0.5, 3.5]]
+    assert found.layers["pixel_accuracy"].fillna(-1).tolist() == [-1, -1, 0.3, 1.3]
+    assert found.runs["finetune_accuracy"].dtype == found.layers["pixel_accuracy"].dtype == float
+    assert set(found.runs["arm"]) == {metrics.MAIN}
+    assert metrics.arm(config.smoke(finetune_epochs=2, probe_inputs="masked")) == "probe_inputs=masked"
+
+
 def test_no_results_give_empty_tables_with_all_columns(results):
     found = metrics.read("smoke")
     assert found.runs.empty

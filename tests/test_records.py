@@ -1,6 +1,7 @@
 """Result files: what is written can be read, what is damaged is named, and nothing half-written is left."""
 
 import hashlib
+import itertools
 import json
 import os
 from pathlib import Path
@@ -166,7 +167,7 @@ def test_a_damaged_compressed_stream_is_named():
         records.read_arrays(path)
 
 
-@pytest.mark.parametrize("changes", [{"probe_pooling": "grid4"}, {"probe_epochs": 3}])
+@pytest.mark.parametrize("changes", [{"probe_pooling": "grid4"}, {"probe_epochs": 3}, {"finetune_epochs": 2}])
 def test_only_exactly_the_same_cell_is_finished(changes):
     cell = config.smoke()
     assert records.finished(cell) is None
@@ -177,7 +178,6 @@ def test_only_exactly_the_same_cell_is_finished(changes):
     assert records.record_path(other) == records.record_path(cell)
     assert records.finished(other) is None
     assert records.finished(config.smoke(seed=1)) is None
-    assert made_record(other).digest != record.digest == made_record(cell).digest
 
 
 def test_a_record_with_probes_along_training_has_what_is_asked_of_one_without():
@@ -185,17 +185,45 @@ def test_a_record_with_probes_along_training_has_what_is_asked_of_one_without():
     assert plain.run.run_id == along.run.run_id
     records.write_record(made_record(plain), {})
     assert records.finished(along) is None
-    assert records.why_outdated(along) == "it is probed in another way"
+    assert records.why_outdated(along) == "it is judged in another way"
     records.write_record(made_record(along), {})
     assert records.finished(plain) == records.finished(along) == made_record(along)
     assert records.why_outdated(plain) == records.why_outdated(along) == ""
     assert records.finished(config.smoke(probe_epochs=3)) is None
 
 
-def test_a_record_of_a_time_before_probes_along_training_is_read():
+@pytest.mark.parametrize(
+    ("extras", "others"),
+    [
+        ({"probe_pixels": True}, [{"probe_along": True}, {"probe_pixels": True, "probe_epochs": 3}]),
+        ({"finetune_epochs": 3}, [{"finetune_epochs": 2}, {"finetune_epochs": 3, "finetune_learning_rate": 0.01}]),
+        (
+            {"probe_along": True, "probe_pixels": True, "finetune_epochs": 3},
+            [{"probe_solver": "lbfgs"}, {"finetune_epochs": 4}, {"finetune_epochs": 3, "probe_inputs": "masked"}],
+        ),
+    ],
+)
+def test_a_record_of_more_has_what_is_asked_of_less_and_of_nothing_else(extras, others):
+    more = config.smoke(**extras)
+    records.write_record(made_record(config.smoke()), {})
+    assert records.finished(more) is None and records.why_outdated(more) == "it is judged in another way"
+    records.write_record(made_record(more), {})
+    fewer = [
+        dict(zip(extras, values, strict=True)) for values in itertools.product(*((None, v) for v in extras.values()))
+    ]
+    for settings in fewer:
+        assert records.finished(config.smoke(**settings)) == made_record(more)
+    for settings in others:
+        assert records.finished(config.smoke(**settings)) is None
+
+
+def test_a_record_of_a_time_before_extras_is_read():
     path = records.write_record(made_record(config.smoke()), {})
     content = json.loads(path.read_text())
-    del content["probe"]["along"], content["cell"]["probe"]["along"]
+    del content["probe"]["along"], content["cell"]["probe"]["along"], content["cell"]["probe"]["pixels"]
+    del content["finetune"], content["cell"]["finetune"]
+    for layer in content["probe"]["layers"]:
+        del layer["pixel_accuracy"]
     path.write_text(json.dumps(content))
     assert records.finished(config.smoke()) == made_record(config.smoke())
 
@@ -210,7 +238,7 @@ def test_a_record_says_why_it_is_outdated(tmp_path, monkeypatch):
     record = record.model_copy(update={"data": record.data.model_copy(update={"sha256": sha256})})
     records.write_record(record, {})
     assert records.why_outdated(cell, tmp_path) == records.why_outdated(cell) == ""
-    assert records.why_outdated(config.cpu(probe_epochs=3)) == "it is probed in another way"
+    assert records.why_outdated(config.cpu(probe_epochs=3)) == "it is judged in another way"
 
     (tmp_path / "data_batch_1.bin").write_bytes(b"other images")
     assert records.why_outdated(cell, tmp_path) == "the data have changed"

@@ -91,7 +91,7 @@ def test_only_what_is_missing_or_outdated_has_to_run_and_says_why(monkeypatch):
         fresh: "no record",
         damaged: "its record is damaged",
         bare: "no executed notebook",
-        other: "it is probed in another way",
+        other: "it is judged in another way",
     }
     by_id = {cell.run.run_id: reason for cell, reason in expected.items()}
     assert sweep.reasons(listed) == by_id

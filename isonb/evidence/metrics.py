@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 
 from isonb import records
-from isonb.config import Cell, ProbeConfig, RunConfig
+from isonb.config import MODELS, PREFIXES, Cell, RunConfig
 from isonb.config import profile as profile_cell
 
 IDENTITY = ("block", "heads", "encoding", "depth", "seed")
@@ -41,8 +41,7 @@ RUN_COLUMNS: dict[str, str] = {
     "network": "Block type, with the number of heads for a transformer: conv, mixer, transformer-1, transformer-4.",
     "arm": "'main' for the study's own grid; else the settings in which the run departs from it.",
     "data_id": "Digest of the images read (names, checksums, test count): only equal ones may be compared.",
-    **_settings(RunConfig),
-    **_settings(ProbeConfig, "probe_"),
+    **{name: text for part, prefix in PREFIXES.items() for name, text in _settings(MODELS[part], prefix).items()},
     "data_train": "Number of training images read.",
     "data_test": "Number of test images read.",
     "parameters": "Number of parameters of the whole network.",
@@ -60,10 +59,13 @@ RUN_COLUMNS: dict[str, str] = {
     "colour_error": "Mean Euclidean distance in RGB of masked test pixels from the truth, in 8-bit levels.",
     "best_layer": "Layer chosen by the probes on the configured split; 0 is the encoding.",
     "test_accuracy": "Test accuracy of the probe of the chosen layer, a share.",
+    "finetune_accuracy": "Test accuracy of the fine-tuned network after its best epoch; missing where none was.",
+    "scratch_accuracy": "The same of the network that was trained alike from its initial weights.",
     "chance": "Accuracy of always guessing the most frequent class, a share.",
     "peak_memory_bytes": "Largest memory of the process that trained, in bytes; missing where it is unknown.",
     "training_seconds": "Seconds of pre-training.",
     "probe_seconds": "Seconds of feature extraction and of training all probes.",
+    "finetune_seconds": "Seconds of fine-tuning and of training from scratch together; missing where neither was.",
 }
 KEYS: dict[str, str] = {
     name: RUN_COLUMNS[name] for name in ("run_id", "network", "encoding", "depth", "seed", "arm", "data_id")
@@ -74,6 +76,8 @@ LAYER_COLUMNS: dict[str, str] = {
     "train_accuracy": "Share of training images that the layer's probe classifies correctly.",
     "validation_accuracy": "The same on the validation images.",
     "test_accuracy": "The same on the test images.",
+    "pixel_accuracy": "Share of scored test sub-pixels that a linear map from the layer hits within 8 levels; missing "
+    "where none was fitted.",
 }
 CURVE_COLUMNS: dict[str, str] = {
     **KEYS,
@@ -126,15 +130,16 @@ def network(run: RunConfig) -> str:
 def arm(cell: Cell) -> str:
     """`main`, or the settings that differ from the profile's own cell of this block, encoding, size and seed.
 
-    Probes along the training are more of the same: a run with them is compared with runs without.
+    Probes along the training or of pixels and fine-tuning are more of the same: a run with them is compared with runs
+    without.
     """
     identity = {name: getattr(cell.run, name) for name in IDENTITY}
-    grid = profile_cell(cell.profile, **identity, probe_along=cell.probe.along)
+    grid = profile_cell(cell.profile, **identity).with_extras(cell)
     departures = {
         prefix + name: value
-        for prefix, ours, theirs in (("", cell.run, grid.run), ("probe_", cell.probe, grid.probe))
-        for name, value in ours.model_dump().items()
-        if value != getattr(theirs, name)
+        for part, prefix in PREFIXES.items()
+        for name, value in getattr(cell, part).model_dump().items()
+        if value != getattr(getattr(grid, part), name)
     }
     return " ".join(f"{name}={value}" for name, value in departures.items()) or MAIN
 
@@ -147,14 +152,14 @@ def data_id(data: records.Data) -> str:
 
 def run_row(record: records.Record) -> dict[str, Any]:
     """One record as a flat row of the table of runs: settings, counts, losses and the chosen layer's accuracy."""
+    tuned = record.finetune
     return {
         "run_id": record.run_id,
         "profile": record.cell.profile,
         "network": network(record.cell.run),
         "arm": arm(record.cell),
         "data_id": data_id(record.data),
-        **record.cell.run.model_dump(),
-        **{f"probe_{name}": value for name, value in record.cell.probe.model_dump().items()},
+        **_setting_values(record.cell),
         "data_test": record.data.test,
         "data_train": record.data.train,
         **record.counts.model_dump(),
@@ -165,11 +170,19 @@ def run_row(record: records.Record) -> dict[str, Any]:
         "steps": record.training.steps,
         "best_layer": record.probe.best_layer,
         "test_accuracy": record.probe.test_accuracy,
+        "finetune_accuracy": tuned.accuracy if tuned else np.nan,
+        "scratch_accuracy": tuned.scratch_accuracy if tuned else np.nan,
         "chance": record.probe.chance,
         "peak_memory_bytes": record.training.peak_memory_bytes,
         "training_seconds": record.training.seconds,
         "probe_seconds": record.probe.seconds,
+        "finetune_seconds": tuned.seconds if tuned else np.nan,
     }
+
+
+def _setting_values(cell: Cell) -> dict[str, Any]:
+    parts = {prefix: getattr(cell, part).model_dump() for part, prefix in PREFIXES.items()}
+    return {prefix + name: value for prefix, values in parts.items() for name, value in values.items()}
 
 
 def tables(found: Mapping[str, records.Record], **rest: Any) -> Tables:

@@ -76,8 +76,7 @@ def arms(profile: str) -> pd.DataFrame:
         if (arm := metrics.arm(cell)) != metrics.MAIN:
             of = (arm, f"{metrics.network(cell.run)}, {cell.run.encoding}, size {cell.run.depth}")
             rows.setdefault(of, []).append((records.finished(cell), grid[_identity(cell)]))
-    names = ("setting", "network")
-    return pd.DataFrame([dict(zip(names, of, strict=True)) | _arm_row(pairs) for of, pairs in rows.items()])
+    return pd.DataFrame([{"setting": of[0], "network": of[1]} | _arm_row(pairs) for of, pairs in rows.items()])
 
 
 def _identity(cell: config.Cell) -> tuple[object, ...]:
@@ -208,8 +207,9 @@ def settings(cell: config.Cell) -> pd.DataFrame:
     """What names a cell, and every setting in which it departs from the defaults; its record holds all of them."""
     named = ("block", "encoding", "depth", "seed", "data")
     rows = [{"setting": "profile", "value": cell.profile}]
-    for chosen, prefix in ((cell.run, ""), (cell.probe, config.PROBE_PREFIX)):
-        default = type(chosen)(block=cell.run.block) if chosen is cell.run else type(chosen)()
+    for part, prefix in config.PREFIXES.items():
+        chosen = getattr(cell, part)
+        default = config.MODELS[part](**({"block": cell.run.block} if part == "run" else {}))
         rows += [
             {"setting": prefix + name, "value": str(value)}
             for name, value in chosen.model_dump().items()
@@ -219,13 +219,14 @@ def settings(cell: config.Cell) -> pd.DataFrame:
 
 
 def particulars(record: records.Record) -> pd.DataFrame:
-    """What a cell read, where it was computed, what it cost, and how it filled in masked test pixels."""
+    """What a cell read, where it was computed, what it cost, and how well it fills in pixels and was fine-tuned."""
     parts = {
         "data": record.data.model_dump(include={"name", "train", "validation", "test"}),
         "environment": record.environment.model_dump(),
         "counts": record.counts.model_dump(),
         "training": record.training.model_dump(exclude={"curve"}),
         "reconstruction": record.reconstruction.model_dump(),
+        "fine-tuning": record.finetune.model_dump(exclude={"curve", "scratch_curve"}) if record.finetune else {},
     }
     rows = [
         {"part": part, "entry": name, "value": f"{value:.4g}" if isinstance(value, float) else str(value)}
@@ -237,8 +238,7 @@ def particulars(record: records.Record) -> pd.DataFrame:
 
 def departures() -> pd.DataFrame:
     """Every setting, the open point or section of the paper behind it, its default, the reason, and what is allowed."""
-    rows = [row for model, prefix in ((config.RunConfig, ""), (config.ProbeConfig, config.PROBE_PREFIX))
-            for row in _settings(model, prefix)]  # fmt: skip
+    rows = [row for part, prefix in config.PREFIXES.items() for row in _settings(config.MODELS[part], prefix)]
     rows.sort(key=lambda row: _reading_order(row["point"]))
     return pd.DataFrame(rows)
 
