@@ -12,6 +12,8 @@ from isonb.config import BLOCKS, ENCODINGS, Cell
 
 SIZES = {"smoke": (1,), "cpu": (1, 3, 6), "paper": (1, 3, 6, 12)}
 SEEDS = {"smoke": (0,), "cpu": (0, 1, 2), "paper": (0, 1, 2)}
+FINETUNED = {"cpu": (1,), "paper": (1, 3)}  # sizes of the transformers like image-GPT's that are fine-tuned
+FINETUNE_EPOCHS = {"cpu": 3, "paper": 20}  # as many from scratch; together about the passes of pre-training
 ARM_SIZES = {"smoke": (), "cpu": (1, 3), "paper": (1, 3)}  # the arms are run where three seeds can be afforded
 
 
@@ -30,23 +32,32 @@ def cells(profile: str) -> list[Cell]:
         parts += [(seed, size, "arms") for seed in SEEDS[profile] if (seed, size, "arms") not in parts]
     listed = {"grid": grid(profile), "arms": arms(profile)}
     return [
-        config.profile(
-            profile, seed=seed, **settings, probe_along=part == "grid" and _is_probed_along(profile, seed, **settings)
-        )
+        config.profile(profile, seed=seed, **settings, **_extras(profile, seed, **settings))
         for seed, size, part in parts
         for settings in listed[part]
         if settings["depth"] == size
     ]
 
 
-def _is_probed_along(profile: str, seed: int, block: str, encoding: str, depth: int, heads: int = 1) -> bool:
-    """Whether a cell of the grid has probes along its training: where a claim hangs on them, and they are affordable.
+def _extras(
+    profile: str, seed: int, block: str, depth: int, encoding: str = "", heads: int = 1, **changes: Any
+) -> dict[str, Any]:
+    """In which further ways a cell is judged: where a claim hangs on them, and they are affordable.
 
-    Small networks of one head of every encoding, and larger ones of one; transformers, of which image-GPT speaks, with
-    every seed. The other profiles are too short, or too long.
+    Probes along the training: small networks of the grid of every encoding, and larger ones of one; transformers, of
+    which image-GPT speaks, with every seed. Transformers like image-GPT's, with learned tables and one head, are
+    fine-tuned where they are small; pixels are decoded from them, and from the largest networks with learned tables.
     """
-    is_small = depth == 1 or (depth == 3 and encoding == "continuous")
-    return profile == "cpu" and heads == 1 and is_small and (seed == 0 or block == "transformer")
+    if profile == "smoke" or heads > 1 or set(changes) - {"objective"}:
+        return {}
+    extras: dict[str, Any] = {}
+    if profile == "cpu" and encoding and not changes and (depth == 1 or (depth == 3 and encoding == "continuous")):
+        extras["probe_along"] = seed == 0 or block == "transformer"
+    if encoding == "pix2vec" and block == "transformer" and depth in FINETUNED[profile]:
+        extras |= {"finetune_epochs": FINETUNE_EPOCHS[profile], "probe_pixels": True}
+    if encoding == "pix2vec" and depth == 6:
+        extras["probe_pixels"] = True
+    return extras
 
 
 def grid(profile: str) -> list[dict[str, Any]]:
@@ -65,8 +76,8 @@ def arms(profile: str) -> list[dict[str, Any]]:
     """The settings of the cells that change one setting of the grid each, to see what hangs on it.
 
     What the transformers' failure may hang on: positions and learning rate at every arm size, batch and data at the
-    smallest; there also the kernel of conv and twins that regress values; and the initialisation of the networks of
-    Figure 5. A profile of minutes has none.
+    smallest; there also the kernel of conv and twins that regress values; at every arm size image-GPT's other
+    objective; and the initialisation of the networks of Figure 5. A profile of minutes has none.
     """
     return [arm for size in ARM_SIZES[profile] for arm in _arms_of_size(profile, size)]
 
@@ -80,6 +91,7 @@ def _arms_of_size(profile: str, size: int) -> list[dict[str, Any]]:
         *({**transformer, "positions": "none", "encoding": encoding} for encoding in ENCODINGS),
         {**transformer, "positions": "sincos"},
         *({**network, "learning_rate": rate} for rate in (0.003, 0.001) for network in every_block),
+        {**transformer, "encoding": "pix2vec", "objective": "autoregressive"},
     ]
     of_the_smallest = [
         *({**network, "batch_size": batch_size} for network in every_block),

@@ -260,6 +260,24 @@ def test_probes_along_training_are_asked_for_where_a_claim_hangs_on_them():
     )
 
 
+@pytest.mark.parametrize(("name", "sizes"), [("cpu", {1}), ("paper", {1, 3})])
+def test_transformers_like_image_gpts_are_fine_tuned_by_both_objectives(name, sizes):
+    tuned = [cell for cell in studies.cells(name) if cell.finetune.epochs]
+    assert Counter((cell.run.objective, cell.run.depth, cell.run.seed) for cell in tuned) == Counter(
+        (objective, size, seed) for objective in ("bert", "autoregressive") for size in sizes for seed in (0, 1, 2)
+    )
+    assert {(metrics.network(cell.run), cell.run.encoding) for cell in tuned} == {("transformer-1", "pix2vec")}
+    arms = {"main", "objective=autoregressive"}  # nothing else about them differs
+    assert {metrics.arm(cell) for cell in tuned} == arms and all(cell.probe.pixels for cell in tuned)
+
+
+def test_pixels_are_decoded_from_the_largest_networks_of_every_block():
+    decoded = [cell for cell in studies.cells("cpu") if cell.probe.pixels and cell.run.depth == 6]
+    assert Counter((cell.run.block, cell.run.encoding, cell.run.seed) for cell in decoded) == Counter(
+        (block, "pix2vec", seed) for block in config.BLOCKS for seed in (0, 1, 2)
+    )
+
+
 @pytest.mark.parametrize(("name", "batch_size"), [("cpu", 128), ("paper", 32)])
 def test_every_arm_changes_one_setting_of_a_cell_of_the_grid(name, batch_size):
     cells = studies.cells(name)
@@ -277,7 +295,7 @@ def test_every_arm_changes_one_setting_of_a_cell_of_the_grid(name, batch_size):
     }  # fmt: skip
     assert by_block["mixer"] >= of_all
     assert by_block["conv"] >= of_all | {"kernel_size=5"}
-    assert by_block["transformer"] >= of_all | {"positions=none", "positions=sincos"}
+    assert by_block["transformer"] >= of_all | {"positions=none", "positions=sincos", "objective=autoregressive"}
     without = {cell.run.encoding for cell in arms if metrics.arm(cell) == "positions=none"}
     assert without == set(config.ENCODINGS)
     initial = {metrics.network(cell.run) for cell in arms if metrics.arm(cell) == "initialisation=torch"}
