@@ -17,6 +17,7 @@ import os
 import statistics
 import tempfile
 import time
+from collections.abc import Sequence
 from concurrent import futures
 from pathlib import Path
 
@@ -187,6 +188,10 @@ def images(run: RunConfig, execution: Execution) -> tuple[int, int, int]:
 
         found = data.load(run, execution.data_path)
         return len(found.train), len(found.validation), len(found.test)
+    return _published_images(run)
+
+
+def _published_images(run: RunConfig) -> tuple[int, int, int]:
     validation = round(run.validation_fraction * CIFAR10[0])
     return round(run.data_fraction * (CIFAR10[0] - validation)), validation, CIFAR10[1]
 
@@ -226,6 +231,26 @@ def study(
     counts = images(cells[0].run, execution)
     precision = evaluate.resolve_precision(execution, torch.device("cuda" if is_on_gpu(execution) else "cpu"))
     return [estimate(cell, speeds[kind(cell.run)], counts, precision, execution.micro_batch) for cell in cells]
+
+
+def by_speed(profile: str, speeds: Sequence[float]) -> list[dict[str, str]]:
+    """A row for each network and size of a profile: its cells, the hours of one on devices of some speeds, its memory.
+
+    A speed is how many tera multiply-accumulates a second training sustains, of which a step has three for each of the
+    forward pass. Read are the published numbers of images; the memory is that of bfloat16 products.
+    """
+    counts = _published_images(config.profile(profile).run)
+    groups: dict[tuple[str, int], list[config.Cell]] = {}
+    for cell in studies.cells(profile):
+        groups.setdefault((kind(cell.run), cell.run.depth), []).append(cell)
+    rows = []
+    for (network, size), cells in groups.items():
+        of_speed = {speed: Throughput(0.0, 1 / (FORWARD_SHARE * speed * 1e12)) for speed in speeds}
+        found = {speed: estimate(cells[0], throughput, counts, "bfloat16") for speed, throughput in of_speed.items()}
+        row = {"network": network, "size": str(size), "cells": str(len(cells))}
+        row |= {f"hours at {speed:g}": f"{one.hours:.2f}" for speed, one in found.items()}
+        rows.append(row | {"memory": f"{next(iter(found.values())).memory_bytes / 2**30:.1f} GiB"})
+    return rows
 
 
 def remember(alone: list[Estimate], together: list[Estimate] | None = None) -> None:

@@ -91,6 +91,19 @@ def clock(tmp_path, monkeypatch):
     return trained
 
 
+def test_hours_on_a_device_are_operations_over_its_speed(monkeypatch):
+    monkeypatch.setenv("ISONB_DATA", "/nowhere")  # what is at hand does not matter
+    rows = {(row["network"], row["size"]): row for row in estimate.by_speed("paper", (1, 8))}
+    assert len(rows) == 16 and sum(int(row["cells"]) for row in rows.values()) == len(studies.cells("paper"))
+    # forward passes of a conv block: three a step for 51 x 45 000 images, one for 4 masks of 5000 validation images
+    # before and after each epoch and of 10 000 test images, one for the features of all 60 000
+    passes = 3 * 51 * 45_000 + 4 * (52 * 5_000 + 10_000) + 60_000
+    hours = 301_989_888 * passes / 1e12 / 3600
+    assert rows["conv", "1"]["hours at 1"] == f"{hours:.2f}"
+    assert rows["conv", "12"]["hours at 8"] == f"{12 * hours / 8:.2f}"
+    assert rows["transformer-4", "12"]["memory"] > rows["transformer-4", "1"]["memory"]
+
+
 def test_a_measurement_is_a_line_through_two_depths_and_is_made_once(clock):
     cells = [config.cpu(batch_size=4), config.cpu(batch_size=4, seed=1)]
     speeds = estimate.measured(cells, Execution(device="cpu"))

@@ -117,7 +117,8 @@ def temper(claim: Claim, finding: Finding, p_holm: float | None) -> Finding:
         return finding
     reasons = []
     if claim.seeds and (finding.seeds or 0) < claim.seeds:
-        reasons.append(f"{finding.seeds or 0} complete seeds; the rule asks for {claim.seeds}.")
+        complete = f"{finding.seeds or 0} complete seed{'' if finding.seeds == 1 else 's'}"
+        reasons.append(f"{complete}; the rule asks for {claim.seeds}.")
     if p_holm is not None and p_holm >= ALPHA:
         reasons.append(f"p after Holm is {p_holm:.3f}.")
     if not reasons:
