@@ -1,12 +1,16 @@
 """What the book reads of the benchmarks: slopes by hand, ratios as measured, and "not run" where nothing was."""
 
+import functools
+import importlib.util
 import json
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from isonb import records
+from isonb.config import RunConfig
 from isonb.evidence import benchmarks
 
 MACHINE = {"processor": "A processor", "cores": 2, "threads": 1, "amx": True, "avx512_bf16": False,
@@ -63,9 +67,11 @@ def test_memory_is_shown_by_kind_and_batch(write):
 
 def test_a_ratio_is_shown_with_its_least_and_its_greatest(write):
     ratio = {"median": 2.54, "least": 2.0, "greatest": 3.0, "processor_time": 9.0}
-    write("steps", [{"block": "conv", "depth": 3, "batch": 32, "speed_up": {"auto": ratio},
-                     "loss_difference": {"auto": 1e-4}}])  # fmt: skip
-    [row] = benchmarks.speed().to_dict("records")
+    step = {"block": "conv", "depth": 3, "speed_up": {"auto": ratio}, "loss_difference": {"auto": 1e-4}}
+    write("steps", [step | {"batch": 32}])
+    write("large", [step | {"batch": 128}])
+    row, large = benchmarks.speed().to_dict("records")
+    assert (row["batch"], large["batch"], large["ours"]) == (32, 128, row["ours"])
     assert row["ours"] == "2.5 (2.0 to 3.0)"
     assert row["in processor time"] == "9.0"
     assert row["ours in float32"] == "not run"
@@ -102,11 +108,34 @@ def test_a_library_that_was_skipped_has_no_row(write):
     assert benchmarks.peers().to_dict("records") == [{"library": "not run"}]
 
 
-def test_a_library_without_a_task_of_its_own_says_so(write):
-    ratio = {"median": 1.5, "least": 1.0, "greatest": 2.0, "processor_time": 1.25}
-    row = {"library": "a", "depth": 1, "parameters_per_block": {"peer": 1000, "ours": 2000}}
-    write("peers", [row | {"speed_up": {"trainer": ratio}}, row | {"speed_up": {"trainer": ratio, "same task": ratio}}])
-    assert benchmarks.peers()["our blocks, their task"].tolist() == ["has none", "1.5 (1.0 to 2.0)"]
+def compared(block, heads=1, **ratios):
+    return {
+        "library": "a 1.0", "block": block, "heads": heads, "depth": 3, "batch": 32,
+        "parameters_per_block": {"peer": 1000, "ours": 2000}, "parameters": {"peer": 3000, "ours": 4000},
+        "outputs": {"peer": [1, 512] if block == "transformer" else [3, 256], "ours": [3, 256]},
+        "speed_up": {
+            name: {"median": times, "least": 1.0, "greatest": 4.0, "processor_time": times / 2}
+            for name, times in ratios.items()
+        },
+    }  # fmt: skip
+
+
+def test_a_library_is_compared_on_its_own_objective_on_its_outputs_and_with_our_step(write):
+    several = compared("transformer", 4, autoregressive=1.5, palette=2.0, trainer=3.0)
+    write("peers", [several, compared("mixer", trainer=2.5)])
+    both = {
+        "library": "a 1.0",
+        "size": 3,
+        "our network": "2,000 parameters a block, 4,000 in all; 3 x 256 values a pixel",
+    }
+    assert benchmarks.peers().to_dict("records") == [
+        both | {"heads": 4, "same objective": "1.5 (1.0 to 4.0)", "same outputs": "2.0 (1.0 to 4.0)",
+                "our BERT step": "3.0 (1.0 to 4.0)",
+                "their network": "1,000 parameters a block, 3,000 in all; 1 x 512 values a pixel"},
+        both | {"heads": "none", "same objective": "2.5 (1.0 to 4.0)", "same outputs": "2.5 (1.0 to 4.0)",
+                "our BERT step": "2.5 (1.0 to 4.0)",
+                "their network": "1,000 parameters a block, 3,000 in all; 3 x 256 values a pixel"},
+    ]  # fmt: skip
 
 
 def test_what_was_not_measured_reads_not_run(write):
@@ -153,3 +182,57 @@ def test_accuracies_that_are_the_same_are_called_so(write):
 def test_probing_that_was_not_measured_reads_not_run(write):
     assert [table().iloc[0, 0] for table in (benchmarks.probing, benchmarks.solvers)] == ["not run"] * 2
     assert benchmarks.probing_in_words() == "not run"
+
+
+@pytest.fixture
+def bench(tmp_path, monkeypatch):
+    """`python tests/benchmarks`, where every network is tiny."""
+    monkeypatch.setenv("ISONB_RESULTS", str(tmp_path))
+    folder = Path(__file__).parent / "benchmarks"
+    monkeypatch.syspath_prepend(str(folder))
+    specification = importlib.util.spec_from_file_location("benchmarks", folder / "__main__.py")
+    module = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(module)
+    monkeypatch.setattr("timing.multiply_rate", lambda dtype: 1e9)
+    monkeypatch.setattr(module.steps, "BLOCKS", ("conv", "transformer"))
+    for part in (module.steps, module.peers):
+        monkeypatch.setattr(part, "RunConfig", functools.partial(RunConfig, image_size=8, width=8))
+    return module
+
+
+def test_steps_of_both_batch_sizes_are_measured_kept_and_shown(bench, monkeypatch):
+    monkeypatch.setattr("sys.argv", ["bench", "steps", "large", "--rounds", "1", "--repeats", "4"])
+    bench.main()
+    small, large = (json.loads((records.results_folder("benchmarks") / f"{part}.json").read_text())["rows"]
+                    for part in ("steps", "large"))  # fmt: skip
+    cases = [(block, depth) for depth in (1, 3) for block in ("conv", "transformer")]
+    assert [(row["block"], row["depth"]) for row in small] == [(row["block"], row["depth"]) for row in large] == cases
+    assert {(row["batch"], row["steps"]) for row in small} == {(32, 4)}
+    assert {(row["batch"], row["steps"]) for row in large} == {(128, 1)}
+    for row in (*small, *large):
+        assert row["loss_difference"]["float32"] < 1e-4  # the plain form learns the same from the same
+    assert benchmarks.speed()["batch"].tolist() == 4 * [32] + 4 * [128]
+    text = (records.results_folder("benchmarks") / "large.txt").read_text()
+    assert "transformer, depth 3, batch 128: 1 timed steps" in text
+
+
+def test_a_library_that_is_not_installed_is_named_with_the_way_to_install_it(bench, monkeypatch):
+    monkeypatch.setattr(bench.peers.importlib.util, "find_spec", lambda name: None)
+    said = bench.write("peers", bench.peers.run(1, 1))
+    assert "transformers is not installed: pip install --editable '.[bench]'." in said
+    assert "mlp_mixer_pytorch is not installed" in said
+
+
+def test_the_causal_blocks_between_a_palette_see_no_later_colour(bench):
+    torch = bench.torch
+    run = RunConfig(block="transformer", objective="autoregressive", image_size=8, width=8, heads=2)
+    torch.manual_seed(0)
+    network = bench.peers.PaletteNetwork(run)
+    colour_BN = torch.randint(bench.peers.PALETTE, (1, 64))
+    changed_BN = colour_BN.clone()
+    changed_BN[0, 40] = (colour_BN[0, 40] + 1) % bench.peers.PALETTE
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        before, after = network(colour_BN), network(changed_BN)
+    assert before.shape == (1, 64, bench.peers.PALETTE)
+    assert torch.equal(before[:, :40], after[:, :40])
+    assert not torch.equal(before[:, 40:], after[:, 40:])

@@ -84,6 +84,18 @@ def test_ranks_stop_at_one_step_and_any_number_of_them_goes_on(tmp_path):
         assert_close(rank, alone, 1e-9)
 
 
+def train_whole(rank: int, meeting: int, folder: Path) -> object:
+    return tell(tiny_run(depth=2), folder / f"whole {meeting}")
+
+
+def test_as_many_processes_give_the_same_bits_interrupted_or_not(tmp_path):
+    together(2, stop_one_rank, tmp_path)
+    (resumed,), twice = together(2, go_on, tmp_path), together(2, train_whole, tmp_path, meetings=2)
+    for rank, one, other in zip(resumed, *twice, strict=True):
+        assert_close(other, one, 0.0)
+        assert_close(rank, one, 0.0)
+
+
 def fill_disk(rank: int, meeting: int, folder: Path) -> object:
     """The first rank's disk is full; the others learn of it when it leaves."""
 

@@ -84,6 +84,18 @@ def test_autoregression_is_what_a_plain_loop_computes(tmp_path):
         torch.testing.assert_close(weights(ours)[name], tensor, rtol=0, atol=1e-12)
 
 
+@pytest.mark.parametrize("micro_batch", [1, 2])
+def test_parts_of_a_batch_add_up_to_the_whole(micro_batch, tmp_path):
+    """Batches of five and three leave a last part of one image."""
+    run = tiny_run(block="transformer", encoding="rff")
+    whole, parts = pretrain(run, tmp_path / "whole"), pretrain(run, tmp_path / "parts", micro_batch=micro_batch)
+    for name, rows in (("validation_loss", slice(None)), ("train_loss", slice(1, None))):  # row 0 is before any step
+        found, expected = ([row[name] for row in curve(one)[rows]] for one in (parts, whole))
+        assert found == pytest.approx(expected, rel=1e-9)
+    for name, tensor in weights(whole).items():
+        torch.testing.assert_close(weights(parts)[name], tensor, rtol=0, atol=1e-9)
+
+
 def test_a_regression_is_what_a_plain_loop_computes(tmp_path):
     run, images = tiny_run(objective="mse", epochs=1, warmup_epochs=0, learning_rate=0.003), made_images()
     network = networks.build_network(run).double()

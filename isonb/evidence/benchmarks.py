@@ -59,7 +59,7 @@ def _ratio(value: dict[str, float] | None) -> str:
 def speed() -> pd.DataFrame:
     """How many times as many images a second as the plain form: median of the rounds, least and greatest in brackets.
 
-    `same loss` is the largest difference between the two losses of a step, in nats.
+    `loss differs by` is the largest difference between the two losses of a step, in nats.
     """
     table = [
         {
@@ -71,7 +71,7 @@ def speed() -> pd.DataFrame:
             "ours in float32": _ratio(row["speed_up"].get("float32")),
             "loss differs by": f"{row['loss_difference']['auto']:.0e}",
         }
-        for row in rows("steps")
+        for row in (*rows("steps"), *rows("large"))
     ]
     return pd.DataFrame(table or [{"block": NOT_RUN}])
 
@@ -128,21 +128,31 @@ def forecasts() -> pd.DataFrame:
 
 
 def peers() -> pd.DataFrame:
-    """The trainer's step, and our blocks on the peer's own task, against other libraries' networks of equal size."""
-    table = [
-        {
+    """Our training steps against those of other libraries' networks of equal size: how many times as many images.
+
+    `same objective` is the trainer's with the library's own objective, `same outputs` our blocks with its outputs too.
+    """
+    table = []
+    for row in rows("peers"):
+        is_mixer = row["block"] == "mixer"
+        steps = {"same objective": "autoregressive", "same outputs": "palette", "our BERT step": "trainer"}
+        table.append({
             "library": row["library"],
+            "heads": "none" if is_mixer else row.get("heads", 1),
             "size": row["depth"],
-            "parameters of a block, theirs and ours": " and ".join(
-                f"{row['parameters_per_block'][whose]:,}" for whose in ("peer", "ours")
-            ),
-            "our training step": _ratio(row["speed_up"]["trainer"]),
-            "in processor time": f"{row['speed_up']['trainer']['processor_time']:.1f}",
-            "our blocks, their task": _ratio(same) if (same := row["speed_up"].get("same task")) else "has none",
-        }
-        for row in rows("peers")
-    ]
+            **{name: _ratio(row["speed_up"].get("trainer" if is_mixer else step)) for name, step in steps.items()},
+            "their network": _size(row, "peer"),
+            "our network": _size(row, "ours"),
+        })  # fmt: skip
     return pd.DataFrame(table or [{"library": NOT_RUN}])
+
+
+def _size(row: dict[str, Any], whose: str) -> str:
+    if "outputs" not in row:
+        return NOT_RUN
+    block, whole = (row[name][whose] for name in ("parameters_per_block", "parameters"))
+    parts, values = row["outputs"][whose]
+    return f"{block:,} parameters a block, {whole:,} in all; {parts} x {values} values a pixel"
 
 
 def shares() -> pd.DataFrame:
@@ -167,8 +177,7 @@ def efficiency() -> pd.DataFrame:
             "size": row["depth"],
             "global batch": row["batch"],
             "processes": row["processes"],
-            "efficiency": f"{row['efficiency']['median']:.2f} ({row['efficiency']['least']:.2f} to "
-            f"{row['efficiency']['greatest']:.2f})",
+            "efficiency": "{median:.2f} ({least:.2f} to {greatest:.2f})".format(**row["efficiency"]),
             "in processor time": f"{row['efficiency_processor_time']:.2f}",
             "two that share nothing": f"{row['efficiency_apart']:.2f}",
             "loss differs by": f"{row['loss_difference']:.0e}",
@@ -245,14 +254,8 @@ def probing() -> pd.DataFrame:
     for row in rows("probing"):
         for what, shown, spec in (("passes", "passes", ",d"), ("seconds", "processor seconds", ".0f")):
             ours, paper = (row[what][whose] for whose in ("ours", "paper"))
-            network = f"{row['block']}, size {row['depth']}"
-            named = {
-                "network": network,
-                "of": shown,
-                "at once": f"{ours:{spec}}",
-                "paper's procedure": f"{paper:{spec}}",
-            }
-            table.append(named | {"times as many": f"{paper / ours:.0f}"})
+            named = {"network": f"{row['block']}, size {row['depth']}", "of": shown, "at once": f"{ours:{spec}}"}
+            table.append(named | {"paper's procedure": f"{paper:{spec}}", "times as many": f"{paper / ours:.0f}"})
     return pd.DataFrame(table or [{"network": NOT_RUN}])
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
+import itertools
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from isonb.config import RunConfig
+from isonb.features import CHANNELS, VALUES
 from isonb.models import blocks, objectives
 from isonb.models import network as networks
 from isonb.training import data, evaluate
@@ -22,7 +24,7 @@ PALETTE = 512
 
 
 class PaletteNetwork(nn.Module):
-    """Our transformer blocks on ImageGPT's task: a palette colour a position, and logits at every position."""
+    """Our causal transformer blocks between ImageGPT's input and output: a palette colour a position."""
 
     def __init__(self, config: RunConfig) -> None:
         super().__init__()
@@ -76,26 +78,34 @@ def contestant(name: str, network: nn.Module, batch_size: int, loss: Callable[[n
     return Contestant(name, batch_size, step)
 
 
-def against_image_gpt(depth: int, images: data.Images, rounds: int, repeats: int) -> dict[str, Any]:
-    """The trainer's step, and our blocks on their task, against ImageGPT. Colours are random: no step looks at them."""
-    config = RunConfig(block="transformer", depth=depth, batch_size=32)
-    colour_BN = torch.randint(PALETTE, (config.batch_size, config.image_size**2))
-    own, theirs = PaletteNetwork(config), image_gpt(config)
+def against_image_gpt(heads: int, depth: int, images: data.Images, rounds: int, repeats: int) -> dict[str, Any]:
+    """The trainer's autoregressive step, our blocks with a palette, and the trainer's BERT step, against ImageGPT.
 
-    def full(network: nn.Module) -> Tensor:
+    Of the first three ImageGPT's task is that of the first two. Its colours are random: no step looks at them.
+    """
+    run = RunConfig(block="transformer", heads=heads, depth=depth, batch_size=32)
+    causal = run.model_copy(update={"objective": "autoregressive"})
+    colour_BN = torch.randint(PALETTE, (run.batch_size, run.image_size**2))
+    own, theirs = PaletteNetwork(causal), image_gpt(run)
+
+    def next_colour(network: nn.Module) -> Tensor:
         return F.cross_entropy(network(colour_BN).flatten(0, 1).float(), colour_BN.flatten())
 
     ours = [
-        steps.trainer(config, images, "trainer"),
-        contestant("same task", own, config.batch_size, full),
+        steps.trainer(causal, images, "autoregressive"),
+        contestant("palette", own, run.batch_size, next_colour),
+        steps.trainer(run, images, "trainer"),
     ]
-    peer = contestant("peer", theirs, config.batch_size, lambda net: net(colour_BN, labels=colour_BN).loss)
+    peer = contestant("peer", theirs, run.batch_size, lambda net: net(colour_BN, labels=colour_BN).loss)
     alternate([*ours, peer], rounds, repeats)
-    return row("transformers", config, ours, peer, own.blocks[0], theirs.transformer.h[0])
+    networks_of_both = networks.build_network(causal), theirs
+    block_of_both = own.blocks[0], theirs.transformer.h[0]
+    outputs = [CHANNELS, VALUES], [1, theirs.lm_head.out_features]
+    return row("transformers", run, ours, peer, block_of_both, networks_of_both, outputs)
 
 
-def against_mixer(depth: int, images: data.Images, rounds: int, repeats: int) -> dict[str, Any]:
-    """The trainer's step against the mixer, whose logits of all positions are masked afterwards."""
+def against_mixer(_: int, depth: int, images: data.Images, rounds: int, repeats: int) -> dict[str, Any]:
+    """The trainer's step against the mixer, whose logits of all positions are masked afterwards; it has no heads."""
     config = RunConfig(block="mixer", depth=depth, batch_size=32)
     theirs = mixer(config)
     pixels_BNC = images.train.pixels_BNC[: config.batch_size]
@@ -112,30 +122,43 @@ def against_mixer(depth: int, images: data.Images, rounds: int, repeats: int) ->
     ours = steps.trainer(config, images, "trainer")
     peer = contestant("peer", theirs, config.batch_size, masked)
     alternate([ours, peer], rounds, repeats)
-    return row("mlp-mixer-pytorch", config, [ours], peer, networks.build_network(config).blocks[0], theirs[2])
+    own = networks.build_network(config)
+    outputs = [CHANNELS, VALUES], [CHANNELS, VALUES]
+    return row("mlp-mixer-pytorch", config, [ours], peer, (own.blocks[0], theirs[2]), (own, theirs), outputs)
 
 
 def row(
-    library: str, config: RunConfig, ours: list[Contestant], peer: Contestant, own: nn.Module, theirs: nn.Module
+    library: str,
+    config: RunConfig,
+    ours: list[Contestant],
+    peer: Contestant,
+    a_block: tuple[nn.Module, nn.Module],
+    whole: tuple[nn.Module, nn.Module],
+    outputs: tuple[list[int], list[int]],
 ) -> dict[str, Any]:
-    """How many times as fast, with the parameters of one block of each."""
+    """How many times as fast; parameters of a block and of all, and what a position is predicted as, ours first."""
+    both = ("ours", "peer")
     return {
         "library": f"{library} {importlib.metadata.version(library)}",
         "block": config.block,
+        "heads": config.heads,
         "depth": config.depth,
         "batch": config.batch_size,
-        "parameters_per_block": {"ours": networks.parameters(own), "peer": networks.parameters(theirs)},
+        "parameters_per_block": dict(zip(both, map(networks.parameters, a_block), strict=True)),
+        "parameters": dict(zip(both, map(networks.parameters, whole), strict=True)),
+        "outputs": dict(zip(both, outputs, strict=True)),
         "images_per_second": {one.name: one.images_per_second() for one in (*ours, peer)},
         "speed_up": {one.name: speed_up(one, peer) for one in ours},
     }
 
 
 def run(rounds: int, repeats: int) -> Iterator[dict[str, Any]]:
-    """Both libraries at depth 1 and 3; a library that is not installed leaves its reason."""
+    """Both libraries at depth 1 and 3, ImageGPT with 1 and 4 heads; one that is not installed leaves its reason."""
     images = data.load(RunConfig())
-    for module, compare in (("transformers", against_image_gpt), ("mlp_mixer_pytorch", against_mixer)):
+    comparisons = {"transformers": (against_image_gpt, (4, 1)), "mlp_mixer_pytorch": (against_mixer, (1,))}
+    for module, (compare, heads) in comparisons.items():
         if importlib.util.find_spec(module):
-            for depth in (1, 3):
-                yield compare(depth, images, rounds, repeats)
+            for sizes in itertools.product(heads, (1, 3)):
+                yield compare(*sizes, images, rounds, repeats)
         else:
             yield {"skipped": f"{module} is not installed: pip install --editable '.[bench]'."}

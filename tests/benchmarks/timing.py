@@ -68,7 +68,7 @@ def return_freed_memory() -> None:
 def alternate(contestants: Sequence[Contestant], rounds: int, steps: int) -> None:
     """Let everybody take `steps` steps in each round, in an order that moves on by one from round to round."""
     for contestant in contestants:
-        contestant.warm_up()
+        contestant.warm_up(min(steps, 2))
     for number in range(rounds):
         shift = number % len(contestants)
         for contestant in (*contestants[shift:], *contestants[:shift]):
