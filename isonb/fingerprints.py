@@ -15,7 +15,7 @@ import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from isonb.config import RunConfig
+from isonb.config import Cell, RunConfig
 
 PACKAGE = Path(__file__).resolve().parent
 LETTERS = 12  # of a SHA-256: enough to tell versions of one file apart
@@ -36,6 +36,7 @@ PRETRAINING = (
     "training.world",
 )
 PROBING = ("training.outcome", "training.probe")
+EXTRAS = ("training.decoding", "training.finetune")  # decide something only where a cell asks for it
 # Modules that a computation of a cell imports as well, and why they decide nothing.
 WITHOUT_EFFECT = {
     "__init__": "it says how threads wait",
@@ -70,11 +71,13 @@ SAME_BITS = {
     "models.objectives": {"c0bb0f017cb7", "e3e25ea07fe4"},
     "training.data": {"0848e4c3e669", "54cbd8916b99"},
     "training.evaluate": {"bfe370cb4678", "abb0cf2e0596"},
+    "training.outcome": {"8cc075fef232", "b629896d398a"},
+    "training.probe": {"f92bd737ccf1", "a6f948c0ff7c"},
     "training.train": {"92e8fe90cecc", "3c678e64ed84"},
 }
 
 
-def code(modules: Iterable[str] = (*PRETRAINING, *PROBING)) -> dict[str, str]:
+def code(modules: Iterable[str] = (*PRETRAINING, *PROBING, *EXTRAS)) -> dict[str, str]:
     """The fingerprint of each of these modules of the package as it is on disk, by name."""
     return {module: of_module(PACKAGE.joinpath(*module.split(".")).with_suffix(".py")) for module in modules}
 
@@ -86,6 +89,12 @@ def changed(theirs: Mapping[str, str], ours: Mapping[str, str]) -> list[str]:
         for name in sorted({*theirs, *ours})
         if theirs.get(name) != ours.get(name) and not {theirs.get(name), ours.get(name)} <= SAME_BITS.get(name, set())
     ]
+
+
+def idle(cell: Cell) -> set[str]:
+    """The modules of extras that decide no number of this cell's record, as it does not ask for them."""
+    is_asked = {"training.decoding": cell.probe.pixels, "training.finetune": cell.finetune.epochs > 0}
+    return {module for module, asked in is_asked.items() if not asked}
 
 
 @functools.cache

@@ -268,7 +268,8 @@ def why_outdated(cell: Cell, folder: Path | None = None) -> str:
     record = finished(cell)
     if record is None:
         return "it is judged in another way" if record_path(cell).exists() else "no record"
-    if changed := fingerprints.changed(record.code, fingerprints.code()):
+    idle = fingerprints.idle(record.cell)
+    if changed := [name for name in fingerprints.changed(record.code, fingerprints.code()) if name not in idle]:
         return f"isonb.{' and isonb.'.join(changed)} {'has' if len(changed) == 1 else 'have'} changed"
     at_hand = fingerprints.data(cell.run, folder)
     return "the data have changed" if at_hand and at_hand != record.data.sha256 else ""

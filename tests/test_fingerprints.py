@@ -109,7 +109,7 @@ def test_every_module_that_a_computation_imports_is_listed_once():
         new -= {"models", "training"}
         reached |= new
         waiting += new
-    listed = [*fingerprints.PRETRAINING, *fingerprints.PROBING, *fingerprints.WITHOUT_EFFECT]
+    listed = [*fingerprints.PRETRAINING, *fingerprints.PROBING, *fingerprints.EXTRAS, *fingerprints.WITHOUT_EFFECT]
     assert len(listed) == len(set(listed))
     assert reached | {"__init__"} == set(listed)
     assert all((PACKAGE / f"{name.replace('.', '/')}.py").is_file() for name in listed)

@@ -17,6 +17,7 @@ from isonb.config import Cell, Execution
 from isonb.models import blocks
 from isonb.models import network as networks
 from isonb.training import data, evaluate
+from isonb.training.finetune import Finetuned
 from isonb.training.probe import Probed
 from isonb.training.train import Pretrained
 
@@ -26,14 +27,20 @@ CODE = fingerprints.code()  # taken when this process loads the code, not hours 
 
 
 def record(
-    cell: Cell, images: data.Images, pretrained: Pretrained, probed: Probed, execution: Execution
+    cell: Cell,
+    images: data.Images,
+    pretrained: Pretrained,
+    probed: Probed,
+    execution: Execution,
+    tuned: Finetuned | None = None,
 ) -> tuple[records.Record, dict[str, np.ndarray]]:
     """The record of a cell, and its arrays.
 
     `test_loss_B`: mean loss per masked sub-pixel of each test image; `test_correct_LB`: which test images each layer's
     probe gets right; `original_BHWC`, `is_masked_BHWC`, `filled_S`: three test images, which of their sub-pixels were
     masked, and the values filled in there (`records.pictures` puts them together); `similarity_P`, for pix2vec
-    networks: how alike the learned rows of the red channel are (`features.unpack_similarity`).
+    networks: how alike the learned rows of the red channel are (`features.unpack_similarity`); `finetune_correct_B` and
+    `scratch_correct_B`, where the network was fine-tuned: which test images it gets right, and its twin from scratch.
     """
     network, progress, run = pretrained.network, pretrained.progress, cell.run
     initial = networks.build_network(run)
@@ -50,6 +57,8 @@ def record(
     }
     if run.encoding == "pix2vec":
         arrays["similarity_P"] = features.pack_similarity(features.cosine_similarity(_table(network)[RED]))
+    if tuned:
+        arrays |= {"finetune_correct_B": tuned.correct_B, "scratch_correct_B": tuned.scratch_correct_B}
     return (
         records.Record(
             run_id=run.run_id,
@@ -70,6 +79,7 @@ def record(
             reconstruction=evaluate.reconstruction_scores(filled_BNC, is_masked_BNC, original_BNC),
             encoding=records.Learned(before=similarities(initial), after=similarities(network)),
             probe=probed.record,
+            finetune=tuned.record if tuned else None,
         ),
         arrays,
     )

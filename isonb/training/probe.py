@@ -25,7 +25,7 @@ from isonb import draws, records
 from isonb.config import ProbeConfig
 from isonb.models import network as networks
 from isonb.models import objectives
-from isonb.training import checkpoint, data, evaluate
+from isonb.training import checkpoint, data, decoding, evaluate
 
 VOTES = 5
 ROUNDING = 1e-6  # share of the largest variance below which a direction is left out
@@ -54,7 +54,8 @@ def probe_layers(
 ) -> Probed:
     """Train and judge one linear classifier per layer, 0 (the encoding) to L. The network is not changed.
 
-    With `config.along` the same is done with the weights at the close of every earlier epoch, in the files `kept`.
+    With `config.along` the same is done with the weights at the close of every earlier epoch, in the files `kept`; with
+    `config.pixels` the pixels are read off each layer of the finished network, too.
     Raises `ProbeError` when the features would not fit into memory or an epoch's weights are not there, and
     `checkpoint.CheckpointError` when they cannot be read.
     """
@@ -74,7 +75,15 @@ def probe_layers(
         along.append(records.ProbedEpoch(epoch=network.config.epochs, **dict(probes)))
     label_B = images.test.labels_B
     chance = torch.bincount(label_B).max().item() / len(label_B)
-    return Probed(records.Probe(**dict(probes), chance=chance, protocol=describe(config), along=along), test_correct_LB)
+    record = records.Probe(**dict(probes), chance=chance, protocol=describe(config), along=along)
+    if config.pixels:
+        accuracies = decoding.pixel_accuracies(network, images, config.feature, precision)
+        layers = [
+            layer.model_copy(update={"pixel_accuracy": accuracy})
+            for layer, accuracy in zip(record.layers, accuracies, strict=True)
+        ]
+        record = record.model_copy(update={"layers": layers})
+    return Probed(record, test_correct_LB)
 
 
 def _probe(

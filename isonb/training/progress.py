@@ -7,22 +7,31 @@ from collections.abc import Iterator
 
 from tqdm import tqdm
 
-from isonb.config import RunConfig
+from isonb.config import Cell, RunConfig
 from isonb.training.train import OnStep
 
 
-@contextlib.contextmanager
-def bar(run: RunConfig, shown: bool = True) -> Iterator[OnStep]:
+def bar(run: RunConfig, shown: bool = True) -> contextlib.AbstractContextManager[OnStep]:
     """A bar over the steps of a run, with the epoch and the last step's loss; a resumed run starts where it stands."""
+    return _bar(run.run_id, run.epochs, shown)
+
+
+def tuning_bar(cell: Cell) -> contextlib.AbstractContextManager[OnStep]:
+    """The same over fine-tuning and its twin from scratch, one after the other; nothing where neither is asked for."""
+    return _bar(f"{cell.run.run_id} fine-tuned", 2 * cell.finetune.epochs, cell.finetune.epochs > 0)
+
+
+@contextlib.contextmanager
+def _bar(words: str, epochs: int, shown: bool) -> Iterator[OnStep]:
     width = {"dynamic_ncols": False, "ncols": 120}
-    with tqdm(desc=run.run_id, unit="step", mininterval=1.0, disable=not shown, **width) as line:
+    with tqdm(desc=words, unit="step", mininterval=1.0, disable=not shown, **width) as line:
 
         def on_step(step: int, steps: int, loss: float) -> None:
             line.total = steps
             if not line.n:
                 line.initial = line.n = line.last_print_n = step - 1  # the rate counts only the steps taken here
-            epoch = -(-step * run.epochs // steps)
-            line.set_postfix(epoch=f"{epoch}/{run.epochs}", loss=f"{loss:.2f}", refresh=False)
+            epoch = -(-step * epochs // steps)
+            line.set_postfix(epoch=f"{epoch}/{epochs}", loss=f"{loss:.2f}", refresh=False)
             line.update(step - line.n)
 
         yield on_step
