@@ -62,6 +62,7 @@ def every_figure():
         "reconstruction_by_block": figures.reconstruction_by_block(whole),
         "no palette": figures.palette({}, pd.DataFrame()),
         "no objectives": figures.probes_by_objective(nothing),
+        "no phases": figures.two_phases(nothing),
         "no paths": figures.along_training(nothing),
         "no fine-tuning": figures.fine_tuning(nothing),
         "no points": figures.loss_accuracy(nothing.runs, "network", "depth"),
@@ -262,6 +263,7 @@ def test_scatter_bars_are_wilson_intervals(runs):
         figures.reconstruction_by_block,
         lambda t: figures.palette({}, pd.DataFrame()),
         figures.probes_by_objective,
+        figures.two_phases,
         figures.along_training,
         figures.fine_tuning,
     ],
@@ -339,6 +341,21 @@ def test_an_objective_without_masks_has_a_loss_over_all_sub_pixels():
     assert figures.learning_curve(made_record(config.cpu())).axes[0].get_ylabel() == "loss (nats per masked sub-pixel)"
     t = read(run, made_record(config.cpu()))
     assert "1 network," in figures.loss_accuracy(t.runs, "network").caption
+
+
+def test_class_and_pixels_are_read_from_the_same_layers():
+    cells = [config.cpu(block="transformer", depth=3, objective=objective) for objective in ("autoregressive", "bert")]
+    t = read(*map(made_record, cells), made_record(config.cpu()))
+    t.layers["pixel_accuracy"] = [0.5, 0.25, 0.125, 0.25, np.nan, np.nan]
+    figure = figures.two_phases(t)
+    drawn = {ax.get_title(loc="left"): [line.get_ydata().tolist() for line in ax.lines] for ax in figure.axes}
+    assert drawn == {
+        "autoregressive, transformer, size 3": [[12.5, 25], [50, 25]],
+        "BERT, transformer, size 3": [[12.5, 25], [12.5, 25]],
+    }
+    assert [line.get_linestyle() for line in figure.axes[0].lines] == ["-", "--"]
+    assert "2 networks, profile cpu, seed 0" in figure.caption
+    assert "autoregressive, transformer, size 3, continuous: class best at layer 1, pixels at layer 0." in figure.alt
 
 
 def test_paths_along_training_end_in_the_encodings_marker():

@@ -51,7 +51,8 @@ RUN_COLUMNS: dict[str, str] = {
     "baseline_uniform": "Loss per masked sub-pixel of a uniform guess over the 256 values, in the objective's unit.",
     "baseline_channel_marginal": "The same of the channel's value frequencies.",
     "baseline_neighbour_mean": "The same of a guess around the mean of the unmasked neighbours.",
-    "validation_loss": "Loss per masked sub-pixel on the validation images after training, in the objective's unit.",
+    "validation_loss": "Loss on the validation images after training, a mean over masked sub-pixels in nats; squared "
+    "errors for objective=mse, and over all sub-pixels for objective=autoregressive.",
     "test_loss": "The same on the test images.",
     "steps": "Optimiser steps taken.",
     "mean_absolute_error": "Predicted value against truth at masked test sub-pixels, in 8-bit levels.",
@@ -84,7 +85,7 @@ CURVE_COLUMNS: dict[str, str] = {
     "epoch": "Epochs completed; 0 is before the first step.",
     "learning_rate": "Learning rate at the end of the epoch.",
     "train_loss": "Mean training loss over the epoch, in the objective's unit; missing at epoch 0.",
-    "validation_loss": "Loss per masked sub-pixel on the validation images, in the same unit.",
+    "validation_loss": "Loss on the validation images, in the same unit.",
     "seconds": "Seconds of the epoch's training.",
     "images": "Images seen in the epoch.",
     "probe_accuracy": "Test accuracy of the probe of the layer chosen then, a share; missing where none was trained.",

@@ -4,7 +4,7 @@ Book: chapters "Encodings", "Objective", "Smoke results" and "Results".
 """
 
 from isonb.evidence.figures.curves import learning_curve, learning_curves, probe_curve, probes_by_layer
-from isonb.evidence.figures.image_gpt import along_training, fine_tuning, palette, probes_by_objective
+from isonb.evidence.figures.image_gpt import along_training, fine_tuning, palette, probes_by_objective, two_phases
 from isonb.evidence.figures.pictures import images, reconstruction_by_block, reconstruction_grid, reconstructions
 from isonb.evidence.figures.scatter import loss_accuracy
 from isonb.evidence.figures.similarity import learned_tables, similarity, similarity_by_distance
@@ -26,4 +26,5 @@ __all__ = [
     "reconstructions",
     "similarity",
     "similarity_by_distance",
+    "two_phases",
 ]

@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from isonb.config import ENCODINGS
-from isonb.evidence.figures.curves import probes_by_layer
+from isonb.evidence.figures.curves import NOT_RUN_HEIGHT, probes_by_layer
 from isonb.evidence.figures.pictures import images
 from isonb.evidence.metrics import MAIN, Tables
 from isonb.evidence.picture import (
@@ -66,6 +66,48 @@ def probes_by_objective(t: Tables) -> Picture:
         for network, heads in zip(TRANSFORMERS, ("1 head", "4 heads"), strict=True):
             panels[f"{objective}, {heads}"] = {"arm": arm, "network": network}
     return probes_by_layer(t, panels)
+
+
+@matplotlib.rc_context(STYLE)
+def two_phases(t: Tables) -> Picture:
+    """By layer, how well the class is read from it and how well the pixels are, of networks whose pixels were probed.
+
+    A panel for each objective, network and size, a colour for each encoding; means over seeds. Figure G2.
+    """
+    names = {arm: objective for objective, arm in OBJECTIVES.items()}
+    read = t.layers[t.layers["network"].isin(NETWORKS) & t.layers["arm"].isin(names)].dropna(subset=["pixel_accuracy"])
+    panels = list(read.groupby(["arm", "network", "depth"], sort=False)) or [(None, read)]
+    figure = Picture(figsize=(WIDTH, 0.8 + (2.2 if len(read) else NOT_RUN_HEIGHT) * len(panels)), layout="constrained")
+    axes = figure.subplots(len(panels), 1, sharey=True, squeeze=False)[:, 0]
+    words = []
+    for ax, (key, rows) in zip(axes, panels, strict=True):
+        if key is None:
+            say_not_run(ax)
+            break
+        title = f"{names[key[0]]}, {name_of(key[1])}, size {key[2]}"
+        for encoding, of_encoding in rows.groupby("encoding"):
+            mean = 100 * of_encoding.groupby("layer")[["test_accuracy", "pixel_accuracy"]].mean()
+            for column, dashes in (("test_accuracy", "-"), ("pixel_accuracy", "--")):
+                ax.plot(
+                    mean.index, mean[column], dashes, marker=MARKERS[encoding], markersize=5, color=COLOURS[encoding]
+                )
+            best = mean.idxmax()
+            words.append(
+                f"{title}, {name_of(encoding)}: class best at layer {best['test_accuracy']}, "
+                f"pixels at layer {best['pixel_accuracy']}."
+            )
+        ax.set_title(title, loc="left")
+        ax.set_ylabel("accuracy (%)")
+        ax.xaxis.get_major_locator().set_params(integer=True)
+    axes[-1].set_xlabel("layer (0 is the encoding)")
+    legend(figure, [encoding for encoding in ENCODINGS if encoding in set(read["encoding"])])
+    drawn = t.runs[t.runs["run_id"].isin(read["run_id"])]
+    figure.caption = (
+        "Solid: the class, by the probe of each layer. Dashed: the pixels, as the share of scored sub-pixels that a "
+        f"linear map from the layer hits within 8 levels. Test images; {describe(drawn)}."
+    )
+    figure.alt = "How well class and pixels are read from each layer. " + (" ".join(words) or "Not run.")
+    return figure
 
 
 @matplotlib.rc_context(STYLE)

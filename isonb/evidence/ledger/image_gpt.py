@@ -122,7 +122,8 @@ def c32(t: Tables) -> Finding:
 
 def _finetune_gain(t: Tables, against: str) -> tuple[pd.Series, pd.DataFrame]:
     runs = grid(t).dropna(subset=["finetune_accuracy", against])
-    needed(runs, "fine-tuned networks" + " and the same trained from scratch" * (against == "scratch_accuracy"))
+    twins = " and the same trained from scratch" if against == "scratch_accuracy" else ""
+    needed(runs, f"fine-tuned networks{twins} (finetune_epochs)")
     index = pd.MultiIndex.from_frame(runs[["network", "encoding", "depth", "seed"]])
     return pd.Series((runs["finetune_accuracy"] - runs[against]).to_numpy(float), index), runs
 

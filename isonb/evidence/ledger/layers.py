@@ -177,7 +177,10 @@ def c36(t: Tables) -> Finding:
     """Exploratory: in which share of the runs is the class best read before the pixels are?"""
     runs = needed(grid(t), "main runs")
     decoded = t.layers.dropna(subset=["pixel_accuracy"])
-    decoded = needed(decoded[decoded["run_id"].isin(runs["run_id"])], "pixel-decoding probes of every layer")
+    decoded = needed(
+        decoded[decoded["run_id"].isin(runs["run_id"])],
+        "main runs with pixel-decoding probes of every layer (probe_pixels=true)",
+    )
     best = decoded.sort_values("layer").set_index("layer").groupby(["seed", "run_id"])
     is_before = best["test_accuracy"].idxmax() < best["pixel_accuracy"].idxmax()
     by_seed = tuple(float(share) for share in is_before.groupby("seed").mean())
