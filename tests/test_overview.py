@@ -55,6 +55,21 @@ def test_without_a_network_the_three_sentences_say_what_runs_them():
     assert size.endswith("No network of the profile cpu has run; make study PROFILE=cpu runs them.")
 
 
+def test_networks_are_compared_on_the_images_that_both_answered():
+    t = study(accuracy=lambda **c: 0.4 + 0.1 * (c["network"] == "conv"), seeds=(1, 2), depths=(1,))
+    rows = overview.on_the_same_images(judged(t)).set_index("networks")
+    assert len(rows) == 6  # two gaps and three encodings of one seed
+    # of 200 images conv alone gets 20 right that the mixer gets wrong: p = 2 / 2^20, times the six of the table;
+    # the bootstrap of 20 in 200 is about 10 % +- 1.96 sqrt(0.1 x 0.9 / 200) = 4.2 points
+    row = rows.loc["conv and mixer, continuous, size 1"]
+    assert (row["difference"], row["p"]) == ("+10.0", f"{6 * 2 / 2**20:.2g}")
+    low, high = map(float, row["95 % interval"].split(" to "))
+    assert (low, high) == (pytest.approx(5.8, abs=0.6), pytest.approx(14.2, abs=0.6))
+    assert rows.loc["mixer and transformer-1, rff, size 1"].tolist() == ["+0.0", "+0.0 to +0.0", "1"]
+    lone = study(networks=("conv",), depths=(1,))
+    assert overview.on_the_same_images(judged(lone)).iloc[0, 0] == "not run"
+
+
 def test_undetermined_claims_say_how_much_would_decide_them():
     found = judged(whole(), C5="undetermined", C12="undetermined", C25="undetermined", C2="undetermined")
     found.rows["C12"] |= {"value": 0.0123, "unit": "accuracy", "images_needed": 78_246, "seeds": 2, "seeds_needed": 7}

@@ -6,6 +6,7 @@ Book: the first page, and chapters "Why do the transformers fail?" and "Verdict"
 from __future__ import annotations
 
 import html
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,7 +14,7 @@ import pandas as pd
 
 from isonb import config, studies
 from isonb.evidence import metrics, statistics
-from isonb.evidence.ledger import scale
+from isonb.evidence.ledger import scale, select
 from isonb.evidence.ledger.finding import Verdict
 from isonb.evidence.verdicts import Study, link
 
@@ -82,6 +83,34 @@ def _listed(values: Sequence[object]) -> str:
     """Values with commas and, before the last, "and"."""
     *first, last = map(str, values)
     return f"{', '.join(first)} and {last}" if first else last
+
+
+def on_the_same_images(study: Study) -> pd.DataFrame:
+    """Two networks of neighbouring blocks that share all else, and answered the same test images: a row a pair.
+
+    Differences of accuracy in points with a bootstrap interval over the images; exact McNemar p, corrected by Holm over
+    the table. Of the lowest seed that has such pairs: this is about those networks, not about their kinds.
+    """
+    runs = select.grid(study.tables, network=select.BLOCK_ORDER)
+    ids = runs.set_index(["network", "encoding", "depth", "seed"]).sort_index()
+    rows, p_values = [], []
+    for seed in sorted(set(runs["seed"])):
+        for better, worse in itertools.pairwise(select.BLOCK_ORDER):
+            for depth, encoding in itertools.product(select.SIZES, config.ENCODINGS):
+                keys = [(network, encoding, depth, seed) for network in (better, worse)]
+                if all(key in ids.index for key in keys):
+                    a_B, b_B = (select.chosen_correct_B(study.tables, ids.loc[key]) > 0 for key in keys)
+                    value, (low, high) = statistics.paired_difference(a_B, b_B)
+                    rows.append({
+                        "networks": f"{better} and {worse}, {encoding}, size {depth}",
+                        "difference": f"{100 * value:+.1f}",
+                        "95 % interval": f"{100 * low:+.1f} to {100 * high:+.1f}",
+                    })  # fmt: skip
+                    p_values.append(statistics.mcnemar(a_B, b_B))
+        if rows:
+            break
+    table = pd.DataFrame(rows or [{"networks": NOT_RUN}])
+    return table.assign(p=[f"{p:.2g}" for p in statistics.holm(p_values)]) if rows else table
 
 
 def undecided(study: Study) -> pd.DataFrame:
