@@ -9,7 +9,7 @@ import torch
 from isonb.config import ProbeConfig, RunConfig
 from isonb.models import network as networks
 from isonb.models.objectives import sample_masks
-from isonb.training import checkpoint, data, probe
+from isonb.training import checkpoint, data, decoding, probe
 
 RUN = RunConfig(width=8, image_size=8, depth=2)
 QUICK = ProbeConfig(epochs=15)
@@ -163,6 +163,30 @@ def test_a_network_in_double_precision_is_probed_in_it_along_training(tmp_path):
     kept = [checkpoint.keep(tmp_path, run, 1, then)]
     record = probe.probe_layers(then, coloured_images(), ProbeConfig(epochs=1, along=True), "float64", kept).record
     assert measured(record.along[0]) == measured(record.along[1]) == measured(record)
+
+
+# Pixels
+
+
+def test_pixels_are_read_off_each_layer_beside_the_probes_and_change_none_of_them(tmp_path):
+    run = RUN.model_copy(update={"epochs": 2})
+    kept, _ = at_epochs(tmp_path, run, 1)
+    network, images = networks.build_network(run).eval(), coloured_images()
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    plain = probe.probe_layers(network, images, ProbeConfig(epochs=2, along=True, feature="raw"), kept=kept)
+    settings = ProbeConfig(epochs=2, along=True, feature="raw", pixels=True)
+    probed = probe.probe_layers(network, images, settings, kept=kept)
+    pixels = [layer.pixel_accuracy for layer in probed.record.layers]
+    assert (
+        pixels
+        == decoding.pixel_accuracies(network, images, "raw")
+        != decoding.pixel_accuracies(network, images, "layernorm")
+    )
+    layers = [layer.model_copy(update={"pixel_accuracy": None}) for layer in probed.record.layers]
+    assert measured(probed.record) | {"layers": layers} == measured(plain.record)
+    assert [measured(row) for row in probed.record.along] == [measured(row) for row in plain.record.along]
+    assert np.array_equal(probed.test_correct_LB, plain.test_correct_LB)
+    assert all(tensor.equal(before[name]) for name, tensor in network.state_dict().items())
 
 
 @pytest.mark.parametrize("count", [0, 2])
