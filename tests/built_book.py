@@ -25,6 +25,8 @@ def copy_sources(folder: Path) -> Path:
     leave_out = shutil.ignore_patterns("results", "__pycache__", ".ipynb_checkpoints")
     for name in ("book", "isonb"):
         shutil.copytree(records.PROJECT / name, folder / name, ignore=leave_out)
+    (folder / "tests").mkdir()
+    shutil.copy(records.PROJECT / "tests" / "test_distributed.py", folder / "tests")  # a chapter shows its tolerances
     return folder
 
 
