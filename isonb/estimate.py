@@ -9,6 +9,7 @@ Book: chapter "Training".
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import json
@@ -25,7 +26,7 @@ from isonb import config, predictions, records, studies
 from isonb.config import Execution, RunConfig
 
 DEPTHS = (1, 3)  # two points make a line: what every network costs, and what each block adds
-STEPS, WARM_UP = 7, 3
+WARM_UP, FEWEST, MOST, SECONDS = 3, 4, 64, 2.0  # then steps are timed, as many as take so long: short ones vary
 LARGEST_BATCH = 32  # of a measurement; an image costs hardly less in a larger one
 BYTES_PER_PARAMETER = 16  # float32 weight, gradient, and Adam's two averages
 TRANSIENT = 1.8  # measured peak over what is kept: gradients under way, and what the allocator does not give back
@@ -67,8 +68,8 @@ def _operations(run: RunConfig) -> int:
 
 
 def kind(run: RunConfig) -> str:
-    """What has a throughput of its own: the block, with the number of heads of a transformer."""
-    return f"{run.block}-{run.heads}" if run.block == "transformer" else run.block
+    """What has a throughput of its own: the block, with the number of heads of a transformer, and its causal form."""
+    return run.block + (f"-{run.heads}" if run.block == "transformer" else "") + ", causal" * run.is_causal
 
 
 def given(images_per_second: float, cells: list[config.Cell]) -> dict[str, Throughput]:
@@ -89,15 +90,12 @@ def measured(cells: list[config.Cell], execution: Execution, at_once: int = 1) -
     device += f", {at_once} at once" if at_once > 1 else ""
     path = cache(execution)
     known = json.loads(path.read_text()) if path.exists() else {}
+    keys = {kind(cell.run): f"{kind(cell.run)} on {device}, torch {torch.__version__}" for cell in cells}
     for cell in cells:
-        key = f"{kind(cell.run)} on {device}, torch {torch.__version__}"
-        if key not in known:
+        if (key := keys[kind(cell.run)]) not in known:
             known[key] = dataclasses.asdict(calibrate(cell.run, execution, at_once))
             records.write_atomically(path, (json.dumps(known, indent=1) + "\n").encode())
-    return {
-        kind(cell.run): Throughput(**known[f"{kind(cell.run)} on {device}, torch {torch.__version__}"])
-        for cell in cells
-    }
+    return {name: Throughput(**known[key]) for name, key in keys.items()}
 
 
 def cache(execution: Execution) -> Path:
@@ -137,14 +135,20 @@ def _seconds_per_image(run: RunConfig, depth: int, execution: Execution) -> floa
     batch_size = min(run.batch_size, LARGEST_BATCH)
     settings = {"depth": depth, "batch_size": batch_size, "epochs": 1, "warmup_epochs": 1.0, "evaluation_masks": 1}
     small = RunConfig(**{**run.model_dump(), **settings, "data": "photos", "validation_fraction": 0.1})
-    images = STEPS * batch_size
+    images = (WARM_UP + MOST) * batch_size
     pixels_BNC = torch.randint(256, (images, small.image_size**2, 3), dtype=torch.uint8)
     noise = data.Split(pixels_BNC, torch.zeros(images, dtype=torch.int64), torch.arange(images))
     one = data.Split(noise.pixels_BNC[:1], noise.labels_B[:1], noise.index_B[:1])
     all_images = data.Images("noise", ("noise",), small.image_size, noise, one, one, {})
     times: list[float] = []
-    with tempfile.TemporaryDirectory() as folder:
-        train.pretrain(small, all_images, Path(folder), execution, lambda *_: times.append(time.perf_counter()))
+
+    def on_step(*_: float) -> None:
+        times.append(time.perf_counter())
+        if len(times) >= WARM_UP + FEWEST and times[-1] - times[WARM_UP - 1] >= SECONDS:
+            raise StopIteration
+
+    with tempfile.TemporaryDirectory() as folder, contextlib.suppress(StopIteration):
+        train.pretrain(small, all_images, Path(folder), execution, on_step)
     return statistics.median(b - a for a, b in zip(times[WARM_UP - 1 :], times[WARM_UP:], strict=False)) / batch_size
 
 
@@ -267,13 +271,13 @@ def remember(alone: list[Estimate], together: list[Estimate] | None = None) -> N
 
 def as_text(found: list[Estimate]) -> str:
     """One line for each kind of cell, the total, and how far off the predictions were for cells that have run."""
-    lines = [f"{'network':<14}{'encoding':<12}{'size':>4}{'cells':>6}{'hours each':>12}{'memory':>11}"]
+    lines = [f"{'network':<22}{'encoding':<12}{'size':>4}{'cells':>6}{'hours each':>12}{'memory':>11}"]
     groups: dict[tuple[str, str, int], list[Estimate]] = {}
     for one in found:
         groups.setdefault((kind(one.cell.run), one.cell.run.encoding, one.cell.run.depth), []).append(one)
     for (network, encoding, depth), cells in groups.items():
         memory = f"{cells[0].memory_bytes / 2**30:.2f} GiB"
-        lines.append(f"{network:<14}{encoding:<12}{depth:>4}{len(cells):>6}{cells[0].hours:>12.2f}{memory:>11}")
+        lines.append(f"{network:<22}{encoding:<12}{depth:>4}{len(cells):>6}{cells[0].hours:>12.2f}{memory:>11}")
     left = [one for one in found if records.finished(one.cell) is None]
     total = sum(one.hours for one in found)
     lines.append(

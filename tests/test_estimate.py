@@ -81,10 +81,10 @@ def clock(tmp_path, monkeypatch):
     trained = []
 
     def pretrain(run, images, folder, execution, on_step):
-        trained.append(run.depth)
         ticks = itertools.count(step=0.2 if run.depth == 1 else 0.5)
         monkeypatch.setattr(estimate.time, "perf_counter", lambda: next(ticks))
         for step in range(len(images.train) // run.batch_size):
+            trained.append(run.depth)
             on_step(step, 0, 0.0)
 
     monkeypatch.setattr(train, "pretrain", pretrain)
@@ -110,7 +110,25 @@ def test_a_measurement_is_a_line_through_two_depths_and_is_made_once(clock):
     assert speeds["conv"].seconds(RunConfig(depth=1)) == pytest.approx(0.2 / 4)
     assert speeds["conv"].seconds(RunConfig(depth=6)) == pytest.approx((0.2 + 5 * 0.15) / 4)
     assert estimate.measured(cells, Execution(device="cpu")) == speeds
-    assert clock == [1, 3]
+    assert clock == 13 * [1] + 7 * [3]  # after three others, ten steps take two seconds, and no fewer than four do
+
+
+def test_heads_and_causal_blocks_have_a_throughput_of_their_own():
+    kinds = [RunConfig(block="conv"), RunConfig(block="transformer", heads=4), RunConfig(objective="autoregressive")]
+    assert [estimate.kind(run) for run in kinds] == ["conv", "transformer-4", "conv, causal"]
+
+
+def test_short_steps_are_timed_until_they_are_many(monkeypatch):
+    times = itertools.count(step=0.001)
+    monkeypatch.setattr(estimate.time, "perf_counter", lambda: next(times))
+
+    def pretrain(run, images, folder, execution, on_step):
+        assert len(images.train) == run.batch_size * (3 + 64)
+        for step in range(3 + 64):
+            on_step(step, 0, 0.0)
+
+    monkeypatch.setattr(train, "pretrain", pretrain)
+    assert estimate._seconds_per_image(RunConfig(batch_size=2), 1, Execution()) == pytest.approx(0.001 / 2)
 
 
 def test_cells_that_share_a_machine_are_timed_while_they_do(tmp_path, monkeypatch):
