@@ -1,10 +1,11 @@
 """A cell whose runner and kernel are killed in the middle of training is finished later, with the same record.
 
-`make chaos` kills whole sweeps at random moments; this is the one kill that every test run can afford.
+`make chaos` kills whole sweeps at random moments; this is the one kill that every test run can afford, and one stop.
 """
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -13,14 +14,16 @@ import numpy as np
 import psutil
 from chaos import without_times
 
+from isonb import interruption
+
 CELL = ["block=conv", "encoding=rff", "width=8", "image_size=8", "data_fraction=0.1", "epochs=2", "evaluation_masks=1"]
 CELL += ["probe_epochs=3", "device=cpu", "threads=1", "precision=float32", "checkpoint_seconds=0"]
 PATIENCE = 300  # seconds
 
 
-def start(folder):
+def start(folder, *more):
     places = {"ISONB_RESULTS": str(folder / "results"), "ISONB_RUNS": str(folder / "runs"), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "isonb", "run-cell", *CELL]
+    command = [sys.executable, "-m", "isonb", "run-cell", *CELL, *more]
     return subprocess.Popen(command, env=os.environ | places, stderr=subprocess.PIPE, text=True)
 
 
@@ -50,3 +53,18 @@ def test_a_cell_that_is_killed_in_training_is_finished_by_the_same_command_with_
     with start(killed) as second:
         assert second.wait(PATIENCE) == 0, second.stderr.read()
     assert result(killed) == result(quiet)
+
+
+def test_a_cell_that_is_stopped_in_fine_tuning_says_so_and_keeps_its_trained_network(tmp_path):
+    with start(tmp_path, "finetune_epochs=2000") as running:
+        end = time.monotonic() + PATIENCE
+        while running.poll() is None and time.monotonic() < end:
+            if any("fine-tuned: " in path.read_text() for path in tmp_path.rglob("logs/*.log")):
+                break
+            time.sleep(0.05)
+        trained = {path.name: path.read_bytes() for path in tmp_path.rglob("step-*.safetensors")}
+        running.send_signal(signal.SIGTERM)
+        assert running.wait(PATIENCE) == interruption.STOPPED
+        assert "was stopped: the same command goes on from its last checkpoint." in running.stderr.read()
+    assert trained and trained == {path.name: path.read_bytes() for path in tmp_path.rglob("step-*.safetensors")}
+    assert not list(tmp_path.rglob("smoke/*.json")) and not list(tmp_path.rglob("failed/*"))
