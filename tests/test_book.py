@@ -226,7 +226,7 @@ def study_of(**row):
     [
         ("C5", "To run it: <code>make study PROFILE=cpu</code>"),
         ("C21", "To run it: <code>make bench</code>"),
-        ("C33", "This program does not measure it yet."),
+        ("C33", "To run it: <code>make study PROFILE=cpu</code>"),
     ],
 )
 def test_what_has_not_run_says_what_would_run_it(name, how):

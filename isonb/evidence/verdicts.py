@@ -114,10 +114,7 @@ def link(row: Mapping[str, Any]) -> str:
 
 
 def _how(study: Study, name: str) -> str:
-    """What would run a claim's data: the study, the measurements, or nothing that this program has."""
-    frames = {column.split(".")[0] for column in claims.missing(claims.BY_ID[name], study.tables)}
-    if frames & {"runs", "layers", "curves"}:
-        return "This program does not measure it yet."
+    """What would run a claim's data: the study or the measurements."""
     command = "make bench" if claims.BY_ID[name].seeds == 0 else study.command
     return f"To run it: <code>{command}</code>"
 
