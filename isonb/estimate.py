@@ -48,7 +48,7 @@ class Throughput:
 
 @dataclasses.dataclass(frozen=True)
 class Estimate:
-    """A cell's predicted cost. `training` and `evaluation` in seconds; the fit of the linear probes is left out."""
+    """A cell's predicted seconds: pre-training, and all that comes after it but the fit of the linear probes."""
 
     cell: config.Cell
     training: float
@@ -205,20 +205,20 @@ def estimate(
 ) -> Estimate:
     """One cell's cost: every epoch trains once and validates with every fixed mask; at the end test and features.
 
-    Features are extracted once, or with probes along the training once for each epoch.
+    Features are extracted once, or with probes along the training once for each epoch. Fine-tuning trains two networks.
     """
     run = cell.run
     train, validation, test = counts
-    seconds = throughput.seconds(run)
+    seconds, tuned = throughput.seconds(run), cell.finetune.epochs
     extractions = run.epochs if cell.probe.along else 1
     passes = run.evaluation_masks * (validation * (run.epochs + 1) + test) + extractions * (train + validation + test)
-    batch_size = min(micro_batch or run.batch_size, run.batch_size)
+    passes += cell.probe.pixels * (train + test) + 2 * (tuned * validation + (tuned > 0) * test)
     plain = run.model_copy(update={"seed": 0, "epochs": 1, "learning_rate": 0.01})  # what memory does not depend on
     return Estimate(
         cell,
         training=run.epochs * train * seconds,
-        evaluation=passes * seconds * FORWARD_SHARE,
-        memory_bytes=memory_bytes(plain, batch_size, precision),
+        evaluation=(passes * FORWARD_SHARE + 2 * tuned * train) * seconds,
+        memory_bytes=memory_bytes(plain, min(micro_batch or run.batch_size, run.batch_size), precision),
     )
 
 

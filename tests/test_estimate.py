@@ -44,6 +44,15 @@ def test_a_cell_trains_validates_tests_and_extracts_features():
     assert along.evaluation == pytest.approx((forwards + 5 * 1200) * 0.01 / 3)  # the features of five more epochs
 
 
+def test_fine_tuning_trains_twins_and_pixels_take_another_pass():
+    settings = [{"probe_pixels": True}, {"finetune_epochs": 3}]
+    cells = [config.cpu(), *(config.cpu(**more) for more in settings)]
+    plain, pixels, tuned = (estimate.estimate(cell, Throughput(0.01, 0), (900, 100, 200), "float32") for cell in cells)
+    assert plain.training == pixels.training == tuned.training
+    assert pixels.evaluation - plain.evaluation == pytest.approx((900 + 200) * 0.01 / 3)
+    assert tuned.evaluation - plain.evaluation == pytest.approx(2 * (3 * 900 * 0.01 + (3 * 100 + 200) * 0.01 / 3))
+
+
 def test_memory_counts_weights_once_and_activations_by_image():
     run = RunConfig(image_size=8, width=8)
     one, three, five = (estimate.memory_bytes(run, batch, "float32") for batch in (1, 3, 5))
