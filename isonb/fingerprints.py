@@ -73,7 +73,7 @@ SAME_BITS = {
     "training.evaluate": {"bfe370cb4678", "abb0cf2e0596"},
     "training.outcome": {"8cc075fef232", "b629896d398a"},
     "training.probe": {"f92bd737ccf1", "a6f948c0ff7c"},
-    "training.train": {"92e8fe90cecc", "3c678e64ed84"},
+    "training.train": {"92e8fe90cecc", "3c678e64ed84", "e40dfd1c7d9d"},
 }
 
 

@@ -88,9 +88,10 @@ def train_whole(rank: int, meeting: int, folder: Path) -> object:
     return tell(tiny_run(depth=2), folder / f"whole {meeting}")
 
 
-def test_as_many_processes_give_the_same_bits_interrupted_or_not(tmp_path):
-    together(2, stop_one_rank, tmp_path)
-    (resumed,), twice = together(2, go_on, tmp_path), together(2, train_whole, tmp_path, meetings=2)
+@pytest.mark.parametrize("processes", [2, 4])  # of two, a sum has one order only
+def test_as_many_processes_give_the_same_bits_interrupted_or_not(processes, tmp_path):
+    together(processes, stop_one_rank, tmp_path)
+    (resumed,), twice = together(processes, go_on, tmp_path), together(processes, train_whole, tmp_path, meetings=2)
     for rank, one, other in zip(resumed, *twice, strict=True):
         assert_close(other, one, 0.0)
         assert_close(rank, one, 0.0)

@@ -141,6 +141,19 @@ class _Run:
         if world.size > 1:
             devices = [world.device.index] if world.device.type == "cuda" else None
             self.model = DistributedDataParallel(self.network, devices, forward_sync_buffers=False)
+            self._settle_buckets()
+
+    def _settle_buckets(self) -> None:
+        """Take a backward pass without a loss: after its first one DistributedDataParallel lays out its buckets anew.
+
+        From three ranks on the order of sums depends on the layout, and a resumed run must not differ in it.
+        """
+        pixels_BNC = self.images.train.pixels_BNC[:1].to(self.world.device)
+        unscored_BNC = torch.zeros_like(pixels_BNC, dtype=torch.bool)
+        with evaluate.autocast(self.world.device, self.progress.precision):
+            nothing, _ = objectives.summed_loss(self.model, pixels_BNC, unscored_BNC, self.config.objective)
+        nothing.backward()
+        self.adam.zero_grad()
 
     def train(self, on_step: OnStep, stop: threading.Event) -> None:
         """Run what remains: row 0 of the learning curve is before any step, row n closes epoch n."""
