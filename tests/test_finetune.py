@@ -219,6 +219,7 @@ def test_the_first_step_is_of_an_even_guess_and_pre_trainings_loss():
     one = tuning(cell, images)
     is_masked_BNC = objectives.sample_masks(cell.run, images.train.index_B, "training", cell.run.epochs)
     total, count = objectives.summed_loss(one.classifier.network, images.train.pixels_BNC, is_masked_BNC)
+    assert not one.classifier.classify.weight.any() and not one.classifier.classify.bias.any()
     first = one._step(cell.run.epochs, torch.arange(24))
     assert first == pytest.approx(math.log(2) + 0.5 * total.item() / count, rel=1e-12)
 
