@@ -224,6 +224,24 @@ def test_the_first_step_is_of_an_even_guess_and_pre_trainings_loss():
     assert first == pytest.approx(math.log(2) + 0.5 * total.item() / count, rel=1e-12)
 
 
+def test_an_epoch_is_adams_steps_one_after_the_other():
+    run = tiny_run(batch_size=10, adam_beta2=0.9, weight_decay=0.1)
+    cell, images = cell_of(run, epochs=1), coloured_images()
+    one, by_hand = tuning(cell, images), tuning(cell, images, imagined(run))
+    adam = torch.optim.AdamW(by_hand.classifier.parameters(), betas=(0.9, 0.9), eps=1e-7, weight_decay=0.1)
+    for step, batch_B in enumerate(data.epoch_order(24, seed=run.seed, epoch=run.epochs).split(10)):
+        train = images.train
+        is_masked_BNC = objectives.sample_masks(run, train.index_B[batch_B], "training", run.epochs)
+        classes, generative = by_hand.losses(train.pixels_BNC[batch_B], train.labels_B[batch_B], is_masked_BNC)
+        adam.param_groups[0]["lr"] = learning_rate(finetune.as_run(run, cell.finetune), step, 3)
+        adam.zero_grad()
+        (classes / len(batch_B) + generative / is_masked_BNC.sum()).backward()
+        adam.step()
+    one.train(0, lambda *_: None)
+    for name, tensor in weights(by_hand.classifier).items():
+        torch.testing.assert_close(weights(one.classifier)[name], tensor, rtol=1e-7, atol=1e-10)
+
+
 def test_every_weight_is_trained_and_without_a_weight_for_it_the_head_over_values_is_not():
     trained = {}
     for weight in (1.0, 0.0):

@@ -11,7 +11,7 @@ import isonb
 from isonb import config, features, fingerprints, records
 from isonb.config import Execution
 from isonb.models import network as networks
-from isonb.training import checkpoint, data, evaluate, outcome, probe
+from isonb.training import checkpoint, data, evaluate, finetune, outcome, probe
 from isonb.training.train import Pretrained
 
 
@@ -76,6 +76,18 @@ def test_the_arrays_are_pictures_masks_and_paired_results():
     assert (masked[is_masked] == 128).all() and np.array_equal(masked[~is_masked], original[~is_masked])
     assert np.array_equal(filled, filled_BNC.numpy().reshape(3, 8, 8, 3))
     assert is_masked.any() and "similarity_P" not in arrays
+
+
+def test_a_fine_tuned_network_leaves_its_accuracies_and_what_each_twin_gets_right():
+    cell, network, probed, plain, without = finished(finetune_epochs=2)
+    assert plain.finetune is None and not {"finetune_correct_B", "scratch_correct_B"} & set(without)
+    pretrained = Pretrained(network, checkpoint.Progress(curve=CURVE), torch.device("cpu"))
+    tuned = finetune.tune(cell, IMAGES, pretrained)
+    record, arrays = outcome.record(cell, IMAGES, pretrained, probed, Execution(), tuned)
+    assert record.finetune == tuned.record
+    assert record.finetune.accuracy == arrays["finetune_correct_B"].mean()
+    assert record.finetune.scratch_accuracy == arrays["scratch_correct_B"].mean()
+    assert arrays["finetune_correct_B"].shape == arrays["scratch_correct_B"].shape == (7,)
 
 
 def test_only_pix2vec_keeps_a_picture_of_its_learned_table():

@@ -251,6 +251,21 @@ def test_a_record_says_why_it_is_outdated(tmp_path, monkeypatch):
     assert records.why_outdated(cell) == "isonb.draws and isonb.x have changed"
 
 
+@pytest.mark.parametrize(
+    ("module", "extra"), [("training.finetune", {"finetune_epochs": 2}), ("training.decoding", {"probe_pixels": True})]
+)
+def test_the_code_of_an_extra_outdates_only_records_that_have_it(module, extra, monkeypatch):
+    plain, more = config.smoke(), config.smoke(seed=1, **extra)
+    before = made_record(plain)
+    before = before.model_copy(update={"code": {name: before.code[name] for name in before.code if name != module}})
+    records.write_record(before, {})  # of a time when the module was not there
+    records.write_record(made_record(more), {})
+    now = fingerprints.code()
+    monkeypatch.setattr(fingerprints, "code", lambda: now | {module: "other"})
+    assert records.why_outdated(plain) == ""
+    assert records.why_outdated(more) == records.why_outdated(config.smoke(seed=1)) == f"isonb.{module} has changed"
+
+
 def test_a_damaged_record_is_not_quietly_run_again():
     path = records.write_record(made_record(config.smoke()), {})
     path.write_text("{")
