@@ -300,7 +300,7 @@ def test_a_book_with_results_is_built_and_shows_them(with_results):
     assert "not run</p>" not in smoke and smoke.count("not run<") == 3  # of exercises, for their reader
     assert smoke.count("isonb-figure") == 3
     results = page(with_results, "book/results")
-    assert results.count("isonb-figure") == 11  # seven of the paper, four of image-GPT
+    assert results.count("isonb-figure") == 12  # seven of the paper, five of image-GPT
     assert "make study PROFILE=cpu" in results
     assert page(with_results, "book/verdict").count('<details class="isonb-claim"') == len(claims.LEDGER)
     assert "from 9 finished networks" in page(with_results, "book/index")

@@ -192,7 +192,7 @@ def with_own_block(tmp_path_factory):
     folder = copy_sources(tmp_path_factory.mktemp("own") / "sources")
     for name in ("notebooks", "tests"):
         leave_out = shutil.ignore_patterns("__pycache__", ".ipynb_checkpoints", "benchmarks")
-        shutil.copytree(records.PROJECT / name, folder / name, ignore=leave_out)
+        shutil.copytree(records.PROJECT / name, folder / name, ignore=leave_out, dirs_exist_ok=True)
     for name in ("pyproject.toml", "conftest.py"):
         shutil.copy(records.PROJECT / name, folder)
     apply = ["git", "apply", "--verbose", str(BOOK / "own_block.patch")]
