@@ -464,6 +464,15 @@ def test_separated_blocks_support_the_pooled_claim_only():
     assert claims.apply(BY_ID["C8"], t).verdict == UNDETERMINED
 
 
+def test_a_network_with_one_cell_has_no_relation_inside_it():
+    t = relation(-0.2)
+    lonely = t.runs["network"] == "transformer-4"
+    first = t.runs.index[lonely][0]
+    t = dataclasses.replace(t, runs=t.runs[~lonely | (t.runs.index == first)])
+    note = claims.apply(BY_ID["C8"], t).note
+    assert "transformer-4 unknown" in note and "nan" not in note
+
+
 def test_repeats_of_a_cell_are_not_taken_for_cells():
     t = study(accuracy=accuracy_by_block(-0.1), depths=(1,), encodings=("rff",), seeds=range(12))
     finding = claims.apply(BY_ID["C6"], t)

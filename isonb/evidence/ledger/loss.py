@@ -72,6 +72,10 @@ def c7(t: Tables) -> Finding:
     )
 
 
+def _rho(rho: float) -> str:
+    return "unknown" if np.isnan(rho) else f"{rho:.2f}"  # of one cell, or of equal ones
+
+
 def c8(t: Tables) -> Finding:
     """The same inside networks (the transformers of 1 and 4 heads apart), and inside networks and encodings."""
     runs, cells = _scatter(t)
@@ -92,7 +96,7 @@ def c8(t: Tables) -> Finding:
     whole = [runs[runs["seed"] == seed] for seed in complete_seeds(runs)]
     by_seed = tuple(_inside(one["validation_loss"], one["test_accuracy"], one["network"]) for one in whole)
     finer = _inside(loss, accuracy, cells["network"] + cells["encoding"])
-    within = ", ".join(f"{name} {rho:.2f}" for name, rho in sorted(inside.items()))
+    within = ", ".join(f"{name} {_rho(rho)}" for name, rho in sorted(inside.items()))
     return Finding(
         verdict,
         value,
@@ -103,7 +107,7 @@ def c8(t: Tables) -> Finding:
         p,
         len(by_seed),
         by_seed,
-        note=f"Inside networks: {within}; inside networks and encodings together {finer:.2f}.",
+        note=f"Inside networks: {within}; inside networks and encodings together {_rho(finer)}.",
     )
 
 
