@@ -464,6 +464,15 @@ def test_separated_blocks_support_the_pooled_claim_only():
     assert claims.apply(BY_ID["C8"], t).verdict == UNDETERMINED
 
 
+def test_networks_without_a_middle_say_nothing_about_two_phases():
+    t = decoded(lambda c: 1)
+    shallow = study(depths=(1,))
+    shallow.layers["pixel_accuracy"] = 1.0 - shallow.layers["layer"]  # read best from layer 0
+    both = dataclasses.replace(t, runs=pd.concat([t.runs, shallow.runs]), layers=pd.concat([t.layers, shallow.layers]))
+    assert claims.apply(BY_ID["C36"], both) == claims.apply(BY_ID["C36"], t)
+    assert claims.apply(BY_ID["C36"], shallow).verdict == NOT_RUN
+
+
 def test_a_network_with_one_cell_has_no_relation_inside_it():
     t = relation(-0.2)
     lonely = t.runs["network"] == "transformer-4"

@@ -49,7 +49,9 @@ def c1(t: Tables) -> Finding:
         intervals[name] = partial(statistics.crossed_interval, nats[name])
         for column, sign in (("mean_absolute_error", 1), ("share_within_8", -1), ("colour_error", 1)):
             by_seed = gap(sign * differences(runs, column, "network", worse, better)).by_seed
-            intervals[f"{better} before {worse} in {column}"] = partial(statistics.student_interval, by_seed)
+            intervals[f"{better} before {worse} in {column.replace('_', ' ')}"] = partial(
+                statistics.student_interval, by_seed
+            )
     return smallest_of(nats, "nats per masked sub-pixel, smaller gap", intervals)
 
 

@@ -33,13 +33,14 @@ from isonb.evidence.ledger.select import (
 from isonb.evidence.metrics import MAIN, Tables
 
 INSIDE = 0.8
+DEEP = 3  # a smaller network has no middle
 FLAT = 0.03  # a range below three points is "equally bad"
 
 
 def middle(t: Tables, networks: Sequence[str], arms: tuple[str, ...] = (MAIN,)) -> Finding:
     """Does the layer chosen on validation lie inside 1..L-1, and does it beat the last layer on test images?"""
     runs = grid(t, arms, network=tuple(networks))
-    runs = runs[runs["depth"] >= 3]
+    runs = runs[runs["depth"] >= DEEP]
     seeds = complete_seeds(runs) if len(runs) else []
     if not seeds:
         raise NotRun(f"Needs runs of {' or '.join(networks)} with size 3 or more and every cell of one seed.")
@@ -174,8 +175,9 @@ def c15(t: Tables) -> Finding:
 
 
 def c36(t: Tables) -> Finding:
-    """Exploratory: in which share of the runs is the class best read before the pixels are?"""
-    runs = needed(grid(t), "main runs")
+    """Exploratory: in which share of the runs of size 3 and more is the class best read before the pixels are?"""
+    runs = grid(t)
+    runs = needed(runs[runs["depth"] >= DEEP], f"runs of size {DEEP} or more")
     decoded = t.layers.dropna(subset=["pixel_accuracy"])
     decoded = needed(
         decoded[decoded["run_id"].isin(runs["run_id"])],
