@@ -130,7 +130,7 @@ def _seconds_per_image(run: RunConfig, depth: int, execution: Execution) -> floa
     """The median of some real steps of the trainer, on noise; masks, optimiser and all."""
     import torch
 
-    from isonb.training import data, train
+    from isonb.training import data, signals, train
 
     batch_size = min(run.batch_size, LARGEST_BATCH)
     settings = {"depth": depth, "batch_size": batch_size, "epochs": 1, "warmup_epochs": 1.0, "evaluation_masks": 1}
@@ -145,9 +145,9 @@ def _seconds_per_image(run: RunConfig, depth: int, execution: Execution) -> floa
     def on_step(*_: float) -> None:
         times.append(time.perf_counter())
         if len(times) >= WARM_UP + FEWEST and times[-1] - times[WARM_UP - 1] >= SECONDS:
-            raise StopIteration
+            raise signals.Preempted("Enough steps are timed.")
 
-    with tempfile.TemporaryDirectory() as folder, contextlib.suppress(StopIteration):
+    with tempfile.TemporaryDirectory() as folder, contextlib.suppress(signals.Preempted):
         train.pretrain(small, all_images, Path(folder), execution, on_step)
     return statistics.median(b - a for a, b in zip(times[WARM_UP - 1 :], times[WARM_UP:], strict=False)) / batch_size
 

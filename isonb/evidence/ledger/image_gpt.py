@@ -11,13 +11,12 @@ import pandas as pd
 from isonb.evidence import statistics
 from isonb.evidence.ledger.finding import ALPHA, Finding, NotRun, Verdict, by_sign, combine, parts_note
 from isonb.evidence.ledger.loss import matched_loss
-from isonb.evidence.ledger.select import complete_seeds, differences, gap, grid, needed, over_seeds
+from isonb.evidence.ledger.select import AUTOREGRESSIVE, complete_seeds, differences, gap, grid, needed, over_seeds
 from isonb.evidence.metrics import MAIN, Tables
 
 TRANSFORMERS = ("transformer-1", "transformer-4")
 OTHERS = ("conv", "mixer")
 CHECKPOINTS = 6
-AUTOREGRESSIVE = "objective=autoregressive"
 FAITHFUL = 25.0  # dB
 
 

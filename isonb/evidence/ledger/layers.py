@@ -22,6 +22,7 @@ from isonb.evidence.ledger.finding import (
     parts_note,
 )
 from isonb.evidence.ledger.select import (
+    AUTOREGRESSIVE,
     array,
     common_seeds,
     complete_seeds,
@@ -81,7 +82,7 @@ def c28(t: Tables) -> Finding:
     """Best layer of transformers of size 3 and more, trained by BERT and, where there are such, autoregressively."""
     networks = ("transformer-1", "transformer-4")
     found, lacking = {}, {}
-    for name, arm in (("BERT", MAIN), ("autoregressive", "objective=autoregressive")):
+    for name, arm in (("BERT", MAIN), ("autoregressive", AUTOREGRESSIVE)):
         try:
             found[name] = middle(t, networks, (arm,))
         except NotRun as reason:

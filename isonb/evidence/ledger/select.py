@@ -16,6 +16,7 @@ from isonb.evidence.statistics import Interval
 
 BLOCK_ORDER = ("conv", "mixer", "transformer-1")
 NETWORKS = (*BLOCK_ORDER, "transformer-4")  # the claims are about these, whatever else a study holds
+AUTOREGRESSIVE = "objective=autoregressive"  # the arm with image-GPT's other objective
 SIZES = (1, 3, 6)  # of the networks that the paper's text is about
 CELL = ["network", "encoding", "depth"]
 
