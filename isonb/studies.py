@@ -88,8 +88,7 @@ def _arms_of_size(profile: str, size: int) -> list[dict[str, Any]]:
     every_block = [{"block": block, "depth": size} for block in BLOCKS]
     tables = {"encoding": "pix2vec", "initialisation": "torch", "depth": size}
     of_each_size = [
-        *({**transformer, "positions": "none", "encoding": encoding} for encoding in ENCODINGS),
-        {**transformer, "positions": "sincos"},
+        *({**transformer, "positions": kind, "encoding": e} for kind in ("none", "sincos") for e in ENCODINGS),
         *({**network, "learning_rate": rate} for rate in (0.003, 0.001) for network in every_block),
         {**transformer, "encoding": "pix2vec", "objective": "autoregressive"},
     ]

@@ -1,7 +1,9 @@
 """What a study comes to, in words and tables: from made-up verdicts and from a simulated study."""
 
+import dataclasses
 import re
 
+import pandas as pd
 import pytest
 from simulated_study import study
 
@@ -115,6 +117,58 @@ def test_one_seed_gives_a_share_and_no_interval(changed, share, interval):
         t.runs.loc[t.runs["network"] == "conv", "test_loss"] = 9.0  # the transformer is ahead
     row = overview.gap_shares(judged(t)).set_index("setting").loc[ARM]
     assert row[["pairs", "share removed", "95 % interval"]].tolist() == ["9, 1 seed", share, interval]
+
+
+def with_curves(losses_by_network, **more):
+    """A study of one cell each, with these validation losses after epochs 0, 1, ... and 100 images in each."""
+    t = study(networks=losses_by_network, encodings=("rff",), depths=(1,), **more)
+    rows = [
+        {name: run[name] for name in metrics.KEYS}
+        | {"epoch": epoch, "validation_loss": loss, "images": 100 * (epoch > 0)}
+        for run in t.runs.to_dict("records")
+        for epoch, loss in enumerate(losses_by_network[run["network"]][run["seed"]])
+    ]
+    return dataclasses.replace(t, curves=pd.DataFrame(rows))
+
+
+def test_a_training_is_long_enough_once_the_order_of_the_networks_stays():
+    t = with_curves(
+        {
+            "conv": [[5.5, 4.0, 3.5, 3.25], [5.5, 4.0, 3.5, 3.25]],
+            "mixer": [[5.5, 3.0, 4.0, 3.75], [5.5, 4.5, 4.0, 3.75]],  # ahead of conv after one epoch, with one seed
+            "transformer-1": [[5.5, 5.0, 4.5, 4.0], [5.5, 5.0, 4.5, 3.5]],  # overtakes the mixer at last, with another
+        },
+        seeds=(0, 1),
+    )
+    assert overview.training_length(t).values.tolist() == [["rff, size 1", 3, 2, 3, "0.250", "1.000"]]
+    first = t.curves[t.curves["seed"] == 0]
+    row = overview.training_length(dataclasses.replace(t, curves=first)).iloc[0]
+    assert row.tolist()[1:] == [3, 1, 2, "0.250", "0.500"]
+    alone = with_curves({"conv": [[5.5, 4.0]]}, seeds=(0,))
+    assert overview.training_length(alone).iloc[0, 0] == "not run"
+
+
+def test_what_training_took_is_told_with_what_an_epoch_more_would():
+    losses = {"conv": [[5.5, 4.0, 3.5]], "mixer": [[5.5, 4.0, 3.5]]}
+    t = with_curves(losses, seeds=(0,), epochs=lambda **_: 2, training_seconds=lambda **_: 9000.0)
+    assert overview.cost_of_training(t) == (
+        "Each of the 2 networks of the grid at hand was shown 200 images, counting each epoch anew. Their training "
+        "took 5.0 hours; another epoch of all of them would take 2.5 more."
+    )
+    assert overview.cost_of_training(metrics.tables({})) == "Networks of the grid: not run."
+
+
+def test_positions_are_compared_on_the_seeds_that_all_kinds_have():
+    t = study(
+        networks=("transformer-1", "conv"), encodings=("rff",), depths=(1,), arms=("main", "positions=none"),
+        loss=lambda **c: 3 + c["seed"] + (c["arm"] != "main"),
+    )  # fmt: skip
+    assert overview.by_positions(t).values.tolist() == [["rff, size 1", "5.000", "4.000", "not run", 3]]
+    fewer = t.runs[(t.runs["arm"] == "main") | (t.runs["seed"] == 0)]
+    row = overview.by_positions(dataclasses.replace(t, runs=fewer)).iloc[0]
+    assert row.tolist() == ["rff, size 1", "4.000", "3.000", "not run", 1]
+    main = t.runs[t.runs["arm"] == "main"]
+    assert overview.by_positions(dataclasses.replace(t, runs=main)).iloc[0, 0] == "not run"
 
 
 def test_size_12_is_shown_where_there_is_any():

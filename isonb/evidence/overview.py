@@ -1,6 +1,6 @@
 """What a whole study comes to: three sentences, what its settings explain, and what it cannot decide.
 
-Book: the first page, and chapters "Why do the transformers fail?" and "Verdict".
+Book: the first page, and chapters "Results", "Why do the transformers fail?" and "Verdict".
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from isonb import config, studies
@@ -144,6 +145,76 @@ def _images(row: Mapping[str, Any], at_hand: int) -> str:
     if row["images_needed"] is None:
         return "-"
     return f"{row['images_needed']:,}" if row["images_needed"] > at_hand else "those at hand"
+
+
+def training_length(t: metrics.Tables) -> pd.DataFrame:
+    """Whether networks of an encoding and a size stand apart at the end of training: a row for each of both.
+
+    Of the grid, from validation losses in nats per masked sub-pixel: the epoch from which on the order of the networks
+    is that of the last one, the least gap between neighbours in it, and the most that a network's last epoch changed.
+    Of several seeds the latest epoch, the least gap and the largest change.
+    """
+    rows = []
+    curves = t.curves[t.curves["run_id"].isin(select.grid(t)["run_id"])]
+    for (encoding, depth), cell in curves.groupby(["encoding", "depth"]):
+        losses = cell.pivot(index=["seed", "epoch"], columns="network", values="validation_loss")
+        of_seeds = [_order(seed.dropna(axis="columns")) for _, seed in losses.groupby(level="seed")]
+        if of_seeds := [found for found in of_seeds if found]:
+            epochs, gaps, changes = zip(*of_seeds, strict=True)
+            rows.append({
+                "networks": f"{encoding}, size {depth}",
+                "compared": losses.shape[1],
+                "seeds": len(of_seeds),
+                "order stays from epoch": max(epochs),
+                "least gap": f"{min(gaps):.3f}",
+                "last epoch's largest change": f"{max(changes):.3f}",
+            })  # fmt: skip
+    return pd.DataFrame(rows or [{"networks": NOT_RUN}])
+
+
+def _order(losses: pd.DataFrame) -> tuple[int, float, float] | None:
+    """From which epoch the order of the columns is the last row's, its least gap, and the last row's largest change."""
+    if losses.shape[1] < 2 or len(losses) < 2:
+        return None
+    ranks = losses.rank(axis="columns").to_numpy()
+    differs = (ranks != ranks[-1]).any(axis=1)
+    first = int(np.flatnonzero(differs)[-1]) + 1 if differs.any() else 0
+    final = losses.iloc[-1].sort_values().to_numpy()
+    change = (losses.iloc[-1] - losses.iloc[-2]).abs().max()
+    return int(losses.index.get_level_values("epoch")[first]), float(np.diff(final).min()), float(change)
+
+
+def cost_of_training(t: metrics.Tables) -> str:
+    """How many images each network of the grid was shown, their hours, and those of one more epoch, in words."""
+    runs = select.grid(t)
+    if runs.empty:
+        return f"Networks of the grid: {NOT_RUN}."
+    seen = t.curves[t.curves["run_id"].isin(runs["run_id"])].groupby("run_id")["images"].sum()
+    hours = runs["training_seconds"].sum() / 3600
+    another = (runs["training_seconds"] / runs["epochs"]).sum() / 3600
+    return (
+        f"Each of the {len(runs)} networks of the grid at hand was shown "
+        f"{_listed([f'{count:,}' for count in sorted(set(seen))])} images, counting each epoch anew. Their training "
+        f"took {hours:.1f} hours; another epoch of all of them would take {another:.1f} more."
+    )
+
+
+def by_positions(t: metrics.Tables) -> pd.DataFrame:
+    """Validation loss of 1-head transformers by what tells them where a pixel is: a row for each encoding and size.
+
+    Means over the seeds that all kinds have of those that have run, in nats per masked sub-pixel.
+    """
+    kinds = {"none": "positions=none", "learned": metrics.MAIN, "sincos": "positions=sincos"}
+    runs = t.runs[(t.runs["network"] == "transformer-1") & t.runs["arm"].isin(kinds.values())]
+    rows = []
+    for (encoding, depth), cell in runs.groupby(["encoding", "depth"]):
+        losses = cell.pivot(index="seed", columns="arm", values="validation_loss").dropna()
+        if losses.shape[1] > 1 and len(losses):
+            means = losses.mean()
+            rows.append({"transformer": f"{encoding}, size {depth}"}
+                        | {kind: f"{means[arm]:.3f}" if arm in means else NOT_RUN for kind, arm in kinds.items()}
+                        | {"seeds": len(losses)})  # fmt: skip
+    return pd.DataFrame(rows or [{"transformer": NOT_RUN}])
 
 
 def gap_shares(study: Study) -> pd.DataFrame:
