@@ -248,7 +248,7 @@ def by_speed(profile: str, speeds: Sequence[float]) -> list[dict[str, str]]:
     for cell in studies.cells(profile):
         groups.setdefault((kind(cell.run), cell.run.depth), []).append(cell)
     rows = []
-    for (network, size), cells in groups.items():
+    for (network, size), cells in sorted(groups.items(), key=lambda group: group[0][1]):
         of_speed = {speed: Throughput(0.0, 1 / (FORWARD_SHARE * speed * 1e12)) for speed in speeds}
         found = {speed: estimate(cells[0], throughput, counts, "bfloat16") for speed, throughput in of_speed.items()}
         row = {"network": network, "size": str(size), "cells": str(len(cells))}

@@ -16,6 +16,7 @@ from matplotlib.lines import Line2D
 from isonb.config import ENCODINGS
 from isonb.evidence.figures.curves import NOT_RUN_HEIGHT, probes_by_layer
 from isonb.evidence.figures.pictures import images
+from isonb.evidence.ledger.select import AUTOREGRESSIVE
 from isonb.evidence.metrics import MAIN, Tables
 from isonb.evidence.picture import (
     COLOURS,
@@ -34,7 +35,7 @@ from isonb.evidence.picture import (
 )
 
 TRANSFORMERS = ("transformer-1", "transformer-4")
-OBJECTIVES = {"BERT": MAIN, "autoregressive": "objective=autoregressive"}
+OBJECTIVES = {"BERT": MAIN, "autoregressive": AUTOREGRESSIVE}
 WAYS = {"test_accuracy": "linear probe", "finetune_accuracy": "fine-tuned", "scratch_accuracy": "from scratch"}
 
 
