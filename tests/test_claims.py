@@ -495,6 +495,22 @@ def test_a_seed_with_missing_cells_does_not_count():
     assert claims.apply(BY_ID["C5"], dataclasses.replace(t, runs=runs)).seeds == 2
 
 
+def test_networks_with_enough_seeds_are_judged_without_the_others():
+    def effects(**c):
+        return 0.3 * ORDER[c["network"]] * (-1 if c["depth"] == 6 else 1) + jitter(0.01, c)  # the largest disagree
+
+    t = study(loss=effects, accuracy=lambda **c: 0.4 + 0.02 * c["depth"] + jitter(0.005, c))
+    fewer = dataclasses.replace(t, runs=t.runs[(t.runs["depth"] < 6) | (t.runs["seed"] == 0)])
+    c5 = claims.find(BY_ID["C5"], fewer)
+    assert (c5.n, c5.seeds) == (6, 3) and "100% of 6 cells" in c5.note
+    assert c5.note.endswith("Judged on the networks that have 3 seeds, without the others.")
+    assert claims.find(BY_ID["C5"], t) == claims.apply(BY_ID["C5"], t)  # nothing is left out where all have three
+    c11 = claims.find(BY_ID["C11"], fewer)  # asks for all three sizes: shown with the seed that has them
+    assert (c11.seeds, c11.n) == (1, 9) and c11 == claims.apply(BY_ID["C11"], fewer)
+    two = dataclasses.replace(t, runs=t.runs[t.runs["seed"] < 2])
+    assert claims.find(BY_ID["C5"], two) == claims.apply(BY_ID["C5"], two)
+
+
 @pytest.mark.parametrize("arm", ["main", "positions=none"])
 @pytest.mark.parametrize("seeds", [(0,), (0, 1, 2)])
 @pytest.mark.parametrize("depths", [(1,), (3, 6)])
@@ -548,6 +564,14 @@ def test_the_share_of_a_gap_is_measured_against_conv():
     assert claims.apply(BY_ID["C24"], worse_conv).value == pytest.approx(0.4, abs=0.01)
     t = one_setting("data_fraction=0.1", always(6.0), conv=always(4.0))
     assert claims.apply(BY_ID["C24"], t).value == pytest.approx(0.5, abs=0.01)
+
+
+def test_the_share_of_a_gap_is_a_mean_over_the_same_networks_for_every_seed():
+    t = one_setting("learning_rate=0.001", always(4.1))
+    t.runs.loc[(t.runs["network"] == "transformer-1") & (t.runs["depth"] > 1), "test_loss"] = 4.5  # helps the smallest
+    once = dataclasses.replace(t, runs=t.runs[(t.runs["depth"] == 1) | (t.runs["seed"] == 0)])
+    value, by_seed = (getattr(claims.apply(BY_ID["C24"], once), name) for name in ("value", "by_seed"))
+    assert value == pytest.approx(0.4, abs=0.01) and by_seed == pytest.approx((0.4, 0.4, 0.4), abs=0.02)
 
 
 def test_less_data_for_the_transformer_alone_is_no_comparison():

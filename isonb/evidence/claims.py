@@ -17,7 +17,7 @@ from typing import Any
 import pandas as pd
 
 from isonb.evidence import analytic, benchmarks, metrics, statistics
-from isonb.evidence.ledger import blocks, encodings, image_gpt, layers, loss, scale
+from isonb.evidence.ledger import blocks, encodings, image_gpt, layers, loss, scale, select
 from isonb.evidence.ledger.finding import ALPHA, Claim, Finding, NotRun, Verdict
 from isonb.evidence.metrics import Tables
 
@@ -84,7 +84,7 @@ def judge(t: Tables) -> list[Judged]:
     A verdict that rests on fewer seeds than its claim asks for, or on a p value that does not survive Holm's
     correction over the ledger, becomes "undetermined", and the note says so.
     """
-    findings = [apply(claim, t) for claim in LEDGER]
+    findings = [find(claim, t) for claim in LEDGER]
     with_p = [i for i, finding in enumerate(findings) if finding.p is not None]
     adjusted = dict(zip(with_p, statistics.holm([findings[i].p for i in with_p]), strict=True))
     return [
@@ -98,8 +98,24 @@ def missing(claim: Claim, t: Tables) -> list[str]:
     return [name for name in claim.columns if name.split(".")[1] not in t.frame(name.split(".")[0])]
 
 
+def find(claim: Claim, t: Tables) -> Finding:
+    """The bare outcome of one claim's rule, before Holm and the count of seeds.
+
+    Studies add seeds size by size. Where not all networks have as many as the claim asks for, those that have are
+    judged without the others, if the rule can do without them.
+    """
+    finding = apply(claim, t)
+    if (finding.seeds or 0) >= claim.seeds:
+        return finding
+    replicated = apply(claim, select.replicated(t, claim.seeds))
+    if (replicated.seeds or 0) < claim.seeds:
+        return finding
+    note = f"{replicated.note} Judged on the networks that have {claim.seeds} seeds, without the others.".strip()
+    return dataclasses.replace(replicated, note=note)
+
+
 def apply(claim: Claim, t: Tables) -> Finding:
-    """The bare outcome of one claim's rule, before Holm and the count of seeds; "not run" where its data is missing."""
+    """What one claim's rule says to these tables; "not run" where its data is missing."""
     lacking = missing(claim, t)
     if lacking:
         return Finding(Verdict.NOT_RUN, note=f"Needs {claim.needs}; no record has {', '.join(lacking)} yet.")

@@ -119,7 +119,8 @@ def is_asked(arm: str) -> bool:
 def gap_shares(t: Tables) -> dict[str, GapShare]:
     """The shares of every setting asked about that has run, by arm: means over the networks that have both, by seed.
 
-    The changed transformer is compared with the unchanged conv, but for a part of the data, which both get.
+    The changed transformer is compared with the unchanged conv, but for a part of the data, which both get. Networks
+    with fewer seeds than others are left out, so that every seed's mean is over the same.
     """
     cell = ["encoding", "depth", "seed"]
     losses = t.runs.pivot(index=[*cell, "arm"], columns="network", values="test_loss")
@@ -135,6 +136,8 @@ def gap_shares(t: Tables) -> dict[str, GapShare]:
         both = both.drop(columns="arm").dropna()
         if both.empty:
             continue
+        seeds = both.groupby(level=["encoding", "depth"])["conv"].transform("size")
+        both = both[seeds == seeds.max()]
         by_seed = both.groupby(level="seed").mean()
         gap_S = (by_seed["transformer-1"] - by_seed["conv"]).to_numpy(float)
         changed_S = (by_seed["transformer-1 of arm"] - by_seed["conv of arm"]).to_numpy(float)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import NamedTuple
@@ -56,6 +57,14 @@ def complete_seeds(runs: pd.DataFrame | pd.Series) -> list[int]:
     cells = frame.drop(columns="seed") if isinstance(runs, pd.Series) else frame[CELL]
     per_seed = cells.apply(tuple, axis=1).groupby(frame["seed"].to_numpy()).nunique()
     return [int(seed) for seed in per_seed.index[per_seed == cells.drop_duplicates().shape[0]]]
+
+
+def replicated(t: Tables, seeds: int) -> Tables:
+    """The tables without the networks that have fewer seeds: equal but for the seed, of so many or more."""
+    alike = t.runs.groupby([*CELL, "arm"])["seed"].transform("nunique")
+    ids = set(t.runs.loc[alike.astype(int) >= seeds, "run_id"])
+    frames = {name: t.frame(name) for name in ("runs", "layers", "curves", "learned")}
+    return dataclasses.replace(t, **{name: frame[frame["run_id"].isin(ids)] for name, frame in frames.items()})
 
 
 class Gap(NamedTuple):
