@@ -12,7 +12,7 @@ from simulated_study import ENCODINGS, IMAGES, NETWORKS, noise, sign_of, study
 
 from isonb import config, records, studies
 from isonb.evidence import analytic, claims, metrics, statistics
-from isonb.evidence.ledger.finding import Finding, NotRun, Verdict, by_parts, by_sign, combine
+from isonb.evidence.ledger.finding import Finding, NotRun, Verdict, by_parts, by_sign, combine, parts_note
 
 SUPPORTED, PARTLY, UNDETERMINED, CONTRADICTED, NOT_RUN = Verdict
 ORDER = {"conv": 0, "mixer": 1, "transformer-1": 2, "transformer-4": 2.5}
@@ -685,6 +685,9 @@ def test_how_numbers_and_parts_become_verdicts():
     assert combine([UNDETERMINED, CONTRADICTED]) == CONTRADICTED
     assert combine([UNDETERMINED, NOT_RUN]) == UNDETERMINED
     assert combine([NOT_RUN, NOT_RUN]) == NOT_RUN
+    assert parts_note({"a": SUPPORTED, "b": PARTLY}) == "a: supported; b: partly."
+    assert parts_note({"a": PARTLY, "b": PARTLY}) == "All partly: a, b."
+    assert parts_note({"a": PARTLY}) == "a: partly."
 
 
 def test_the_ledger_is_complete():

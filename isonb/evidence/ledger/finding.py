@@ -122,5 +122,7 @@ def bonferroni(comparisons: int) -> float:
 
 
 def parts_note(verdicts: Mapping[str, Verdict]) -> str:
-    """One sentence that names the verdict of every part."""
+    """One sentence that names the verdict of every part, or the one that all of them have."""
+    if len(verdicts) > 1 == len(set(verdicts.values())):
+        return f"All {next(iter(verdicts.values()))}: {', '.join(verdicts)}."
     return "; ".join(f"{name}: {verdict}" for name, verdict in verdicts.items()) + "."
