@@ -241,7 +241,7 @@ def _share(found: scale.GapShare | None) -> dict[str, str]:
         "pairs": f"{found.pairs}, {seeds} seed{'' if seeds == 1 else 's'}",
         "gap": f"{found.gap_S.mean():.3f}",
         "gap with it": f"{found.changed_S.mean():.3f}",
-        "better": "it" if found.changed_S.mean() < found.gap_S.mean() else "the grid's",
+        "better": "it" if found.is_better else "the grid's",
         "share removed": share,
         "95 % interval": interval,
     }

@@ -110,6 +110,11 @@ class GapShare(NamedTuple):
     changed_S: np.ndarray
     share_S: np.ndarray | None
 
+    @property
+    def is_better(self) -> bool:
+        """Whether the change makes the gap smaller; otherwise the share is of the gap that the change would make."""
+        return bool(self.changed_S.mean() < self.gap_S.mean())
+
 
 def is_asked(arm: str) -> bool:
     """Whether an arm changes one of the settings that C24 asks about, and nothing else."""
@@ -149,7 +154,8 @@ def gap_shares(t: Tables) -> dict[str, GapShare]:
 
 def c24(t: Tables) -> Finding:
     """How much of the loss gap of 1-head transformer and conv depends on one setting: positions, rate, batch, data."""
-    shares = {name: found.share_S for name, found in gap_shares(t).items() if found.share_S is not None}
+    found = gap_shares(t)
+    shares = {name: one.share_S for name, one in found.items() if one.share_S is not None}
     if not shares:
         raise NotRun("Needs conv and transformer runs, and the same transformers with one setting changed.")
     largest = max(shares, key=lambda name: shares[name].mean())
@@ -159,7 +165,11 @@ def c24(t: Tables) -> Finding:
         verdict = Verdict.SUPPORTED
     elif low >= 1 or high <= SMALL_SHARE:
         verdict = Verdict.CONTRADICTED
-    note = ", ".join(f"{name} {values.mean():.0%}" for name, values in shares.items())
+    closing = [f"{name} removes {values.mean():.0%}" for name, values in shares.items() if found[name].is_better]
+    widening = [f"{name} ({values.mean():.0%})" for name, values in shares.items() if not found[name].is_better]
+    note = f"Of our gap {', '.join(closing)}." if closing else "No setting makes our gap smaller."
+    if widening:
+        note += f" Larger with the setting than with ours, and by this share of the larger one: {', '.join(widening)}."
     return Finding(
         verdict,
         float(shares[largest].mean()),
@@ -169,7 +179,7 @@ def c24(t: Tables) -> Finding:
         "settings",
         seeds=len(shares[largest]),
         by_seed=tuple(shares[largest]),
-        note=f"Removed by the better setting: {note}.",
+        note=note,
     )
 
 
