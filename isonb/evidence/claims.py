@@ -102,16 +102,26 @@ def find(claim: Claim, t: Tables) -> Finding:
     """The bare outcome of one claim's rule, before Holm and the count of seeds.
 
     Studies add seeds size by size. Where not all networks have as many as the claim asks for, those that have are
-    judged without the others, if the rule can do without them.
+    judged without the others, if the rule can do without them; the note names the sizes of both.
     """
     finding = apply(claim, t)
-    if (finding.seeds or 0) >= claim.seeds:
+    if claim.is_whole or (finding.seeds or 0) >= claim.seeds:
         return finding
-    replicated = apply(claim, select.replicated(t, claim.seeds))
+    kept = select.replicated(t, claim.seeds)
+    replicated = apply(claim, kept)
     if (replicated.seeds or 0) < claim.seeds:
         return finding
-    note = f"{replicated.note} Judged on the networks that have {claim.seeds} seeds, without the others.".strip()
-    return dataclasses.replace(replicated, note=note)
+    others = t.runs[~t.runs["run_id"].isin(kept.runs["run_id"])]
+    note = (
+        f"{replicated.note} Judged on the networks that have {claim.seeds} seeds ({_sizes(kept.runs)}), without the "
+        f"others ({_sizes(others)})."
+    )
+    return dataclasses.replace(replicated, note=note.strip())
+
+
+def _sizes(runs: pd.DataFrame) -> str:
+    sizes = [str(size) for size in select.SIZES if size in set(runs["depth"])]
+    return f"size{'s' * (len(sizes) > 1)} {', '.join(sizes)}"
 
 
 def apply(claim: Claim, t: Tables) -> Finding:

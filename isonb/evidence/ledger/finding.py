@@ -60,7 +60,8 @@ class Claim:
 
     quotation holds the source's own words, shortened, or is empty where the statement paraphrases it. columns are
     the `frame.column` names that the rule reads beyond those every record has. seeds is the fewest it may rest on; 0
-    for what is computed or counted without training.
+    for what is computed or counted without training. is_whole: it is about the best of all networks, so that none may
+    be left out for having fewer seeds.
     """
 
     id: str
@@ -74,6 +75,7 @@ class Claim:
     figure: str = "-"
     columns: Sequence[str] = ()
     seeds: int = SEEDS
+    is_whole: bool = False
 
 
 def by_sign(interval: Interval, threshold: float = 0.0) -> Verdict:
