@@ -186,6 +186,14 @@ def test_only_losses_in_nats_share_an_axis():
     assert "1 network," in curves.caption and sum(len(ax.lines) for ax in curves.axes) == 1
 
 
+def test_learning_curves_tell_one_head_from_four():
+    runs = [made_record(config.cpu(block="transformer", heads=heads), 4.0) for heads in (1, 4)]
+    picture = figures.learning_curves(runs)
+    one, four = picture.axes[0].lines
+    assert one.get_color() != four.get_color() and one.get_marker() != four.get_marker()
+    assert [text.get_text() for text in picture.legends[0].get_texts()] == ["transformer", "4 heads"]
+
+
 def test_learning_curves_put_each_network_in_its_encodings_panel():
     runs = [made_record(config.smoke(block="mixer", encoding="pix2vec"), validation_loss=4.5)]
     panels = {ax.get_title(): ax.lines for ax in figures.learning_curves(runs).axes}

@@ -14,12 +14,13 @@ from matplotlib.lines import Line2D
 
 from isonb import config, records
 from isonb.evidence import statistics
-from isonb.evidence.metrics import MAIN, Tables
+from isonb.evidence.metrics import MAIN, Tables, network
 from isonb.evidence.picture import (
     COLOURS,
     DASHES,
     MARKERS,
     NATS,
+    NETWORKS,
     QUIET,
     STYLE,
     WIDTH,
@@ -59,26 +60,27 @@ def learning_curve(run: records.Record) -> Picture:
 
 @matplotlib.rc_context(STYLE)
 def learning_curves(runs: Sequence[records.Record]) -> Picture:
-    """Validation loss by epoch of several runs: a panel for each encoding, a colour and marker for each block.
+    """Validation loss by epoch of several runs: a panel for each encoding, a colour and marker for each network.
 
-    Only losses in nats per masked sub-pixel share an axis: runs with another objective are left out.
+    Of the study's networks those are drawn whose loss is in nats per masked sub-pixel: other units share no axis.
     """
-    runs = [run for run in runs if run.cell.run.objective == "bert"]
+    runs = [run for run in runs if run.cell.run.objective == "bert" and network(run.cell.run) in NETWORKS]
     figure = Picture(figsize=(WIDTH, 3.1), layout="constrained")
     axes = figure.subplots(1, len(config.ENCODINGS), sharex=True, sharey=True)
     for ax, encoding in zip(axes, config.ENCODINGS, strict=True):
         for run in (run for run in runs if run.cell.run.encoding == encoding):
+            kind = network(run.cell.run)
             epochs, losses = zip(*((row.epoch, row.validation_loss) for row in run.training.curve), strict=True)
-            ax.plot(epochs, losses, marker=MARKERS[run.cell.run.block], color=COLOURS[run.cell.run.block])
+            ax.plot(epochs, losses, marker=MARKERS[kind], color=COLOURS[kind])
         ax.set_title(name_of(encoding))
         ax.xaxis.get_major_locator().set_params(integer=True)
     figure.supxlabel("epoch", fontsize=10)
     axes[0].set_ylabel(NATS)
-    legend(figure, config.BLOCKS)
+    legend(figure, [kind for kind in NETWORKS if kind in {network(run.cell.run) for run in runs}])
     data = " and ".join(sorted({f"{run.data.validation} validation images of {run.data.name}" for run in runs}))
     figure.caption = f"Validation loss by epoch of {described(runs)}, on {data}."
     figure.alt = "Learning curves. " + " ".join(
-        f"{name_of(run.cell.run.block)} with {name_of(run.cell.run.encoding)}: "
+        f"{name_of(network(run.cell.run))} with {name_of(run.cell.run.encoding)}: "
         f"{run.training.curve[0].validation_loss:.2f} to {run.training.validation_loss:.2f} nats."
         for run in runs
     )
