@@ -120,6 +120,26 @@ def test_one_seed_gives_a_share_and_no_interval(changed, share, interval):
     assert row["better"] == ("it" if changed < 1 else "the grid's")
 
 
+def test_the_grid_in_numbers_has_means_over_the_seeds_at_hand():
+    def loss(**c):
+        return 4.0 + 0.25 * c["seed"] - 0.5 * (c["depth"] == 6) * (1 if c["network"] == "conv" else -1)
+
+    t = study(
+        loss=loss, accuracy=lambda **c: 0.3 + 0.05 * (c["depth"] == 6), networks=("mixer", "conv"), encodings=("rff",)
+    )
+    is_kept = (t.runs["depth"] == 1) | (t.runs["seed"] == 0) & ((t.runs["depth"] == 6) | (t.runs["network"] == "conv"))
+    t = dataclasses.replace(t, runs=t.runs[is_kept])
+    assert overview.by_size(t).values.tolist() == [
+        ["rff", "conv", "4.250", "4.000", "3.500", "30.0%", "30.0%", "35.0%", "3, 1, 1"],
+        ["rff", "mixer", "4.250", "not run", "4.500", "30.0%", "not run", "35.0%", "3, 0, 1"],
+    ]
+    assert overview.what_size_changes(t) == (
+        "From size 1 to size 6, over networks that have both: the loss falls in 1 of 2 rows, the accuracy rises in 2."
+    )
+    assert overview.by_size(metrics.tables({})).iloc[0, 0] == "not run"
+    assert overview.what_size_changes(metrics.tables({})) == "Networks of sizes 1 and 6: not run."
+
+
 def with_curves(losses_by_network, **more):
     """A study of one cell each, with these validation losses after epochs 0, 1, ... and 100 images in each."""
     t = study(networks=losses_by_network, encodings=("rff",), depths=(1,), **more)

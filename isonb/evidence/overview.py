@@ -16,7 +16,7 @@ import pandas as pd
 from isonb import config, studies
 from isonb.evidence import metrics, statistics
 from isonb.evidence.ledger import scale, select
-from isonb.evidence.ledger.finding import Verdict
+from isonb.evidence.ledger.finding import NotRun, Verdict
 from isonb.evidence.verdicts import Study, link
 
 LARGEST = 12
@@ -145,6 +145,47 @@ def _images(row: Mapping[str, Any], at_hand: int) -> str:
     if row["images_needed"] is None:
         return "-"
     return f"{row['images_needed']:,}" if row["images_needed"] > at_hand else "those at hand"
+
+
+def by_size(t: metrics.Tables) -> pd.DataFrame:
+    """The grid in numbers: a row for each encoding and network, with its loss and accuracy at every size.
+
+    Validation losses in nats per masked sub-pixel, test accuracies of the chosen probe in per cent; means over the
+    seeds that have run, of which the last column has the number at each size.
+    """
+    runs = select.grid(t)
+    means, seeds = select.cell_means(runs).set_index(select.CELL), runs.groupby(select.CELL)["seed"].nunique()
+    rows = []
+    for encoding, network in itertools.product(config.ENCODINGS, select.NETWORKS):
+        cells = {size: (network, encoding, size) for size in select.SIZES}
+        if any(cell in means.index for cell in cells.values()):
+            rows.append(
+                {"encoding": encoding, "network": network}
+                | {f"loss, size {size}": _mean(means, cell, "validation_loss", ".3f") for size, cell in cells.items()}
+                | {f"accuracy, size {size}": _mean(means, cell, "test_accuracy", ".1%") for size, cell in cells.items()}
+                | {"seeds": ", ".join(str(seeds.get(cell, 0)) for cell in cells.values())}
+            )
+    return pd.DataFrame(rows or [{"network": NOT_RUN}])
+
+
+def _mean(means: pd.DataFrame, cell: tuple[str, str, int], column: str, spec: str) -> str:
+    return format(means.loc[cell, column], spec) if cell in means.index else NOT_RUN
+
+
+def what_size_changes(t: metrics.Tables) -> str:
+    """In how many rows of `by_size` loss falls and accuracy rises from the smallest to the largest size, in words."""
+    runs, (smallest, *_, largest) = select.grid(t), select.SIZES
+    try:
+        loss, accuracy = (
+            select.gap(select.differences(runs, column, "depth", largest, smallest)).cells
+            for column in ("validation_loss", "test_accuracy")
+        )
+    except NotRun:
+        return f"Networks of sizes {smallest} and {largest}: {NOT_RUN}."
+    return (
+        f"From size {smallest} to size {largest}, over networks that have both: the loss falls in {(loss < 0).sum()} "
+        f"of {len(loss)} rows, the accuracy rises in {(accuracy > 0).sum()}."
+    )
 
 
 def training_length(t: metrics.Tables) -> pd.DataFrame:
