@@ -102,26 +102,22 @@ def find(claim: Claim, t: Tables) -> Finding:
     """The bare outcome of one claim's rule, before Holm and the count of seeds.
 
     Studies add seeds size by size. Where not all networks have as many as the claim asks for, those that have are
-    judged without the others, if the rule can do without them; the note names the sizes of both.
+    judged without the others, if the rule can do without them; the note counts them.
     """
     finding = apply(claim, t)
     if claim.is_whole or (finding.seeds or 0) >= claim.seeds:
         return finding
-    kept = select.replicated(t, claim.seeds)
-    replicated = apply(claim, kept)
+    with_seeds = select.replicated(t, claim.seeds)
+    replicated = apply(claim, with_seeds)
     if (replicated.seeds or 0) < claim.seeds:
         return finding
-    others = t.runs[~t.runs["run_id"].isin(kept.runs["run_id"])]
+    kept, whole = (select.grid(tables)[select.CELL].drop_duplicates() for tables in (with_seeds, t))
+    sizes = ", ".join(map(str, sorted(set(kept["depth"]))))
     note = (
-        f"{replicated.note} Judged on the networks that have {claim.seeds} seeds ({_sizes(kept.runs)}), without the "
-        f"others ({_sizes(others)})."
+        f"{replicated.note} Judged on the {len(kept)} of {len(whole)} networks of the grid that have {claim.seeds} seeds "
+        f"(of size {sizes})."
     )
     return dataclasses.replace(replicated, note=note.strip())
-
-
-def _sizes(runs: pd.DataFrame) -> str:
-    sizes = [str(size) for size in select.SIZES if size in set(runs["depth"])]
-    return f"size{'s' * (len(sizes) > 1)} {', '.join(sizes)}"
 
 
 def apply(claim: Claim, t: Tables) -> Finding:
