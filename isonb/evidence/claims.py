@@ -114,8 +114,8 @@ def find(claim: Claim, t: Tables) -> Finding:
     kept, whole = (select.grid(tables)[select.CELL].drop_duplicates() for tables in (with_seeds, t))
     sizes = ", ".join(map(str, sorted(set(kept["depth"]))))
     note = (
-        f"{replicated.note} Judged on the {len(kept)} of {len(whole)} networks of the grid that have {claim.seeds} seeds "
-        f"(of size {sizes})."
+        f"{replicated.note} Judged on the {len(kept)} of {len(whole)} networks of the grid that have {claim.seeds} "
+        f"seeds (of size {sizes})."
     )
     return dataclasses.replace(replicated, note=note.strip())
 
