@@ -509,6 +509,9 @@ def test_networks_with_enough_seeds_are_judged_without_the_others():
     assert (c11.seeds, c11.n) == (1, 9) and c11 == claims.apply(BY_ID["C11"], fewer)
     c10 = claims.find(BY_ID["C10"], fewer)  # the best of all networks may be one that has a single seed
     assert c10.seeds == 1 and c10 == claims.apply(BY_ID["C10"], fewer)
+    is_halfway = (t.runs["depth"] == 1) & (t.runs["encoding"] == "continuous") | (t.runs["seed"] == 0)
+    halfway = dataclasses.replace(t, runs=t.runs[is_halfway])  # one encoding alone is not what the blocks are judged by
+    assert claims.find(BY_ID["C5"], halfway) == claims.apply(BY_ID["C5"], halfway)
     two = dataclasses.replace(t, runs=t.runs[t.runs["seed"] < 2])
     assert claims.find(BY_ID["C5"], two) == claims.apply(BY_ID["C5"], two)
 

@@ -60,9 +60,14 @@ def complete_seeds(runs: pd.DataFrame | pd.Series) -> list[int]:
 
 
 def replicated(t: Tables, seeds: int) -> Tables:
-    """The tables without the networks that have fewer seeds: equal but for the seed, of so many or more."""
-    alike = t.runs.groupby([*CELL, "arm"])["seed"].transform("nunique")
-    ids = set(t.runs.loc[alike.astype(int) >= seeds, "run_id"])
+    """The tables without the networks that have fewer seeds than so many.
+
+    Those of one block, size and arm stay or go together, with every encoding: a study that is halfway through them must
+    not be judged by the encodings that happened to be first.
+    """
+    alike = t.runs.groupby([*CELL, "arm"])["seed"].transform("nunique").astype(int)
+    fewest = alike.groupby([t.runs[name] for name in ("network", "depth", "arm")]).transform("min")
+    ids = set(t.runs.loc[fewest >= seeds, "run_id"])
     frames = {name: t.frame(name) for name in ("runs", "layers", "curves", "learned")}
     return dataclasses.replace(t, **{name: frame[frame["run_id"].isin(ids)] for name, frame in frames.items()})
 
