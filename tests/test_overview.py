@@ -134,7 +134,8 @@ def test_the_grid_in_numbers_has_means_over_the_seeds_at_hand():
         ["rff", "mixer", "4.250", "not run", "4.500", "30.0%", "not run", "35.0%", "3, 0, 1"],
     ]
     assert overview.what_size_changes(t) == (
-        "From size 1 to size 6, over networks that have both: the loss falls in 1 of 2 rows, the accuracy rises in 2."
+        "From size 1 to size 6, over networks that have both with the same seeds: the loss falls in 1 of 2 rows, the "
+        "accuracy rises in 2."
     )
     assert overview.by_size(metrics.tables({})).iloc[0, 0] == "not run"
     assert overview.what_size_changes(metrics.tables({})) == "Networks of sizes 1 and 6: not run."

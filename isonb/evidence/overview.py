@@ -183,8 +183,8 @@ def what_size_changes(t: metrics.Tables) -> str:
     except NotRun:
         return f"Networks of sizes {smallest} and {largest}: {NOT_RUN}."
     return (
-        f"From size {smallest} to size {largest}, over networks that have both: the loss falls in {(loss < 0).sum()} "
-        f"of {len(loss)} rows, the accuracy rises in {(accuracy > 0).sum()}."
+        f"From size {smallest} to size {largest}, over networks that have both with the same seeds: the loss falls "
+        f"in {(loss < 0).sum()} of {len(loss)} rows, the accuracy rises in {(accuracy > 0).sum()}."
     )
 
 
