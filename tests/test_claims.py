@@ -458,6 +458,18 @@ def test_power_is_the_number_of_seeds_for_the_spread_at_hand(monkeypatch):
     assert [judged[name].seeds_needed for name in ("C5", "C6", "C2")] == [5, None, None]
 
 
+def test_seeds_are_not_asked_for_where_others_are_lacking(monkeypatch):
+    # two seeds would do by this spread: the rule asks for three, and with three or more p is what stays too large
+    found = {
+        "C5": outcome(p=0.4),
+        "C6": outcome(UNDETERMINED, seeds=2, by_seed=(1, 1.001)),
+        "C7": outcome(UNDETERMINED, by_seed=(1, 2, 3)),
+        "C8": outcome(),
+    }
+    judged = judged_with(monkeypatch, found)
+    assert [judged[name].seeds_needed for name in found] == [None, 3, 5, 3]
+
+
 def test_separated_blocks_support_the_pooled_claim_only():
     t = relation(0.1, groups=2, independent=True)
     assert claims.apply(BY_ID["C7"], t).verdict == SUPPORTED

@@ -42,7 +42,7 @@ BY_ID = {claim.id: claim for claim in LEDGER}
 
 @dataclasses.dataclass(frozen=True)
 class Judged:
-    """A claim with its finding, Holm's p over the whole ledger, and the seeds that the present spread would need."""
+    """A claim with its finding, Holm's p over the whole ledger, and the seeds that a verdict takes."""
 
     claim: Claim
     finding: Finding
@@ -87,9 +87,10 @@ def judge(t: Tables) -> list[Judged]:
     findings = [find(claim, t) for claim in LEDGER]
     with_p = [i for i, finding in enumerate(findings) if finding.p is not None]
     adjusted = dict(zip(with_p, statistics.holm([findings[i].p for i in with_p]), strict=True))
+    tempered = [temper(claim, findings[i], adjusted.get(i)) for i, claim in enumerate(LEDGER)]
     return [
-        Judged(claim, temper(claim, finding, adjusted.get(i)), adjusted.get(i), _power(claim, finding))
-        for i, (claim, finding) in enumerate(zip(LEDGER, findings, strict=True))
+        Judged(claim, finding, adjusted.get(i), _power(claim, finding))
+        for i, (claim, finding) in enumerate(zip(LEDGER, tempered, strict=True))
     ]
 
 
@@ -150,9 +151,14 @@ def temper(claim: Claim, finding: Finding, p_holm: float | None) -> Finding:
 
 
 def _power(claim: Claim, finding: Finding) -> int | None:
+    """The seeds that a verdict takes by the present spread; None if unknown, or if it lacks anything but seeds."""
     if not claim.seeds or not all(map(math.isfinite, finding.by_seed)):
         return None
-    return statistics.seeds_needed(finding.by_seed, finding.threshold)
+    spread = statistics.seeds_needed(finding.by_seed, finding.threshold)
+    if spread is None:
+        return None
+    seeds = max(spread, claim.seeds)
+    return None if finding.verdict == Verdict.UNDETERMINED and seeds <= (finding.seeds or 0) else seeds
 
 
 def as_rows(findings: Sequence[Judged]) -> list[dict[str, Any]]:
@@ -227,7 +233,7 @@ def as_text(findings: Sequence[Judged], faults: Sequence[str] = ()) -> str:
         *(f"{judged.claim.id}: {judged.finding.note}" for judged in findings if judged.finding.note),
         "",
         f"{total}.",
-        "Holm p is corrected over the ledger; 'need' is the number of seeds that the present spread would need.",
+        "Holm p is corrected over the ledger; 'need' is the number of seeds that a verdict takes.",
         *(f"Skipped: {fault}" for fault in faults),
     ])  # fmt: skip
 

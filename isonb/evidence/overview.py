@@ -136,7 +136,7 @@ def undecided(study: Study) -> pd.DataFrame:
 def _seeds(row: Mapping[str, Any]) -> str:
     """The number of seeds that a verdict would take, as far as those at hand tell."""
     if row["seeds_needed"] is not None:
-        return str(max(row["seeds_needed"], row["seeds_asked"]))
+        return str(row["seeds_needed"])
     return f"{row['seeds_asked']} or more" if (row["seeds"] or 0) < row["seeds_asked"] else "seeds alone will not"
 
 
