@@ -163,8 +163,16 @@ def along_training(effect):
 
 def fine_tuned(probe, tuned, scratch):
     return study(
-        accuracy=lambda **c: probe, finetune_accuracy=lambda **c: tuned(c), scratch_accuracy=lambda **c: scratch(c)
+        accuracy=lambda **c: probe,
+        finetune_accuracy=lambda **c: tuned(c),
+        scratch_accuracy=lambda **c: scratch(c),
+        finetune_epochs=lambda **_: 3,
     )
+
+
+def test_fine_tuning_says_how_long_it_took_and_how_far_it_came():
+    note = claims.apply(BY_ID["C33"], fine_tuned(0.4, lambda c: 0.25, lambda c: 0.3)).note
+    assert note.endswith("Fine-tuned for 3 epochs: 25.0%; their probes: 40.0%.")
 
 
 def cancel(size):
