@@ -587,9 +587,15 @@ def test_the_share_of_a_gap_is_measured_against_conv():
     assert better.note == "Of our gap learning_rate=0.001 removes 40%."
     worse_conv = one_setting("learning_rate=0.001", always(4.1), conv=always(4.0))  # the paper's 3.5 counts
     assert claims.apply(BY_ID["C24"], worse_conv).value == pytest.approx(0.4, abs=0.01)
-    worse = claims.apply(BY_ID["C24"], one_setting("data_fraction=0.1", always(6.0), conv=always(4.0)))
-    assert worse.value == pytest.approx(0.5, abs=0.01)
-    assert "No setting makes our gap smaller. Larger with" in worse.note and "data_fraction=0.1 (50%)" in worse.note
+    part = claims.apply(BY_ID["C24"], one_setting("data_fraction=0.1", always(6.0), conv=always(4.0)))
+    assert part.value == pytest.approx(0.5, abs=0.01)
+    assert part.note == "All images remove 50% of the gap with data_fraction=0.1."
+
+
+def test_a_setting_that_does_harm_explains_nothing_of_the_gap():
+    worse = claims.apply(BY_ID["C24"], one_setting("learning_rate=0.001", always(6.0)))  # 2.5 nats instead of 1
+    assert (worse.verdict, worse.value) == (CONTRADICTED, pytest.approx(-1.5, abs=0.01))
+    assert worse.note == "To our gap learning_rate=0.001 adds 150%."
 
 
 def test_the_share_of_a_gap_is_a_mean_over_the_same_networks_for_every_seed():

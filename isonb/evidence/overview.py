@@ -271,7 +271,7 @@ def gap_shares(study: Study) -> pd.DataFrame:
 
 def _share(found: scale.GapShare | None) -> dict[str, str]:
     if found is None:
-        return dict.fromkeys(("pairs", "gap", "gap with it", "better", "share removed", "95 % interval"), NOT_RUN)
+        return dict.fromkeys(("pairs", "gap", "gap with it", "share removed", "95 % interval"), NOT_RUN)
     share = interval = "no gap"
     if found.share_S is not None:
         low, high = statistics.student_interval(found.share_S)
@@ -282,7 +282,6 @@ def _share(found: scale.GapShare | None) -> dict[str, str]:
         "pairs": f"{found.pairs}, {seeds} seed{'' if seeds == 1 else 's'}",
         "gap": f"{found.gap_S.mean():.3f}",
         "gap with it": f"{found.changed_S.mean():.3f}",
-        "better": "it" if found.is_better else "the grid's",
         "share removed": share,
         "95 % interval": interval,
     }

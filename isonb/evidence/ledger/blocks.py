@@ -109,7 +109,7 @@ def _order(runs: pd.DataFrame, column: str, sign: int, unit: str) -> Finding:
         p=min(1.0, 2 * min(decided)) if verdict in (Verdict.PARTLY, Verdict.CONTRADICTED) else max(p_values),
         seeds=min(len(found.by_seed) for found in gaps),
         by_seed=smaller.by_seed,
-        note=f"Both gaps have the claimed sign in {joint:.0%} of {len(both)} cells; "
+        note=f"Both gaps have the claimed sign in {joint:.0%} of {len(both)} cells. "
         + parts_note(dict(zip(names, parts, strict=True))),
     )
 
