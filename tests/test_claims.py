@@ -170,11 +170,6 @@ def fine_tuned(probe, tuned, scratch):
     )
 
 
-def test_fine_tuning_says_how_long_it_took_and_how_far_it_came():
-    note = claims.apply(BY_ID["C33"], fine_tuned(0.4, lambda c: 0.25, lambda c: 0.3)).note
-    assert note.endswith("Fine-tuned for 3 epochs: 25.0%; their probes: 40.0%.")
-
-
 def cancel(size):
     return lambda seed: size * sign_of(seed)
 
@@ -632,6 +627,11 @@ def test_both_gaps_must_agree_in_the_same_cells():
     assert "78% of 9 cells" in finding.note
 
 
+def test_fine_tuning_says_how_long_it_took_and_how_far_it_came():
+    note = claims.apply(BY_ID["C33"], fine_tuned(0.4, lambda c: 0.25, lambda c: 0.3)).note
+    assert note.endswith("Epochs of fine-tuning: 3; accuracy 25.0%, of the probes 40.0%.")
+
+
 def test_an_order_of_averages_says_in_how_many_cells_it_holds():
     # the transformer is worse on average because of one encoding; with the other two it is better than the mixer
     def loss(**c):
@@ -642,7 +642,9 @@ def test_an_order_of_averages_says_in_how_many_cells_it_holds():
     assert finding.verdict == SUPPORTED
     assert "conv before mixer in 9 of 9, mixer before transformer-1 in 3 of 9." in finding.note
     # of the simulated study: 1 - nats / 10, and (5 + 2 x 2.5) / 3 nats for the transformer
-    assert finding.note.startswith("Within 8 levels of the truth: conv 80%, mixer 70%, transformer-1 67%.")
+    assert finding.note.startswith(
+        "Masked sub-pixels within 8 levels of the truth: conv 80%, mixer 70%, transformer-1 67%."
+    )
 
 
 def test_parts_that_are_picked_out_must_pass_together():

@@ -46,9 +46,10 @@ def c1(t: Tables) -> Finding:
     intervals, nats, agree = {}, {}, []
     for worse, better in NEIGHBOURS:
         name = f"{better} before {worse} in nats"
-        by_cell = gap(differences(runs, "test_loss", "network", worse, better)).cells
+        pairs = differences(runs, "test_loss", "network", worse, better)
+        by_cell = gap(pairs).cells
         agree.append(f"{better} before {worse} in {(by_cell > 0).sum()} of {len(by_cell)}")
-        nats[name] = _nats_difference(t, runs, worse, better)
+        nats[name] = _nats_difference(t, runs, pairs, worse, better)
         intervals[name] = partial(statistics.crossed_interval, nats[name])
         for column, sign in (("mean_absolute_error", 1), ("share_within_8", -1), ("colour_error", 1)):
             by_seed = gap(sign * differences(runs, column, "network", worse, better)).by_seed
@@ -59,13 +60,12 @@ def c1(t: Tables) -> Finding:
     near = cell_means(runs, "share_within_8").groupby("network")["share_within_8"].mean().reindex(BLOCK_ORDER)
     levels = ", ".join(f"{network} {share:.0%}" for network, share in near.items())
     # The order is of averages, and the claim's words are about levels: say what both hide.
-    note = f"Within 8 levels of the truth: {levels}. Cell by cell, in nats: {', '.join(agree)}. {found.note}"
-    return dataclasses.replace(found, note=note)
+    note = f"Masked sub-pixels within 8 levels of the truth: {levels}. Cell by cell, in nats: {', '.join(agree)}."
+    return dataclasses.replace(found, note=f"{note} {found.note}")
 
 
-def _nats_difference(t: Tables, runs: pd.DataFrame, a: str, b: str) -> np.ndarray:
-    """Nats of network a minus network b, per seed and test image, averaged over the cells that both have."""
-    pairs = differences(runs, "test_loss", "network", a, b)
+def _nats_difference(t: Tables, runs: pd.DataFrame, pairs: pd.Series, a: str, b: str) -> np.ndarray:
+    """Nats of network a minus network b, per seed and test image, averaged over the cells of these pairs."""
     seeds = complete_seeds(pairs)
     if not seeds:
         raise NotRun(f"Needs one seed with every cell of {a} and {b}.")

@@ -132,7 +132,7 @@ def c33(t: Tables) -> Finding:
     difference, runs = _finetune_gain(t, "test_accuracy")
     found = gap(difference)
     always = bool((difference > 0).all())
-    epochs = " and ".join(f"{number} epochs" for number in sorted(set(runs["finetune_epochs"])))
+    epochs = " and ".join(map(str, sorted(set(runs["finetune_epochs"]))))
     verdict = by_sign(found.over_seeds)
     if verdict == Verdict.SUPPORTED and not always:
         verdict = Verdict.PARTLY
@@ -145,8 +145,8 @@ def c33(t: Tables) -> Finding:
         "runs",
         seeds=len(found.by_seed),
         by_seed=found.by_seed,
-        note=f"Positive in {(difference > 0).mean():.0%} of the runs. Fine-tuned for {epochs}: "
-        f"{runs['finetune_accuracy'].mean():.1%}; their probes: {runs['test_accuracy'].mean():.1%}.",
+        note=f"Positive in {(difference > 0).mean():.0%} of the runs. Epochs of fine-tuning: {epochs}; accuracy "
+        f"{runs['finetune_accuracy'].mean():.1%}, of the probes {runs['test_accuracy'].mean():.1%}.",
     )
 
 

@@ -113,6 +113,7 @@ class GapShare(NamedTuple):
 
 
 def _is_part(arm: str) -> bool:
+    """Whether an arm trains on a part of the images, which both blocks then get."""
     return arm.startswith("data_fraction")
 
 
@@ -158,7 +159,8 @@ def c24(t: Tables) -> Finding:
     shares = {name: one.share_S for name, one in found.items() if one.share_S is not None}
     if not shares:
         raise NotRun("Needs conv and transformer runs, and the same transformers with one setting changed.")
-    largest = max(shares, key=lambda name: shares[name].mean())
+    mean = {name: float(share_S.mean()) for name, share_S in shares.items()}
+    largest = max(mean, key=mean.__getitem__)
     low, high = statistics.student_interval(shares[largest], bonferroni(len(shares)))
     are_all_tried = {name.split("=")[0] for name in shares} >= set(SETTINGS)
     verdict = Verdict.UNDETERMINED
@@ -166,7 +168,6 @@ def c24(t: Tables) -> Finding:
         verdict = Verdict.SUPPORTED
     elif low >= 1 or (high <= SMALL_SHARE and are_all_tried):
         verdict = Verdict.CONTRADICTED
-    mean = {name: float(values.mean()) for name, values in shares.items()}
     closing = [f"{name} removes {share:.0%}" for name, share in mean.items() if share > 0 and not _is_part(name)]
     widening = [f"{name} adds {-share:.0%}" for name, share in mean.items() if share <= 0 and not _is_part(name)]
     parts = [f"{share:.0%} of the gap with {name}" for name, share in mean.items() if _is_part(name)]
@@ -177,7 +178,7 @@ def c24(t: Tables) -> Finding:
     ]
     return Finding(
         verdict,
-        float(shares[largest].mean()),
+        mean[largest],
         f"share of the gap, {largest}",
         (low, high),
         len(shares),
