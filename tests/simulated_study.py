@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 import numpy as np
 import pandas as pd
 
-from isonb.evidence import metrics
+from isonb.evidence import claims, metrics, verdicts
 
 ENCODINGS = ("continuous", "rff", "pix2vec")
 NETWORKS = ("conv", "mixer", "transformer-1", "transformer-4")
@@ -105,3 +105,11 @@ def _layer(layer_accuracy: Effect | None, accuracy: Effect, cell: dict[str, obje
         return layer_accuracy(layer=layer, **cell)
     middle = max(1, int(cell["depth"]) // 2)
     return accuracy(**cell) - 0.02 * abs(layer - middle)
+
+
+def judged(t, **said):
+    """A study `cpu` of these tables in which the named claims have the given verdict, and all others have not run."""
+    rows = {row["id"]: row for row in claims.as_rows(claims.judge(metrics.tables({})))}
+    for name, row in rows.items():
+        rows[name] = row | {"verdict": said.get(name, "not run"), "seeds": 1 if name in said else None}
+    return verdicts.Study("cpu", t, rows)

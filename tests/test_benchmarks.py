@@ -156,27 +156,28 @@ def test_a_damaged_file_is_named(write):
 
 def test_what_probing_saves_is_told_as_ratios_and_what_it_changes_as_points(write):
     write("probing", [{"block": "conv", "depth": 6, "passes": {"ours": 200, "paper": 84_000},
-                       "seconds": {"ours": 4.0, "paper": 300.0},
+                       "seconds": {"ours": 4.0, "paper": 300.0}, "images": 336, "test_images": 96,
                        "accuracies": {"ours": [0.5, 0.25], "paper": [0.5, 0.26]}}])  # fmt: skip
     write("solvers", [{"block": "conv", "depth": 1, "data": "cifar10", "train_images": 3600, "test_images": 1000,
                        "accuracies": {"adam": [0.25, 0.4], "lbfgs": [0.25, 0.407]}}])  # fmt: skip
     assert benchmarks.probing().to_dict("records") == [
-        {"network": "conv, size 6", "of": "passes", "at once": "200", "paper's procedure": "84,000",
+        {"network": "conv, size 6", "of": "passes", "at once": "200", "plainly": "84,000",
          "times as many": "420"},
-        {"network": "conv, size 6", "of": "processor seconds", "at once": "4", "paper's procedure": "300",
+        {"network": "conv, size 6", "of": "processor seconds", "at once": "4", "plainly": "300",
          "times as many": "75"},
     ]  # fmt: skip
     assert benchmarks.solvers()["differ by"].tolist() == ["0.0 points", "0.7 points"]
     said = benchmarks.probing_in_words()
-    assert "420 times fewer passes and 75 times less processor time" in said and "by more than 1.0 points" in said
+    assert "420 times fewer passes and 75 times less processor time" in said and "by more than 1.0 points (96" in said
     assert "3,600 training images of cifar10, are at most 0.7 points apart on 1,000 test images." in said
 
 
 def test_accuracies_that_are_the_same_are_called_so(write):
     same = {"ours": [0.5, 0.25], "paper": [0.5, 0.25]}
     counts = {"ours": 1, "paper": 2}
-    write("probing", [{"block": "conv", "depth": 1, "passes": counts, "seconds": counts, "accuracies": same}])
-    assert benchmarks.probing_in_words().endswith("where both were carried out in full, all accuracies agree.")
+    shown = {"images": 336, "test_images": 96}
+    write("probing", [{"block": "conv", "depth": 1, "passes": counts, "seconds": counts, "accuracies": same, **shown}])
+    assert benchmarks.probing_in_words().endswith("carried out in full, all accuracies agree (96 test crops).")
 
 
 def test_probing_that_was_not_measured_reads_not_run(write):

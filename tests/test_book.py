@@ -197,7 +197,7 @@ def test_encodings_are_compared_where_all_of_them_have_run():
     t.learned.loc[(t.learned["stage"] == "after") & (t.learned["encoding"] == "rff"), "kept"] = [0.25, 0.5, 0.75]
     rows = tables.start_by_encoding(t).set_index("encoding")
     assert rows["loss at the end"].tolist() == ["3.500", "3.000", "2.500"]  # without the mixer, which stands alone
-    assert rows.loc["rff"].tolist() == [1, "125", "125", "0.00", "0.50", "3.000", "3.000"]
+    assert rows.loc["rff"].tolist() == ["conv", 1, "125", "125", "0.00", "0.50", "3.000", "3.000"]
 
 
 def test_a_loss_in_another_unit_has_no_change(results):

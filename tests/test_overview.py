@@ -5,20 +5,9 @@ import re
 
 import pandas as pd
 import pytest
-from simulated_study import study
+from simulated_study import judged, study
 
-from isonb.evidence import claims, metrics, overview, verdicts
-from isonb.evidence.ledger import scale
-
-ARM = "positions=none"
-
-
-def judged(t, **said):
-    """A study `cpu` of these tables in which the named claims have the given verdict, and all others have not run."""
-    rows = {row["id"]: row for row in claims.as_rows(claims.judge(metrics.tables({})))}
-    for name, row in rows.items():
-        rows[name] = row | {"verdict": said.get(name, "not run"), "seeds": 1 if name in said else None}
-    return verdicts.Study("cpu", t, rows)
+from isonb.evidence import metrics, overview
 
 
 def words(html):
@@ -44,10 +33,30 @@ def test_three_sentences_say_what_held_what_did_not_and_at_which_scale():
         "seeds, and 22 are not run."
     )
     assert size == (
-        "At which scale. 81 networks of profile cpu, of size 1, 3 and 6 and seed 0, 1 and 2, trained for 6 epochs on "
-        "3600 images of CIFAR-10 and judged on 1000 others; the paper has sizes 1, 3 and 6 and 51 epochs on all of "
-        "CIFAR-10."
+        "At which scale. 81 networks of profile cpu (size 1 with 3 seeds, size 3 with 3 seeds and size 6 with 3 "
+        "seeds), trained for 6 epochs on 3600 images of CIFAR-10 and judged on 1000 others; the paper has sizes 1, 3 and 6 and "
+        "51 epochs on all of CIFAR-10."
     )
+
+
+def test_the_scale_says_which_sizes_have_which_seeds():
+    t = whole()
+    is_kept = (t.runs["depth"] == 1) | (t.runs["seed"] == 0) | (t.runs["depth"] == 3) & (t.runs["network"] == "conv")
+    size = overview.in_three_sentences(judged(dataclasses.replace(t, runs=t.runs[is_kept]))).splitlines()[-1]
+    assert "51 networks of profile cpu (size 1 with 3 seeds, size 3 with 1 to 3 seeds and size 6 with 1 seed)," in size
+
+
+def test_losses_are_set_beside_what_needs_no_network():
+    guesses = {"baseline_neighbour_mean": lambda **_: 4.0, "baseline_channel_marginal": lambda **_: 5.5}
+    t = study(loss=lambda **c: 4.5 if c["network"] == "mixer" and c["encoding"] == "rff" else 3.5, **guesses)
+    said = "Without a network, a guess around the mean of the unmasked neighbours costs 4.000 nats, and one by how "
+    assert overview.beside_no_network(t) == (
+        f"{said}often each value occurs 5.500. Of the 27 losses above 3 are worse than the neighbours: mixer with rff, size "
+        "1, 3 and 6."
+    )
+    better = study(**guesses, loss=lambda **_: 3.5)
+    assert overview.beside_no_network(better).endswith("Of the 27 losses above none is worse than the neighbours.")
+    assert overview.beside_no_network(metrics.tables({})) == "Networks of the grid: not run."
 
 
 def test_without_a_network_the_three_sentences_say_what_runs_them():
@@ -82,42 +91,6 @@ def test_undetermined_claims_say_how_much_would_decide_them():
     assert rows.iloc[1, 1:].tolist() == ["0.0123 (accuracy)", "2 of 3", "7", "78,246"]
     assert rows.iloc[2, 1:].tolist() == ["", "3 of 3", "seeds alone will not", "those at hand"]
     assert overview.undecided(judged(metrics.tables({}))).iloc[0, 0] == "none"
-
-
-def gap_study(changed, seeds=(0, 1, 2)):
-    """Transformers lose 1 nat to conv; without positions as many as `changed(seed)` says."""
-    return study(
-        networks=("conv", "transformer-1"),
-        arms=("main", ARM),
-        seeds=seeds,
-        loss=lambda **c: (
-            3.5 if c["network"] == "conv" else 3.5 + (changed(c["seed"]) if c["arm"] == ARM else 1.0)
-        ),
-    )  # fmt: skip
-
-
-def test_shares_of_the_gap_have_intervals_over_seeds():
-    rows = overview.gap_shares(judged(gap_study(lambda seed: (2, 4, 4)[seed]))).set_index("setting")
-    # shares 1 - 2, 1 - 4 twice: mean -7/3, s = 1.1547, t(0.975, 2) s / sqrt(3) = 4.303 x 0.6667 = 2.868
-    assert rows.loc[ARM].tolist() == ["27, 3 seeds", "1.000", "3.333", "-233%", "-520% to 54%"]
-    others = rows.drop(index=ARM)
-    assert {name.split("=")[0] for name in others.index} == set(scale.SETTINGS)
-    assert (others == "not run").all(axis=None)
-    said = overview.missing_shares(judged(gap_study(lambda seed: 2)))
-    assert said.startswith("Not run: `positions=sincos`,") and said.endswith("To run them: `make study PROFILE=cpu`")
-    assert f"`{ARM}`" not in said
-
-
-@pytest.mark.parametrize(
-    ("changed", "share", "interval"),
-    [(0.5, "50%", "takes a second seed"), (2, "-100%", "takes a second seed"), (-2, "no gap", "no gap")],
-)
-def test_one_seed_gives_a_share_and_no_interval(changed, share, interval):
-    t = gap_study(lambda _: changed, seeds=(0,))
-    if changed < 0:
-        t.runs.loc[t.runs["network"] == "conv", "test_loss"] = 9.0  # the transformer is ahead
-    row = overview.gap_shares(judged(t)).set_index("setting").loc[ARM]
-    assert row[["pairs", "share removed", "95 % interval"]].tolist() == ["9, 1 seed", share, interval]
 
 
 def test_the_grid_in_numbers_has_means_over_the_seeds_at_hand():
@@ -178,19 +151,6 @@ def test_what_training_took_is_told_with_what_an_epoch_more_would():
         "took 5.0 hours; another epoch of all of them would take 2.5 more."
     )
     assert overview.cost_of_training(metrics.tables({})) == "Networks of the grid: not run."
-
-
-def test_positions_are_compared_on_the_seeds_that_all_kinds_have():
-    t = study(
-        networks=("transformer-1", "conv"), encodings=("rff",), depths=(1,), arms=("main", "positions=none"),
-        loss=lambda **c: 3 + c["seed"] + (c["arm"] != "main"),
-    )  # fmt: skip
-    assert overview.by_positions(t).values.tolist() == [["rff, size 1", "5.000", "4.000", "not run", 3]]
-    fewer = t.runs[(t.runs["arm"] == "main") | (t.runs["seed"] == 0)]
-    row = overview.by_positions(dataclasses.replace(t, runs=fewer)).iloc[0]
-    assert row.tolist() == ["rff, size 1", "4.000", "3.000", "not run", 1]
-    main = t.runs[t.runs["arm"] == "main"]
-    assert overview.by_positions(dataclasses.replace(t, runs=main)).iloc[0, 0] == "not run"
 
 
 def test_size_12_is_shown_where_there_is_any():

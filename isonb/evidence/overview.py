@@ -1,6 +1,6 @@
-"""What a whole study comes to: three sentences, what its settings explain, and what it cannot decide.
+"""What a whole study comes to: three sentences, the grid in numbers, and what it cannot decide.
 
-Book: the first page, and chapters "Results", "Why do the transformers fail?" and "Verdict".
+Book: the first page, and chapters "Results" and "Verdict".
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from isonb import config, studies
+from isonb import config
 from isonb.evidence import metrics, statistics
-from isonb.evidence.ledger import scale, select
+from isonb.evidence.ledger import select
 from isonb.evidence.ledger.finding import NotRun, Verdict
-from isonb.evidence.verdicts import Study, link
+from isonb.evidence.verdicts import Study, link, listed
 
 LARGEST = 12
 NOT_RUN = str(Verdict.NOT_RUN)
@@ -65,25 +65,23 @@ def _are(count: int) -> str:
 
 def _scale(study: Study) -> str:
     """The size of a study beside the paper's, in a sentence."""
-    runs = study.tables.runs[study.tables.runs["arm"] == metrics.MAIN]
+    runs = select.grid(study.tables)
     if runs.empty:
         return f"No network of the profile {study.profile} has run; <code>{study.command}</code> runs them."
-    sizes, seeds, epochs, train, test = (
-        _listed(sorted(set(runs[name]))) for name in ("depth", "seed", "epochs", "data_train", "data_test")
-    )
+    epochs, train, test = (listed(sorted(set(runs[name]))) for name in ("epochs", "data_train", "data_test"))
     networks = f"{len(runs)} network{'' if len(runs) == 1 else 's'}"
-    data = _listed([COLLECTIONS[name] for name in sorted(set(runs["data"]))])
+    seeds = runs.groupby(select.CELL)["seed"].nunique().groupby("depth")
+    sizes = listed([f"size {size} with {_seeds_of(counts.min(), counts.max())}" for size, counts in seeds])
+    data = listed([COLLECTIONS[name] for name in sorted(set(runs["data"]))])
     return (
-        f"{networks.capitalize()} of profile {study.profile}, of size {sizes} and seed {seeds}, trained for {epochs} "
-        f"epochs on {train} images of {data} and judged on {test} others; the paper has sizes "
-        f"{_listed(scale.SIZES)} and {config.paper().run.epochs} epochs on all of CIFAR-10."
+        f"{networks.capitalize()} of profile {study.profile} ({sizes}), trained for {epochs} epochs on {train} images "
+        f"of {data} and judged on {test} others; the paper has sizes {listed(select.SIZES)} and "
+        f"{config.paper().run.epochs} epochs on all of CIFAR-10."
     )
 
 
-def _listed(values: Sequence[object]) -> str:
-    """Values with commas and, before the last, "and"."""
-    *first, last = map(str, values)
-    return f"{', '.join(first)} and {last}" if first else last
+def _seeds_of(fewest: int, most: int) -> str:
+    return f"{fewest if fewest == most else f'{fewest} to {most}'} seed{'' if most == 1 else 's'}"
 
 
 def on_the_same_images(study: Study) -> pd.DataFrame:
@@ -172,6 +170,23 @@ def _mean(means: pd.DataFrame, cell: tuple[str, str, int], column: str, spec: st
     return format(means.loc[cell, column], spec) if cell in means.index else NOT_RUN
 
 
+def beside_no_network(t: metrics.Tables) -> str:
+    """What guesses without a network cost on the same images, and which networks of `by_size` do worse, in words."""
+    runs = select.grid(t)
+    if runs.empty:
+        return f"Networks of the grid: {NOT_RUN}."
+    neighbours, marginal = (runs[f"baseline_{guess}"].mean() for guess in ("neighbour_mean", "channel_marginal"))
+    means = select.cell_means(runs)
+    worse = means[means["validation_loss"] > neighbours]
+    sizes = worse.groupby(["encoding", "network"])["depth"].apply(list)
+    named = "; ".join(f"{network} with {encoding}, size {listed(of)}" for (encoding, network), of in sizes.items())
+    return (
+        f"Without a network, a guess around the mean of the unmasked neighbours costs {neighbours:.3f} nats, and one "
+        f"by how often each value occurs {marginal:.3f}. Of the {len(means)} losses above {_count(worse)} worse than the "
+        f"neighbours{': ' if named else ''}{named}."
+    )
+
+
 def what_size_changes(t: metrics.Tables) -> str:
     """In how many rows of `by_size` loss falls and accuracy rises from the smallest to the largest size, in words."""
     runs, (smallest, *_, largest) = select.grid(t), select.SIZES
@@ -235,62 +250,6 @@ def cost_of_training(t: metrics.Tables) -> str:
     another = (runs["training_seconds"] / runs["epochs"]).sum() / 3600
     return (
         f"Each of the {len(runs)} networks of the grid at hand was shown "
-        f"{_listed([f'{count:,}' for count in sorted(set(seen))])} images, counting each epoch anew. Their training "
+        f"{listed([f'{count:,}' for count in sorted(set(seen))])} images, counting each epoch anew. Their training "
         f"took {hours:.1f} hours; another epoch of all of them would take {another:.1f} more."
     )
-
-
-def by_positions(t: metrics.Tables) -> pd.DataFrame:
-    """Validation loss of 1-head transformers by what tells them where a pixel is: a row for each encoding and size.
-
-    Means over the seeds that all kinds have of those that have run, in nats per masked sub-pixel.
-    """
-    kinds = {"none": "positions=none", "learned": metrics.MAIN, "sincos": "positions=sincos"}
-    runs = t.runs[(t.runs["network"] == "transformer-1") & t.runs["arm"].isin(kinds.values())]
-    rows = []
-    for (encoding, depth), cell in runs.groupby(["encoding", "depth"]):
-        losses = cell.pivot(index="seed", columns="arm", values="validation_loss").dropna()
-        if losses.shape[1] > 1 and len(losses):
-            means = losses.mean()
-            rows.append({"transformer": f"{encoding}, size {depth}"}
-                        | {kind: f"{means[arm]:.3f}" if arm in means else NOT_RUN for kind, arm in kinds.items()}
-                        | {"seeds": len(losses)})  # fmt: skip
-    return pd.DataFrame(rows or [{"transformer": NOT_RUN}])
-
-
-def gap_shares(study: Study) -> pd.DataFrame:
-    """What each setting does to the test loss by which the transformer trails the convolution: a row a setting.
-
-    Gaps in nats per masked sub-pixel; shares with Student's interval over the seeds, where there are several.
-    """
-    found = scale.gap_shares(study.tables)
-    arms = dict.fromkeys(metrics.arm(cell) for cell in studies.cells(study.profile))
-    rows = [{"setting": name, **_share(found.get(name))} for name in arms if scale.is_asked(name)]
-    return pd.DataFrame(rows or [{"setting": NOT_RUN}])
-
-
-def _share(found: scale.GapShare | None) -> dict[str, str]:
-    if found is None:
-        return dict.fromkeys(("pairs", "gap", "gap with it", "share removed", "95 % interval"), NOT_RUN)
-    share = interval = "no gap"
-    if found.share_S is not None:
-        low, high = statistics.student_interval(found.share_S)
-        share = f"{found.share_S.mean():.0%}"
-        interval = f"{low:.0%} to {high:.0%}" if len(found.share_S) > 1 else "takes a second seed"
-    seeds = len(found.gap_S)
-    return {
-        "pairs": f"{found.pairs}, {seeds} seed{'' if seeds == 1 else 's'}",
-        "gap": f"{found.gap_S.mean():.3f}",
-        "gap with it": f"{found.changed_S.mean():.3f}",
-        "share removed": share,
-        "95 % interval": interval,
-    }
-
-
-def missing_shares(study: Study) -> str:
-    """Which of the settings asked about have not run, and what runs them, in a sentence of Markdown."""
-    table = gap_shares(study)
-    left = table.loc[table.iloc[:, -1] == NOT_RUN, "setting"]
-    if left.empty:
-        return "All settings have run."
-    return f"Not run: {_listed([f'`{name}`' for name in left])}. To run them: `{study.command}`"

@@ -5,6 +5,7 @@ Book: chapters "Smoke results", "Departures from the paper" and "Every cell".
 
 from __future__ import annotations
 
+import itertools
 import typing
 from collections.abc import Iterator
 
@@ -112,26 +113,24 @@ def _change(pairs: list[tuple[float, float]], spec: str) -> str:
 
 
 def start_by_encoding(t: metrics.Tables) -> pd.DataFrame:
-    """What an encoding's rows are before and after training, and how soon the loss falls: a row an encoding.
+    """What an encoding's rows are before and after training, and how soon the loss falls, by network and encoding.
 
-    Means over the main networks and seeds of which every encoding has run, and over the colour channels. Losses are
-    validation losses in nats per masked sub-pixel.
+    Means over the sizes and seeds of which every encoding has run, and over the colour channels. Losses are validation
+    losses in nats per masked sub-pixel.
     """
-    cell = ["network", "depth", "seed"]
     runs = t.runs[t.runs["arm"] == metrics.MAIN]
-    whole = runs.groupby(cell)["encoding"].transform("nunique") == len(config.ENCODINGS)
+    whole = runs.groupby(["network", "depth", "seed"])["encoding"].transform("nunique") == len(config.ENCODINGS)
     runs = runs[whole.astype(bool)].set_index("run_id")
-    if runs.empty:
-        return pd.DataFrame([{"encoding": NOT_RUN}])
     learned = t.learned.groupby(["run_id", "stage"])[["rank", "kept"]].mean().unstack("stage")
     losses = t.curves.pivot(index="run_id", columns="epoch", values="validation_loss")
     rows = []
-    for encoding in config.ENCODINGS:
-        ids = runs.index[runs["encoding"] == encoding]
+    for network, encoding in itertools.product(dict.fromkeys(runs["network"].sort_values()), config.ENCODINGS):
+        ids = runs.index[(runs["network"] == network) & (runs["encoding"] == encoding)]
         of = learned.loc[ids].mean()
         rows.append({
+            "network": network,
             "encoding": encoding,
-            "networks": len(ids),
+            "runs": len(ids),
             "rank before": f"{of['rank', 'before']:.0f}",
             "rank after": f"{of['rank', 'after']:.0f}",
             "distance kept before": f"{of['kept', 'before']:.2f}",
@@ -139,7 +138,7 @@ def start_by_encoding(t: metrics.Tables) -> pd.DataFrame:
             "loss after one epoch": f"{losses.loc[ids, 1].mean():.3f}",
             "loss at the end": f"{runs.loc[ids, 'validation_loss'].mean():.3f}",
         })  # fmt: skip
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows or [{"network": NOT_RUN}])
 
 
 def along_training(t: metrics.Tables) -> pd.DataFrame:

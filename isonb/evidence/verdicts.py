@@ -88,6 +88,12 @@ def number(row: Mapping[str, Any]) -> str:
     return "; ".join(parts) + "."
 
 
+def listed(values: Sequence[object]) -> str:
+    """Values with commas and, before the last, "and"."""
+    *first, last = map(str, values)
+    return f"{', '.join(first)} and {last}" if first else last
+
+
 def answers(study: Study, *ids: str) -> str:
     """What a study says to some claims, as HTML; where nothing is there, what would run it."""
     return "\n".join([

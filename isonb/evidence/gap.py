@@ -1,0 +1,72 @@
+"""What settings make of the gap between transformers and convolutions, and of the losses of transformers.
+
+Book: chapter "Why do the transformers fail?".
+"""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from isonb import studies
+from isonb.evidence import metrics, statistics
+from isonb.evidence.ledger import scale
+from isonb.evidence.ledger.finding import Verdict
+from isonb.evidence.verdicts import Study, listed
+
+NOT_RUN = str(Verdict.NOT_RUN)
+
+
+def by_positions(t: metrics.Tables) -> pd.DataFrame:
+    """Validation loss of 1-head transformers by what tells them where a pixel is: a row for each encoding and size.
+
+    Means over the seeds that all kinds have of those that have run, in nats per masked sub-pixel.
+    """
+    kinds = {"none": "positions=none", "learned": metrics.MAIN, "sincos": "positions=sincos"}
+    runs = t.runs[(t.runs["network"] == "transformer-1") & t.runs["arm"].isin(kinds.values())]
+    rows = []
+    for (encoding, depth), cell in runs.groupby(["encoding", "depth"]):
+        losses = cell.pivot(index="seed", columns="arm", values="validation_loss").dropna()
+        if losses.shape[1] > 1 and len(losses):
+            means = losses.mean()
+            rows.append({"transformer": f"{encoding}, size {depth}"}
+                        | {kind: f"{means[arm]:.3f}" if arm in means else NOT_RUN for kind, arm in kinds.items()}
+                        | {"seeds": len(losses)})  # fmt: skip
+    return pd.DataFrame(rows or [{"transformer": NOT_RUN}])
+
+
+def gap_shares(study: Study) -> pd.DataFrame:
+    """What each setting does to the test loss by which the transformer trails the convolution: a row a setting.
+
+    Gaps in nats per masked sub-pixel; shares with Student's interval over the seeds, where there are several.
+    """
+    found = scale.gap_shares(study.tables)
+    arms = dict.fromkeys(metrics.arm(cell) for cell in studies.cells(study.profile))
+    rows = [{"setting": name, **_share(found.get(name))} for name in arms if scale.is_asked(name)]
+    return pd.DataFrame(rows or [{"setting": NOT_RUN}])
+
+
+def _share(found: scale.GapShare | None) -> dict[str, str]:
+    if found is None:
+        return dict.fromkeys(("pairs", "gap", "gap with it", "share removed", "95 % interval"), NOT_RUN)
+    share = interval = "no gap"
+    if found.share_S is not None:
+        low, high = statistics.student_interval(found.share_S)
+        share = f"{found.share_S.mean():.0%}"
+        interval = f"{low:.0%} to {high:.0%}" if len(found.share_S) > 1 else "takes a second seed"
+    seeds = len(found.gap_S)
+    return {
+        "pairs": f"{found.pairs}, {seeds} seed{'' if seeds == 1 else 's'}",
+        "gap": f"{found.gap_S.mean():.3f}",
+        "gap with it": f"{found.changed_S.mean():.3f}",
+        "share removed": share,
+        "95 % interval": interval,
+    }
+
+
+def missing_shares(study: Study) -> str:
+    """Which of the settings asked about have not run, and what runs them, in a sentence of Markdown."""
+    table = gap_shares(study)
+    left = table.loc[table.iloc[:, -1] == NOT_RUN, "setting"]
+    if left.empty:
+        return "All settings have run."
+    return f"Not run: {listed([f'`{name}`' for name in left])}. To run them: `{study.command}`"

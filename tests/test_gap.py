@@ -1,0 +1,60 @@
+"""What settings make of a gap: from simulated studies."""
+
+import dataclasses
+
+import pytest
+from simulated_study import judged, study
+
+from isonb.evidence import gap
+from isonb.evidence.ledger import scale
+
+ARM = "positions=none"
+
+
+def gap_study(changed, seeds=(0, 1, 2)):
+    """Transformers lose 1 nat to conv; without positions as many as `changed(seed)` says."""
+    return study(
+        networks=("conv", "transformer-1"),
+        arms=("main", ARM),
+        seeds=seeds,
+        loss=lambda **c: (
+            3.5 if c["network"] == "conv" else 3.5 + (changed(c["seed"]) if c["arm"] == ARM else 1.0)
+        ),
+    )  # fmt: skip
+
+
+def test_shares_of_the_gap_have_intervals_over_seeds():
+    rows = gap.gap_shares(judged(gap_study(lambda seed: (2, 4, 4)[seed]))).set_index("setting")
+    # shares 1 - 2, 1 - 4 twice: mean -7/3, s = 1.1547, t(0.975, 2) s / sqrt(3) = 4.303 x 0.6667 = 2.868
+    assert rows.loc[ARM].tolist() == ["27, 3 seeds", "1.000", "3.333", "-233%", "-520% to 54%"]
+    others = rows.drop(index=ARM)
+    assert {name.split("=")[0] for name in others.index} == set(scale.SETTINGS)
+    assert (others == "not run").all(axis=None)
+    said = gap.missing_shares(judged(gap_study(lambda seed: 2)))
+    assert said.startswith("Not run: `positions=sincos`,") and said.endswith("To run them: `make study PROFILE=cpu`")
+    assert f"`{ARM}`" not in said
+
+
+@pytest.mark.parametrize(
+    ("changed", "share", "interval"),
+    [(0.5, "50%", "takes a second seed"), (2, "-100%", "takes a second seed"), (-2, "no gap", "no gap")],
+)
+def test_one_seed_gives_a_share_and_no_interval(changed, share, interval):
+    t = gap_study(lambda _: changed, seeds=(0,))
+    if changed < 0:
+        t.runs.loc[t.runs["network"] == "conv", "test_loss"] = 9.0  # the transformer is ahead
+    row = gap.gap_shares(judged(t)).set_index("setting").loc[ARM]
+    assert row[["pairs", "share removed", "95 % interval"]].tolist() == ["9, 1 seed", share, interval]
+
+
+def test_positions_are_compared_on_the_seeds_that_all_kinds_have():
+    t = study(
+        networks=("transformer-1", "conv"), encodings=("rff",), depths=(1,), arms=("main", "positions=none"),
+        loss=lambda **c: 3 + c["seed"] + (c["arm"] != "main"),
+    )  # fmt: skip
+    assert gap.by_positions(t).values.tolist() == [["rff, size 1", "5.000", "4.000", "not run", 3]]
+    fewer = t.runs[(t.runs["arm"] == "main") | (t.runs["seed"] == 0)]
+    row = gap.by_positions(dataclasses.replace(t, runs=fewer)).iloc[0]
+    assert row.tolist() == ["rff, size 1", "4.000", "3.000", "not run", 1]
+    main = t.runs[t.runs["arm"] == "main"]
+    assert gap.by_positions(dataclasses.replace(t, runs=main)).iloc[0, 0] == "not run"
