@@ -72,7 +72,8 @@ def study(
                             | {name: effect(**cell) for name, effect in columns.items()}
                         )
                         layers += [
-                            key | {"layer": at, "test_accuracy": row.mean()} for at, row in enumerate(correct_LB)
+                            key | {"layer": at, "test_accuracy": row.mean(), "validation_accuracy": row.mean()}
+                            for at, row in enumerate(correct_LB)
                         ]
                         arrays[run_id] = {
                             "test_correct_LB": correct_LB,

@@ -26,7 +26,7 @@ def gap_study(changed, seeds=(0, 1, 2)):
 def test_shares_of_the_gap_have_intervals_over_seeds():
     rows = gap.gap_shares(judged(gap_study(lambda seed: (2, 4, 4)[seed]))).set_index("setting")
     # shares 1 - 2, 1 - 4 twice: mean -7/3, s = 1.1547, t(0.975, 2) s / sqrt(3) = 4.303 x 0.6667 = 2.868
-    assert rows.loc[ARM].tolist() == ["27, 3 seeds", "1.000", "3.333", "-233%", "-520% to 54%"]
+    assert rows.loc[ARM].tolist() == ["27, 3 seeds", "1.000", "3.333", "-233%", "-520% to 54%", "no gap"]
     others = rows.drop(index=ARM)
     assert {name.split("=")[0] for name in others.index} == set(scale.SETTINGS)
     assert (others == "not run").all(axis=None)

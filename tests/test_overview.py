@@ -34,8 +34,8 @@ def test_three_sentences_say_what_held_what_did_not_and_at_which_scale():
     )
     assert size == (
         "At which scale. 81 networks of profile cpu (size 1 with 3 seeds, size 3 with 3 seeds and size 6 with 3 "
-        "seeds), trained for 6 epochs on 3600 images of CIFAR-10 and judged on 1000 others; the paper has sizes 1, 3 and 6 and "
-        "51 epochs on all of CIFAR-10."
+        "seeds), trained for 6 epochs on 3600 images of CIFAR-10 and judged on 1000 others; the paper has sizes "
+        "1, 3 and 6 and 51 epochs on all of CIFAR-10."
     )
 
 
@@ -51,12 +51,27 @@ def test_losses_are_set_beside_what_needs_no_network():
     t = study(loss=lambda **c: 4.5 if c["network"] == "mixer" and c["encoding"] == "rff" else 3.5, **guesses)
     said = "Without a network, a guess around the mean of the unmasked neighbours costs 4.000 nats, and one by how "
     assert overview.beside_no_network(t) == (
-        f"{said}often each value occurs 5.500. Of the 27 losses above 3 are worse than the neighbours: mixer with rff, size "
-        "1, 3 and 6."
+        f"{said}often each value occurs 5.500. Of the 27 losses above 3 are worse than the neighbours: mixer with "
+        "rff, size 1, 3 and 6."
     )
     better = study(**guesses, loss=lambda **_: 3.5)
     assert overview.beside_no_network(better).endswith("Of the 27 losses above none is worse than the neighbours.")
     assert overview.beside_no_network(metrics.tables({})) == "Networks of the grid: not run."
+
+
+def test_a_verdict_is_told_with_the_condition_that_it_holds_under():
+    found = judged(whole(), C5="supported")
+    found.rows["C5"] |= {"under": "at size 1"}
+    assert "transformer, at size 1) is supported" in overview.in_three_sentences(found)
+
+
+def test_verdicts_that_no_correction_touches_are_named():
+    found = judged(whole(), C5="supported", C25="contradicted", C6="partly", C7="undetermined", C2="supported")
+    found.rows["C6"] |= {"p_holm": 0.01}
+    assert overview.by_interval_alone(found) == (
+        "Of 3 claims about trained networks that the profile cpu decides in whole or in part, 2 rest on an interval "
+        "alone (C5 and C25), 1 on a corrected p (C6)."
+    )
 
 
 def test_without_a_network_the_three_sentences_say_what_runs_them():

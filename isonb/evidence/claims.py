@@ -10,7 +10,7 @@ import json
 import math
 import tomllib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -112,13 +112,18 @@ def find(claim: Claim, t: Tables) -> Finding:
     replicated = apply(claim, with_seeds)
     if (replicated.seeds or 0) < claim.seeds:
         return finding
-    kept, whole = (select.grid(tables)[select.CELL].drop_duplicates() for tables in (with_seeds, t))
-    sizes = ", ".join(map(str, sorted(set(kept["depth"]))))
-    note = (
-        f"{replicated.note} Judged on the {len(kept)} of {len(whole)} networks of the grid that have {claim.seeds} "
-        f"seeds (of size {sizes})."
+    sizes = _sizes(with_seeds, t)
+    note = f"{replicated.note} Judged on the networks that have {claim.seeds} seeds, those of {sizes}."
+    return dataclasses.replace(replicated, note=note.strip(), under=replicated.under or f"at {sizes}")
+
+
+def _sizes(kept: Tables, t: Tables) -> str:
+    """The sizes of the grid's networks that were kept, and which of them where others of that size were not."""
+    networks, whole = (select.grid(tables).groupby("depth")["network"].unique() for tables in (kept, t))
+    return " and ".join(
+        f"size {size}" + ("" if set(names) == set(whole[size]) else f" ({', '.join(sorted(names))})")
+        for size, names in networks.items()
     )
-    return dataclasses.replace(replicated, note=note.strip())
 
 
 def apply(claim: Claim, t: Tables) -> Finding:
@@ -186,6 +191,8 @@ def as_rows(findings: Sequence[Judged]) -> list[dict[str, Any]]:
             "seeds_asked": judged.claim.seeds,
             "seeds_needed": judged.seeds_needed,
             "images_needed": judged.finding.images_needed,
+            "interval_kind": judged.finding.interval_kind,
+            "under": judged.finding.under,
             "note": judged.finding.note,
         }
         for judged in findings
@@ -208,14 +215,14 @@ def as_json(findings: Sequence[Judged], faults: Sequence[str] = ()) -> str:
 
 def as_text(findings: Sequence[Judged], faults: Sequence[str] = ()) -> str:
     """The judged ledger as a plain table, the count of each verdict, and what could not be read."""
-    header = ("id", "verdict", "value", "95 % interval", "n", "Holm p", "seeds", "need", "claim")
+    header = ("id", "verdict", "value", "interval", "n", "Holm p", "seeds", "need", "claim")
     lines = [header] + [
         (
             row["id"],
             row["verdict"],
             _number(row["value"]),
             _interval(row["low"], row["high"]),
-            f"{row['n']} {row['of']}" if row["n"] else "",
+            counted(row),
             _number(row["p_holm"]),
             "" if row["seeds"] is None else str(row["seeds"]),
             "" if row["seeds_needed"] is None else str(row["seeds_needed"]),
@@ -233,9 +240,15 @@ def as_text(findings: Sequence[Judged], faults: Sequence[str] = ()) -> str:
         *(f"{judged.claim.id}: {judged.finding.note}" for judged in findings if judged.finding.note),
         "",
         f"{total}.",
-        "Holm p is corrected over the ledger; 'need' is the number of seeds that a verdict takes.",
+        "Intervals are of 95 % unless the note says otherwise, each by itself; Holm p is corrected over the ledger;",
+        "'need' is the number of seeds that a verdict takes.",
         *(f"Skipped: {fault}" for fault in faults),
     ])  # fmt: skip
+
+
+def counted(row: Mapping[str, Any]) -> str:
+    """What a verdict counts, such as "9 cells", or nothing."""
+    return f"{row['n']} {row['of'].removesuffix('s') if row['n'] == 1 else row['of']}" if row["n"] else ""
 
 
 def _number(value: float | None) -> str:
@@ -243,4 +256,4 @@ def _number(value: float | None) -> str:
 
 
 def _interval(low: float | None, high: float | None) -> str:
-    return "" if low is None or high is None else f"{low:.3g} to {high:.3g}"
+    return "" if low is None or high is None or low >= high else f"{low:.3g} to {high:.3g}"

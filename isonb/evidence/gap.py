@@ -37,28 +37,38 @@ def by_positions(t: metrics.Tables) -> pd.DataFrame:
 def gap_shares(study: Study) -> pd.DataFrame:
     """What each setting does to the test loss by which the transformer trails the convolution: a row a setting.
 
-    Gaps in nats per masked sub-pixel; shares with Student's interval over the seeds, where there are several.
+    Gaps in nats per masked sub-pixel; shares with Student's interval over the seeds, where there are several. The last
+    column has the share of the gap in accuracy that it removes.
     """
-    found = scale.gap_shares(study.tables)
+    found, of_accuracy = (scale.gap_shares(study.tables, column) for column in ("test_loss", "test_accuracy"))
     arms = dict.fromkeys(metrics.arm(cell) for cell in studies.cells(study.profile))
-    rows = [{"setting": name, **_share(found.get(name))} for name in arms if scale.is_asked(name)]
+    rows = [
+        {"setting": name, **_share(found.get(name)), "of accuracy's gap": _mean(of_accuracy.get(name))}
+        for name in arms
+        if scale.is_asked(name)
+    ]
     return pd.DataFrame(rows or [{"setting": NOT_RUN}])
+
+
+def _mean(found: scale.GapShare | None) -> str:
+    if found is None:
+        return NOT_RUN
+    return "no gap" if found.share_S is None else f"{found.share_S.mean():.0%}"
 
 
 def _share(found: scale.GapShare | None) -> dict[str, str]:
     if found is None:
         return dict.fromkeys(("pairs", "gap", "gap with it", "share removed", "95 % interval"), NOT_RUN)
-    share = interval = "no gap"
+    interval = "no gap"
     if found.share_S is not None:
         low, high = statistics.student_interval(found.share_S)
-        share = f"{found.share_S.mean():.0%}"
         interval = f"{low:.0%} to {high:.0%}" if len(found.share_S) > 1 else "takes a second seed"
     seeds = len(found.gap_S)
     return {
         "pairs": f"{found.pairs}, {seeds} seed{'' if seeds == 1 else 's'}",
         "gap": f"{found.gap_S.mean():.3f}",
         "gap with it": f"{found.changed_S.mean():.3f}",
-        "share removed": share,
+        "share removed": _mean(found),
         "95 % interval": interval,
     }
 

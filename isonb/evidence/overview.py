@@ -45,7 +45,10 @@ def of_largest(*studies: Study) -> Study:
 
 def _which(rows: Sequence[Mapping[str, Any]]) -> str:
     """How many claims, and which, as HTML that a participle can follow."""
-    named = "; ".join(f"{link(row)}, {html.escape(row['statement'].strip('. '))}" for row in rows)
+    named = "; ".join(
+        f"{link(row)}, {html.escape(row['statement'].strip('. '))}" + (f", {row['under']}" if row["under"] else "")
+        for row in rows
+    )
     return f"{len(rows)} ({named}) {_are(len(rows))}" if rows else "none is"
 
 
@@ -131,6 +134,23 @@ def undecided(study: Study) -> pd.DataFrame:
     return pd.DataFrame(rows or [{"claim": "none"}])
 
 
+def by_interval_alone(study: Study) -> str:
+    """Which verdicts about trained networks rest on an interval that no correction touches, in words."""
+    decided = (Verdict.SUPPORTED, Verdict.PARTLY, Verdict.CONTRADICTED)
+    rows = [row for row in study.rows.values() if row["seeds_asked"] and row["verdict"] in decided]
+    alone, corrected = (
+        [row["id"] for row in rows if (row["p_holm"] is None) == is_alone] for is_alone in (True, False)
+    )
+    return (
+        f"Of {len(rows)} claims about trained networks that the profile {study.profile} decides in whole or in part, "
+        f"{len(alone)} rest on an interval alone{_named(alone)}, {len(corrected)} on a corrected p{_named(corrected)}."
+    )
+
+
+def _named(ids: Sequence[str]) -> str:
+    return f" ({listed(ids)})" if ids else ""
+
+
 def _seeds(row: Mapping[str, Any]) -> str:
     """The number of seeds that a verdict would take, as far as those at hand tell."""
     if row["seeds_needed"] is not None:
@@ -182,8 +202,8 @@ def beside_no_network(t: metrics.Tables) -> str:
     named = "; ".join(f"{network} with {encoding}, size {listed(of)}" for (encoding, network), of in sizes.items())
     return (
         f"Without a network, a guess around the mean of the unmasked neighbours costs {neighbours:.3f} nats, and one "
-        f"by how often each value occurs {marginal:.3f}. Of the {len(means)} losses above {_count(worse)} worse than the "
-        f"neighbours{': ' if named else ''}{named}."
+        f"by how often each value occurs {marginal:.3f}. Of the {len(means)} losses above {_count(worse)} worse than "
+        f"the neighbours{': ' if named else ''}{named}."
     )
 
 

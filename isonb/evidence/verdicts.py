@@ -78,9 +78,9 @@ def number(row: Mapping[str, Any]) -> str:
         return ""
     parts = [f"{row['value']:.3g} ({row['unit']})"]
     if row["low"] is not None and row["high"] is not None and row["low"] < row["high"]:
-        parts.append(f"95 % interval {row['low']:.3g} to {row['high']:.3g}")
+        parts.append(f"{row['interval_kind']} {row['low']:.3g} to {row['high']:.3g}")
     if row["n"]:
-        parts.append(f"n = {row['n']} {row['of'].removesuffix('s') if row['n'] == 1 else row['of']}")
+        parts.append(f"n = {claims.counted(row)}")
     if row["p_holm"] is not None:
         parts.append(f"p = {row['p_holm']:.2g} after Holm")
     if row["seeds_asked"]:

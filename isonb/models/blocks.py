@@ -1,9 +1,9 @@
 """The three isotropic blocks, each x_BND -> x_BND with the same width, positions and number of non-linearities.
 
 Each forward is the paper's equation in the paper's letters. The paper calls its tokens column-stacked; its equations
-mix what its text says they mix if each token is a row, as here. For the autoregressive objective each block has a causal
-form, in which no position sees one after it in raster order: attention looks back, and the other two multiply with a
-part of their weights.
+mix what its text says they mix if each token is a row, as here. For the autoregressive objective each block has a
+causal form, in which no position sees one after it in raster order: attention looks back, and the other two multiply
+with a part of their weights.
 
 Paper: section 3.1, equations 1 to 3. Book: chapter "Blocks".
 """

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from isonb.evidence import analytic, statistics
-from isonb.evidence.ledger.finding import Finding, NotRun, Verdict, by_parts, by_sign, combine, parts_note
+from isonb.evidence.ledger.finding import Finding, NotRun, Verdict, by_parts, by_sign, combine, decide, parts_note
 from isonb.evidence.ledger.select import cell_means, complete_seeds, grid, needed
 from isonb.evidence.metrics import Tables
 
@@ -40,10 +40,8 @@ def _keeps(interval: tuple[float, float]) -> str:
 
 
 def _loses(interval: tuple[float, float]) -> str:
-    """Is a correlation small or without a certain sign? Contradicted when it is certainly at least KEPT."""
-    if interval[0] <= 0 <= interval[1] or max(map(abs, interval)) <= LOST:
-        return Verdict.SUPPORTED
-    return Verdict.CONTRADICTED if interval[0] >= KEPT else Verdict.UNDETERMINED
+    """Is a correlation certainly small? Contradicted when it is certainly at least KEPT."""
+    return decide(max(map(abs, interval)) <= LOST, interval[0] >= KEPT)
 
 
 def c2(t: Tables) -> Finding:
@@ -154,9 +152,15 @@ def c19(t: Tables) -> Finding:
     bound, smallest = float(rows["bound"].iloc[0]), float(rows["largest"].min())
     verdict = Verdict.SUPPORTED if smallest >= bound > 0 else Verdict.CONTRADICTED
     low, high = float(rows["largest"].min()), float(rows["largest"].max())
-    note = f"Bound {bound:.4f}; random tables reach {low:.3f} to {high:.3f} (the interval shown is that range)."
     return Finding(
-        verdict, bound, "smallest possible largest |cosine|", (low, high), len(rows), "random tables", note=note
+        verdict,
+        bound,
+        "smallest possible largest |cosine|",
+        (low, high),
+        len(rows),
+        "random tables",
+        interval_kind="random tables reach",
+        note=f"Bound {bound:.4f}; random tables reach {low:.3f} to {high:.3f}.",
     )
 
 
@@ -168,7 +172,7 @@ def _learned(t: Tables, runs: pd.DataFrame, stage: str = "after", channels: tupl
 
 
 def c17(t: Tables) -> Finding:
-    """Distance kept by learned tables at L = 3, red channel: conv > mixer > transformers, seed by seed."""
+    """Distance kept by learned tables at L = 3, red channel: conv > mixer > transformers, these none off the band."""
     names = ("conv", "mixer", "transformer-1", "transformer-4")
     runs = needed(grid(t, encoding="pix2vec", depth=3), "pix2vec runs of size 3")
     missing = [name for name in names if name not in set(runs["network"])]
@@ -182,17 +186,14 @@ def c17(t: Tables) -> Finding:
         for a, b in (("conv", "mixer"), ("mixer", "transformer-1"), ("mixer", "transformer-4"))
     }
     verdicts = by_parts({name: partial(statistics.student_interval, values) for name, values in gaps.items()})
-    verdict = combine(verdicts.values())
     for name in names[2:]:
         interval = statistics.student_interval(off_band[name].loc[seeds].to_numpy())
-        verdicts[f"{name} keeps some off the band"] = by_sign(interval)
-        if verdict == Verdict.SUPPORTED == by_sign(interval):
-            verdict = Verdict.PARTLY
+        verdicts[f"{name} keeps none off the band"] = decide(max(map(abs, interval)) <= LOST, interval[0] > LOST)
     smallest = min(gaps.values(), key=np.mean) if seeds else np.array([np.nan])
     control = f"Before training they keep {before['kept'].abs().max():.2f} at most. "
     means = ", ".join(f"{name} {kept[name].mean():.2f}" for name in names)
     return Finding(
-        verdict,
+        combine(verdicts.values()),
         float(smallest.mean()),
         "smallest gap of rank correlation",
         statistics.student_interval(smallest),
@@ -216,13 +217,7 @@ def c18(t: Tables) -> Finding:
     verdict = by_sign(interval)
     if verdict == Verdict.SUPPORTED and value < 0.6:
         verdict = Verdict.UNDETERMINED
-    seeds = complete_seeds(runs)
-    by_seed = [
-        statistics.spearman(one["kept"].to_numpy(), one["test_accuracy"].to_numpy())
-        for seed in seeds
-        for one in [runs[runs["seed"] == seed]]
-    ]
-    return Finding(verdict, value, "Spearman", interval, len(cells), "cells", seeds=len(seeds), by_seed=tuple(by_seed))
+    return Finding(verdict, value, "Spearman", interval, len(cells), "cells", seeds=len(complete_seeds(runs)))
 
 
 RULES = {"C2": c2, "C3": c3, "C4": c4, "C17": c17, "C18": c18, "C19": c19}

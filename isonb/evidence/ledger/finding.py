@@ -23,6 +23,7 @@ class Verdict(enum.StrEnum):
     NOT_RUN = "not run"
 
 
+CELLS_AGREE = 8 / 9  # the share of cells that must have the sign of an average
 SEEDS = 3  # the fewest seeds on which a claim about trained networks is judged (A26)
 ALPHA = 0.05
 
@@ -35,9 +36,11 @@ class NotRun(Exception):
 class Finding:
     """What the rule of one claim found.
 
-    value and interval are in `unit`; n counts `of`; p is the raw p value that the verdict rests on, if any; seeds is
-    the number of seeds for which every compared cell is there; by_seed the statistic of each of them, and threshold
-    the value that it must leave behind. images_needed is how many test images would tell the networks at hand apart.
+    value and interval are in `unit`; interval_kind says what the interval is; n counts `of`; p is the raw p value that
+    the verdict rests on, if any; seeds is the number of seeds for which every compared cell is there. by_seed is the
+    statistic of each of them, and threshold the value that it must leave behind: both only where the rule's interval is
+    over seeds, so that more of them narrow it. images_needed is how many test images would tell the networks at hand
+    apart. under names the conditions without which the verdict would mislead, such as the sizes that it rests on.
     """
 
     verdict: Verdict
@@ -51,6 +54,8 @@ class Finding:
     by_seed: tuple[float, ...] = ()
     threshold: float = 0.0
     images_needed: int | None = None
+    interval_kind: str = "95 % interval"
+    under: str = ""
     note: str = ""
 
 

@@ -11,7 +11,16 @@ import pandas as pd
 from isonb.evidence import statistics
 from isonb.evidence.ledger.finding import ALPHA, Finding, NotRun, Verdict, by_sign, combine, parts_note
 from isonb.evidence.ledger.loss import matched_loss
-from isonb.evidence.ledger.select import AUTOREGRESSIVE, complete_seeds, differences, gap, grid, needed, over_seeds
+from isonb.evidence.ledger.select import (
+    AUTOREGRESSIVE,
+    CELL,
+    complete_seeds,
+    differences,
+    gap,
+    grid,
+    needed,
+    over_seeds,
+)
 from isonb.evidence.metrics import MAIN, Tables
 
 TRANSFORMERS = ("transformer-1", "transformer-4")
@@ -21,7 +30,7 @@ FAITHFUL = 25.0  # dB
 
 
 def c29(t: Tables) -> Finding:
-    """Median over transformer runs of the Spearman of loss and probe accuracy along training."""
+    """Spearman of loss and probe accuracy along training: its mean over transformers, of their seeds' means."""
     runs = grid(t)
     curves = t.curves[t.curves["run_id"].isin(runs["run_id"])].dropna(subset=["probe_accuracy", "validation_loss"])
     within = {
@@ -30,28 +39,25 @@ def c29(t: Tables) -> Finding:
         if len(path) >= CHECKPOINTS
     }
     runs = runs.assign(within=runs["run_id"].map(within)).dropna(subset=["within"])
-    others = runs[~runs["network"].isin(TRANSFORMERS)].groupby("network")["within"].median()
+    others = runs[~runs["network"].isin(TRANSFORMERS)].groupby(CELL)["within"].mean()
     runs = runs[runs["network"].isin(TRANSFORMERS)]
     needed(runs, f"transformer runs that were probed after {CHECKPOINTS} epochs or more (probe_along=true)")
-    value = float(runs["within"].median())
-    interval = statistics.bootstrap(lambda values: np.median(values, axis=-1), runs["within"].to_numpy())
+    cells = runs.groupby(CELL)["within"].mean()
+    value, interval = float(cells.mean()), statistics.student_interval(cells.to_numpy())
     verdict = Verdict.UNDETERMINED
     if interval[1] < 0:
         verdict = Verdict.SUPPORTED if value <= -0.8 else Verdict.PARTLY
     elif interval[0] > 0:
         verdict = Verdict.CONTRADICTED
-    seeds = complete_seeds(runs)
-    by_seed = tuple(float(runs.loc[runs["seed"] == seed, "within"].median()) for seed in seeds)
     return Finding(
         verdict,
         value,
-        "Spearman, median over runs",
+        "Spearman, mean over cells",
         interval,
-        len(runs),
-        "runs",
-        seeds=len(seeds),
-        by_seed=by_seed,
-        note=_of_other_blocks(others.to_dict(), ".2f"),
+        len(cells),
+        "cells",
+        seeds=len(complete_seeds(runs)),
+        note=_of_other_blocks(others.groupby("network").mean().to_dict(), ".2f"),
     )
 
 
@@ -74,7 +80,6 @@ def c30(t: Tables) -> Finding:
     interval = statistics.bootstrap_mean(cells)
     verdict = by_sign(interval) if p < ALPHA else Verdict.UNDETERMINED
     seeds = min(len(one.by_seed) for one in found)
-    by_seed = tuple(float(np.mean([one.by_seed[i] for one in found])) for i in range(seeds))
     others = {name: [gap(step).cells for step in _size_steps(t, (name,))] for name in OTHERS}
     gained = {name: float(np.concatenate(cells_of).mean()) for name, cells_of in others.items() if cells_of}
     share = f"{np.mean(cells > 0):.0%} of the cells favour the larger size."
@@ -87,7 +92,6 @@ def c30(t: Tables) -> Finding:
         "cells",
         p,
         seeds,
-        by_seed,
         note=f"{share} {_of_other_blocks(gained, '+.3f')}".strip(),
     )
 
@@ -128,14 +132,20 @@ def _finetune_gain(t: Tables, against: str) -> tuple[pd.Series, pd.DataFrame]:
 
 
 def c33(t: Tables) -> Finding:
-    """Fine-tuned accuracy minus probe accuracy of the same network: positive every time?"""
+    """Fine-tuned accuracy minus probe accuracy of the same network: positive every time?
+
+    Networks that were still getting better when fine-tuning stopped cannot contradict it.
+    """
     difference, runs = _finetune_gain(t, "test_accuracy")
     found = gap(difference)
     always = bool((difference > 0).all())
     epochs = " and ".join(map(str, sorted(set(runs["finetune_epochs"]))))
     verdict = by_sign(found.over_seeds)
+    is_unfinished = runs["finetune_best_epoch"] == runs["finetune_epochs"]
     if verdict == Verdict.SUPPORTED and not always:
         verdict = Verdict.PARTLY
+    elif verdict == Verdict.CONTRADICTED and is_unfinished.mean() > 0.5:
+        verdict = Verdict.UNDETERMINED
     return Finding(
         verdict,
         found.value,
@@ -145,8 +155,10 @@ def c33(t: Tables) -> Finding:
         "runs",
         seeds=len(found.by_seed),
         by_seed=found.by_seed,
+        under=f"after fine-tuning for {epochs} epoch{'' if epochs == '1' else 's'}",
         note=f"Positive in {(difference > 0).mean():.0%} of the runs. Epochs of fine-tuning: {epochs}; accuracy "
-        f"{runs['finetune_accuracy'].mean():.1%}, of the probes {runs['test_accuracy'].mean():.1%}.",
+        f"{runs['finetune_accuracy'].mean():.1%}, of the probes {runs['test_accuracy'].mean():.1%}. Best after the "
+        f"last epoch, so perhaps not done: {is_unfinished.sum()} of {len(runs)}.",
     )
 
 

@@ -30,6 +30,7 @@ from isonb.evidence.ledger.select import (
     grid,
     needed,
     smallest_of,
+    spread_of_seeds,
 )
 from isonb.evidence.metrics import MAIN, Tables
 
@@ -58,7 +59,6 @@ def middle(t: Tables, networks: Sequence[str], arms: tuple[str, ...] = (MAIN,)) 
         verdict = Verdict.SUPPORTED
     elif share <= 1 - INSIDE:
         verdict = Verdict.CONTRADICTED
-    by_seed = tuple(float(value) for value in gain_SB.mean(axis=1))
     return Finding(
         verdict,
         float(gain_SB.mean()),
@@ -67,7 +67,7 @@ def middle(t: Tables, networks: Sequence[str], arms: tuple[str, ...] = (MAIN,)) 
         len(runs),
         "runs",
         seeds=len(seeds),
-        by_seed=by_seed,
+        by_seed=spread_of_seeds(gain_SB),
         images_needed=statistics.images_needed(gain_SB.mean(axis=0)),
         note=f"The chosen layer lies inside the network in {share:.0%} of the runs.",
     )
@@ -100,7 +100,11 @@ def c28(t: Tables) -> Finding:
         least.of,
         seeds=min(one.seeds for one in found.values()),
         by_seed=least.by_seed,
-        note=parts_note(verdicts) + " " + " ".join(f"{k}: {v.note}" for k, v in found.items()),
+        note=" ".join(
+            [parts_note({name: one.verdict for name, one in found.items()})]
+            + [f"{name}: {one.note}" for name, one in found.items()]
+            + [f"{name}: no networks that could be judged." for name in lacking]
+        ),
     )
 
 
@@ -184,14 +188,12 @@ def c36(t: Tables) -> Finding:
         decoded[decoded["run_id"].isin(runs["run_id"])],
         "main runs with pixel-decoding probes of every layer (probe_pixels=true)",
     )
-    best = decoded.sort_values("layer").set_index("layer").groupby(["seed", "run_id"])
-    is_before = best["test_accuracy"].idxmax() < best["pixel_accuracy"].idxmax()
-    by_seed = tuple(float(share) for share in is_before.groupby("seed").mean())
+    best = decoded.sort_values("layer").set_index("layer").groupby("run_id")
+    is_before = best["validation_accuracy"].idxmax() < best["pixel_accuracy"].idxmax()
     share = float(is_before.mean())
     verdict = decide(share >= INSIDE, share <= 1 - INSIDE)
-    return Finding(
-        verdict, share, "share of the runs", None, len(is_before), "runs", seeds=len(by_seed), by_seed=by_seed
-    )
+    seeds = complete_seeds(runs[runs["run_id"].isin(is_before.index)])
+    return Finding(verdict, share, "share of the runs", None, len(is_before), "runs", seeds=len(seeds))
 
 
 RULES = {"C12": c12, "C13": c13, "C14": c14, "C15": c15, "C28": c28, "C36": c36}

@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 
 from isonb.evidence import benchmarks, statistics
 from isonb.evidence.ledger.finding import ALPHA, Finding, NotRun, Verdict, bonferroni, by_sign, combine, parts_note
-from isonb.evidence.ledger.select import SIZES, cell_means, complete_seeds, differences, gap, grid, needed
+from isonb.evidence.ledger.select import SIZES, complete_seeds, differences, gap, grid, needed
 from isonb.evidence.metrics import MAIN, Tables
 
 MONOTONE = 0.8
@@ -21,8 +22,9 @@ SETTINGS = ("positions", "learning_rate", "batch_size", "data_fraction")  # what
 def c11(t: Tables) -> Finding:
     """Page's trend of accuracy over the paper's sizes, each network and encoding a row."""
     runs = grid(t, depth=SIZES)
-    by_size = cell_means(runs).pivot(index=["network", "encoding"], columns="depth", values="test_accuracy")
-    by_size = by_size.reindex(columns=SIZES).dropna()
+    row = ["network", "encoding"]
+    paired = runs.pivot(index=[*row, "seed"], columns="depth", values="test_accuracy").reindex(columns=SIZES).dropna()
+    by_size = paired.groupby(level=row).mean()
     if len(by_size) < 2:
         raise NotRun("Needs runs of sizes 1, 3 and 6 of at least two networks or encodings.")
     values = by_size.to_numpy()
@@ -32,7 +34,7 @@ def c11(t: Tables) -> Finding:
     verdict = Verdict.UNDETERMINED
     if p < ALPHA:
         verdict = Verdict.CONTRADICTED if falls < rises else Verdict.SUPPORTED if share >= MONOTONE else Verdict.PARTLY
-    used = runs.set_index(["network", "encoding"]).loc[by_size.index].reset_index()
+    used = runs.set_index(row).loc[by_size.index].reset_index()
     gain = gap(differences(used, "test_accuracy", "depth", SIZES[-1], SIZES[0]))
     return Finding(
         verdict,
@@ -43,7 +45,6 @@ def c11(t: Tables) -> Finding:
         "rows",
         p,
         len(complete_seeds(used)),
-        gain.by_seed,
         note=f"{share:.0%} of the rows rise at every step.",
     )
 
@@ -100,16 +101,19 @@ def c23(t: Tables) -> Finding:
 
 
 class GapShare(NamedTuple):
-    """What one setting does to the test loss by which the 1-head transformer trails conv, in nats, and by seed.
+    """What one setting does to the test loss (nats) or accuracy by which the 1-head transformer trails conv, by seed.
 
-    `share_S`: the share of the grid's gap that the changed setting removes, below 0 where it adds to it; for a part of
-    the images, the share of the part's gap that all images remove. None where there is no such gap in every seed.
+    `gap_S` and `changed_S` are means over the networks compared. `share_S`: the share of the grid's gap that the
+    changed setting removes, below 0 where it adds to it; for a part of the images, the share of the part's gap that all
+    images remove. None where there is no such gap in every seed. `by_encoding`: each encoding's share alone.
     """
 
     pairs: int
+    sizes: tuple[int, ...]
     gap_S: np.ndarray
     changed_S: np.ndarray
     share_S: np.ndarray | None
+    by_encoding: dict[str, float]
 
 
 def _is_part(arm: str) -> bool:
@@ -122,14 +126,14 @@ def is_asked(arm: str) -> bool:
     return " " not in arm and arm.startswith(SETTINGS)
 
 
-def gap_shares(t: Tables) -> dict[str, GapShare]:
-    """The shares of every setting asked about that has run, by arm: means over the networks that have both, by seed.
+def gap_shares(t: Tables, column: str = "test_loss") -> dict[str, GapShare]:
+    """The shares of every setting asked about that has run, by arm, over the networks that have both, by seed.
 
     The changed transformer is compared with the unchanged conv, but for a part of the data, which both get. Networks
     with fewer seeds than others are left out, so that every seed's mean is over the same.
     """
     cell = ["encoding", "depth", "seed"]
-    losses = t.runs.pivot(index=[*cell, "arm"], columns="network", values="test_loss")
+    losses = t.runs.pivot(index=[*cell, "arm"], columns="network", values=column)
     losses = losses.reindex(columns=["conv", "transformer-1"]).reset_index("arm")
     main = losses[losses["arm"] == MAIN].dropna()
     found = {}
@@ -144,12 +148,23 @@ def gap_shares(t: Tables) -> dict[str, GapShare]:
             continue
         seeds = both.groupby(level=["encoding", "depth"])["conv"].transform("size")
         both = both[seeds == seeds.max()]
-        by_seed = both.groupby(level="seed").mean()
-        gap_S = (by_seed["transformer-1"] - by_seed["conv"]).to_numpy(float)
-        changed_S = (by_seed["transformer-1 of arm"] - by_seed["conv of arm"]).to_numpy(float)
-        before_S, after_S = (changed_S, gap_S) if _is_part(name) else (gap_S, changed_S)
-        share_S = 1 - after_S / before_S if before_S.min() > 0 else None
-        found[name] = GapShare(len(both), gap_S, changed_S, share_S)
+        behind = 1 if column == "test_loss" else -1  # a higher loss, or a lower accuracy
+        gaps = pd.DataFrame({
+            "gap": behind * (both["transformer-1"] - both["conv"]),
+            "changed": behind * (both["transformer-1 of arm"] - both["conv of arm"]),
+        })  # fmt: skip
+        before, after = ("changed", "gap") if _is_part(name) else ("gap", "changed")
+        by_seed, by_encoding = (gaps.groupby(level=level).mean() for level in ("seed", "encoding"))
+        share_S = 1 - by_seed[after] / by_seed[before]
+        trailing = by_encoding[by_encoding[before] > 0]
+        found[name] = GapShare(
+            len(gaps),
+            tuple(sorted(set(gaps.index.get_level_values("depth")))),
+            by_seed["gap"].to_numpy(),
+            by_seed["changed"].to_numpy(),
+            share_S.to_numpy() if (by_seed[before] > 0).all() else None,
+            (1 - trailing[after] / trailing[before]).to_dict(),
+        )
     return found
 
 
@@ -161,32 +176,42 @@ def c24(t: Tables) -> Finding:
         raise NotRun("Needs conv and transformer runs, and the same transformers with one setting changed.")
     mean = {name: float(share_S.mean()) for name, share_S in shares.items()}
     largest = max(mean, key=mean.__getitem__)
-    low, high = statistics.student_interval(shares[largest], bonferroni(len(shares)))
-    are_all_tried = {name.split("=")[0] for name in shares} >= set(SETTINGS)
+    level = bonferroni(len(shares))
+    low, high = statistics.student_interval(shares[largest], level)
+    tried = {name.split("=")[0] for name in shares}
+    missing = [name for name in SETTINGS if name not in tried]
     verdict = Verdict.UNDETERMINED
-    if low > SMALL_SHARE and high < 1:
-        verdict = Verdict.SUPPORTED
-    elif low >= 1 or (high <= SMALL_SHARE and are_all_tried):
+    if low > SMALL_SHARE and high < 1:  # what is left is the architecture's only once all settings are tried
+        verdict = Verdict.PARTLY if missing else Verdict.SUPPORTED
+    elif low >= 1 or (high <= SMALL_SHARE and not missing):
         verdict = Verdict.CONTRADICTED
-    closing = [f"{name} removes {share:.0%}" for name, share in mean.items() if share > 0 and not _is_part(name)]
-    widening = [f"{name} adds {-share:.0%}" for name, share in mean.items() if share <= 0 and not _is_part(name)]
-    parts = [f"{share:.0%} of the gap with {name}" for name, share in mean.items() if _is_part(name)]
-    notes = [
-        f"Of our gap {', '.join(closing)}." if closing else "",
-        f"{'To it' if closing else 'To our gap'} {', '.join(widening)}." if widening else "",
-        f"All images remove {', '.join(parts)}." if parts else "",
-    ]
+    notes = [_share_in_words(name, found[name]) for name in sorted(mean, key=mean.__getitem__, reverse=True)]
     return Finding(
         verdict,
         mean[largest],
         f"share of the gap, {largest}",
         (low, high),
         len(shares),
-        "settings",
+        "changed settings",
         seeds=len(shares[largest]),
         by_seed=tuple(shares[largest]),
-        note=" ".join(filter(None, notes)),
+        interval_kind=f"{100 * level:.4g} % interval",
+        under=f"at size {' and '.join(map(str, found[largest].sizes))}",
+        note=" ".join([*notes, f"Not tried: {', '.join(missing)}."] if missing else notes),
     )
+
+
+def _share_in_words(name: str, found: GapShare) -> str:
+    """What a setting does to which gap, with each encoding's share where there are several, as a sentence."""
+    share, gap = float(found.share_S.mean()), float((found.changed_S if _is_part(name) else found.gap_S).mean())
+    if _is_part(name):
+        said = f"All images remove {share:.0%} of the gap of {gap:.3f} nats with {name}"
+    elif share > 0:
+        said = f"{name} removes {share:.0%} of a gap of {gap:.3f} nats"
+    else:
+        said = f"{name} adds {-share:.0%} to a gap of {gap:.3f} nats"
+    parts = ", ".join(f"{encoding} {-part if share <= 0 else part:.0%}" for encoding, part in found.by_encoding.items())
+    return f"{said} ({parts})." if len(found.by_encoding) > 1 else f"{said} ({' '.join(found.by_encoding)} only)."
 
 
 RULES = {"C11": c11, "C21": c21, "C23": c23, "C24": c24}

@@ -11,7 +11,16 @@ import numpy as np
 import pandas as pd
 
 from isonb.evidence import statistics
-from isonb.evidence.ledger.finding import Finding, NotRun, by_parts, by_sign, combine, parts_note
+from isonb.evidence.ledger.finding import (
+    CELLS_AGREE,
+    Finding,
+    NotRun,
+    Verdict,
+    by_parts,
+    by_sign,
+    combine,
+    parts_note,
+)
 from isonb.evidence.metrics import MAIN, Tables
 from isonb.evidence.statistics import Interval
 
@@ -62,12 +71,14 @@ def complete_seeds(runs: pd.DataFrame | pd.Series) -> list[int]:
 def replicated(t: Tables, seeds: int) -> Tables:
     """The tables without the networks that have fewer seeds than so many.
 
-    Those of one block, size and arm stay or go together, with every encoding: a study that is halfway through them must
-    not be judged by the encodings that happened to be first.
+    Those of one network, size and arm stay or go together, with every encoding, and so do the three blocks of one size
+    and arm: a study that is halfway through them must not be judged by those that happened to be first.
     """
-    alike = t.runs.groupby([*CELL, "arm"])["seed"].transform("nunique").astype(int)
-    fewest = alike.groupby([t.runs[name] for name in ("network", "depth", "arm")]).transform("min")
-    ids = set(t.runs.loc[fewest >= seeds, "run_id"])
+    size = [t.runs["depth"], t.runs["arm"]]
+    alike = t.runs.groupby([*CELL, "arm"])["seed"].transform("nunique").astype(float)
+    fewest = alike.groupby([t.runs["network"], *size]).transform("min")
+    of_blocks = alike.where(t.runs["network"].isin(BLOCK_ORDER)).groupby(size).transform("min")
+    ids = set(t.runs.loc[(fewest >= seeds) & ~(of_blocks < seeds), "run_id"])
     frames = {name: t.frame(name) for name in ("runs", "layers", "curves", "learned")}
     return dataclasses.replace(t, **{name: frame[frame["run_id"].isin(ids)] for name, frame in frames.items()})
 
@@ -113,17 +124,24 @@ def over_seeds(difference: pd.Series, unit: str) -> Finding:
 
 
 def smallest_of(
-    found: Mapping[str, np.ndarray], unit: str, intervals: Mapping[str, Callable[[float], Interval]] | None = None
+    found: Mapping[str, np.ndarray],
+    unit: str,
+    intervals: Mapping[str, Callable[[float], Interval]] | None = None,
+    cells: Mapping[str, pd.Series] | None = None,
 ) -> Finding:
     """Are all of several differences positive, each known by seed and test image? The smallest is shown.
 
-    `intervals`, where more than these differences are judged, has all that are, at a given level of confidence.
+    `intervals`, where more than these differences are judged, has all that are, at a given level of confidence;
+    `cells`, where they are means over cells, each cell's difference: nearly all must have the sign of the mean.
     """
     if intervals is None:
         intervals = {name: partial(statistics.crossed_interval, found_SB) for name, found_SB in found.items()}
     verdicts = by_parts(intervals)
+    for name, by_cell in (cells or {}).items():
+        sign = {Verdict.SUPPORTED: 1, Verdict.CONTRADICTED: -1}.get(verdicts[name], 0)
+        if (sign * by_cell > 0).mean() < CELLS_AGREE:
+            verdicts[name] = Verdict.UNDETERMINED
     smallest_SB = min(found.values(), key=np.mean)
-    by_seed = tuple(float(value) for value in smallest_SB.mean(axis=1))
     return Finding(
         combine(verdicts.values()),
         float(smallest_SB.mean()),
@@ -131,11 +149,18 @@ def smallest_of(
         statistics.crossed_interval(smallest_SB),
         smallest_SB.shape[1],
         "test images",
-        seeds=len(by_seed),
-        by_seed=by_seed,
+        seeds=len(smallest_SB),
+        by_seed=spread_of_seeds(smallest_SB),
         images_needed=statistics.images_needed(smallest_SB.mean(axis=0)),
         note=parts_note(verdicts),
     )
+
+
+def spread_of_seeds(difference_SB: np.ndarray) -> tuple[float, ...]:
+    """Each seed's mean difference over the test images; none where these are too few, however many the seeds."""
+    enough = statistics.images_needed(difference_SB.mean(axis=0))
+    is_enough = enough is not None and enough <= difference_SB.shape[1]
+    return tuple(float(value) for value in difference_SB.mean(axis=1)) if is_enough else ()
 
 
 def cell_means(runs: pd.DataFrame, *columns: str) -> pd.DataFrame:
