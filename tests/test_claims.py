@@ -227,7 +227,7 @@ def symmetries(changed=None):
 
 def palette(psnr, tokens=1024):
     rows = [{"psnr": psnr + noise(image), "colour_error": 6.0} for image in range(20)]
-    return pd.DataFrame(rows).assign(tokens=tokens, sub_pixels=3072)
+    return pd.DataFrame(rows).assign(tokens=tokens, sub_pixels=3072, data="photos")
 
 
 def decoded(after):
@@ -708,8 +708,8 @@ def test_both_gaps_must_agree_in_the_same_cells():
 def test_fine_tuning_says_how_long_it_took_and_how_far_it_came():
     found = claims.apply(BY_ID["C33"], fine_tuned(0.4, lambda c: 0.25, lambda c: 0.3))
     assert found.note.endswith(
-        "Epochs of fine-tuning: 3; accuracy 25.0%, of the probes 40.0%. Best after the last epoch, so perhaps not done: 0 "
-        "of 81."
+        "Epochs of fine-tuning: 3; accuracy 25.0%, of the probes 40.0%. Best after the last epoch, so perhaps not "
+        "done: 0 of 81."
     )
     assert (found.verdict, found.under) == (CONTRADICTED, "after fine-tuning for 3 epochs")
 

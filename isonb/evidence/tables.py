@@ -172,8 +172,8 @@ def along_training_in_words(t: metrics.Tables) -> str:
     rho = [statistics.spearman(path["validation_loss"], path["probe_accuracy"]) for path in paths]
     probed = picture.describe(t.runs[t.runs["run_id"].isin(_paths(t)["run_id"])])
     return (
-        f"Of {probed}, that were probed after every epoch, {rises} have better features after the last "
-        f"than after the first, and {last} are best after the last. Spearman's correlation of loss and accuracy along "
+        f"Of {probed}, probed after every epoch: in {rises} the features are better after the last epoch than after "
+        f"the first, and in {last} they are best after it. Spearman's correlation of loss and accuracy along "
         f"training is {np.nanmedian(rho):.2f} in the median, between {np.nanmin(rho):.2f} and {np.nanmax(rho):.2f}."
     )
 

@@ -186,7 +186,8 @@ def c35(t: Tables) -> Finding:
         len(rows),
         "test images",
         threshold=FAITHFUL,
-        note=f"{parts_note(verdicts)} Colours are off by {rows['colour_error'].mean():.1f} of 255 levels.",
+        note=f"{parts_note(verdicts)} Colours are off by {rows['colour_error'].mean():.1f} of 255 levels, "
+        f"on test images of {', '.join(sorted(set(rows['data'])))}.",
     )
 
 
