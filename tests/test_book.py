@@ -183,8 +183,8 @@ def test_loss_and_probe_along_training_are_told_by_cell_and_in_words():
     ]
     assert tables.along_training_in_words(t) == (
         "Of 3 networks, profile cpu, 2 seeds, probed after every epoch: in 2 the features are better after the last "
-        "epoch than after the first, and in 2 they are best after it. Spearman's correlation of loss and accuracy along "
-        "training is -1.00 in the median, between -1.00 and 1.00."
+        "epoch than after the first, and in 2 they are best after it. Spearman's correlation of loss and accuracy "
+        "along training is -1.00 in the median, between -1.00 and 1.00."
     )
 
 
@@ -216,7 +216,7 @@ def study_of(**row):
         "statistic": "s", "rule": "r", "needs": "n", "verdict": "supported",
         "value": 0.5, "unit": "nats", "low": 0.25, "high": 0.75,
         "n": 9, "of": "cells", "p_holm": 0.012, "seeds": 3, "seeds_asked": 3, "seeds_needed": 2,
-        "images_needed": None, "note": "All & more.",
+        "images_needed": None, "interval_kind": "95 % interval", "under": "", "note": "All & more.",
     }  # fmt: skip
     return verdicts.Study("cpu", metrics.tables({}), {"C5": whole | row})
 
