@@ -49,7 +49,7 @@ $(OWN):
 $(READY): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null || { \
 	  echo "$(PYTHON) is not Python 3.11, 3.12 or 3.13: install one and name it, as in make PYTHON=python3.11." >&2; exit 1; }
-	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear .venv
 	@echo "Installing the study's environment into .venv; the first time takes minutes."
 	@test -z "$(TORCH_ARGS)" || $(BIN)/python -m pip install $(TORCH_ARGS) "$$(grep '^torch==' requirements.lock)"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement requirements.lock

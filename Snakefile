@@ -25,6 +25,7 @@ PYTHON = shlex.quote(sys.executable)
 os.environ["ISONB_DRIVER"] = str(os.getpid())  # whose end ends the runners
 
 try:
+    sweep.check_settings(config)
     CELLS = sweep.cells(STUDY)
     PLACE = placement.resolve(config.get("placement", "auto"))
     TODO = sweep.reasons(CELLS, config.get("only") == "missing")

@@ -134,7 +134,10 @@ def _cells(chosen: argparse.Namespace) -> int:
     from isonb import runner
 
     for cell in studies.cells(chosen.profile):
-        state = records.why_outdated(cell) or "finished"
+        try:
+            state = records.why_outdated(cell) or "finished"
+        except records.RecordError:
+            state = "damaged"
         settings = " ".join(f"{name}={_as_text(value)}" for name, value in runner.parameters(cell).items())
         print(f"{cell.run.run_id:<40} {state:<9} {settings}")
     return 0

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import types
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -56,7 +55,7 @@ class RunConfig(Frozen):
     attention_output: bool = choice(True, "A9", "the usual output projection after the heads", {"block": "transformer"})
     layer_norm_eps: float = choice(1e-3, "A11", "Keras default; the paper used Keras", gt=0, le=0.1)
     initialisation: Literal["keras", "torch"] = choice(
-        "keras", "A12", "Glorot uniform and embeddings U(-0.05, 0.05), the defaults of the paper's framework"
+        "keras", "A12", "Glorot uniform and tables U(-0.05, 0.05), as the paper's framework; torch changes blocks alone"
     )
     head_norm: bool = choice(True, "A17", "a LayerNorm before the head, as in image-GPT")
 
@@ -197,6 +196,8 @@ IN_WORDS = {"probe": "the probe's", "finetune": "the fine-tuning's"}
 def _cell(profile: str, defaults: Mapping[str, Any], changes: Mapping[str, Any]) -> Cell:
     values = {**defaults, **{name: value for name, value in changes.items() if value is not None}}
     if unknown := set(values) - set(_part_names()):
+        if elsewhere := unknown & {*Execution.model_fields}:
+            raise ConfigError(f"{min(elsewhere)!r} says how a cell is computed, not what it is: leave it out here.")
         raise ConfigError(unknown_name(min(unknown), setting_names()))
     parts = {}
     for part, prefix in PREFIXES.items():
@@ -236,12 +237,12 @@ def paper(**changes: Any) -> Cell:
 PROFILES = {"smoke": smoke, "cpu": cpu, "paper": paper}
 
 
-def profile(name: str, **changes: Any) -> Cell:
+def profile(name: str, /, **changes: Any) -> Cell:
     """The profile's cell with some settings changed; `None` keeps the profile's value.
 
     Raises `ConfigError` for an unknown profile, an unknown setting or a value that is not allowed.
     """
-    if name not in PROFILES:
+    if not isinstance(name, str) or name not in PROFILES:
         raise ConfigError(f"profile={name!r} is not allowed: choose {', '.join(PROFILES)}.")
     return PROFILES[name](**changes)
 
@@ -249,15 +250,16 @@ def profile(name: str, **changes: Any) -> Cell:
 def from_parameters(namespace: Mapping[str, Any]) -> tuple[Cell, Execution]:
     """Read a notebook's parameters out of its namespace, so that a name nobody knows is refused.
 
-    Modules, functions, classes, IPython's own names and names that begin with an underscore are no parameters.
+    Names that begin with an underscore are no parameters, nor are unknown names of anything but a truth value, a number
+    or a word: what the notebook has imported, and what it made when it ran before.
     Raises `ConfigError` for an unknown name or a value that is not allowed.
     """
-    ours = {"In", "Out", "exit", "quit", "get_ipython", "open"}
-    kinds = (types.ModuleType, types.FunctionType, types.BuiltinFunctionType, type)
+    known = {"profile", *setting_names()}
     values = {
         name: value
         for name, value in namespace.items()
-        if not name.startswith("_") and name not in ours and not isinstance(value, kinds) and value is not None
+        if not name.startswith("_") and value is not None
+        if name in known or isinstance(value, bool | int | float | str)
     }
     name = values.pop("profile", "smoke")
     execution = Execution(**{key: values.pop(key) for key in list(values) if key in Execution.model_fields})

@@ -70,8 +70,8 @@ def run_cell(
     included, as `_runs/<profile>/failed/<run_id>.ipynb`, and no part of it reaches the results.
     A second execution of the same cell waits for the end of the first. SIGINT, SIGTERM and the end of the process that
     ISONB_DRIVER names stop it after the training step at hand.
-    Raises `ConfigError` for settings that cannot be run, `RecordError` for a damaged record in the cell's place,
-    `CellError` when the execution fails, and `Stopped` when it was asked to end.
+    A damaged record in the cell's place is replaced. Raises `ConfigError` for settings that cannot be run, `CellError`
+    when the execution fails, and `Stopped` when it was asked to end.
     """
     start = time.monotonic()
     cell, execution = config.from_parameters(settings)
@@ -120,4 +120,8 @@ def _run_alone(
 
 
 def _is_there(cell: Cell, execution: Execution) -> bool:
-    return notebook_path(cell).exists() and not records.why_outdated(cell, execution.data_path)
+    """Whether it need not run; a damaged record is made anew, as a missing one."""
+    try:
+        return notebook_path(cell).exists() and not records.why_outdated(cell, execution.data_path)
+    except records.RecordError:
+        return False

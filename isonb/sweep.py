@@ -26,11 +26,24 @@ import pydantic
 
 from isonb import config, records, runner, studies
 from isonb.config import Cell, ConfigError
+from isonb.validation import unknown_name
 
 PAGE = records.PROJECT / "_build" / "html" / "index.html"
 CONTENTS = records.PROJECT / "_build" / "contents.sha256"  # of what the book was built from
 NOISE = "Kernel is running over TCP without encryption"  # warns every kernel; its sockets stay on this machine
 READ_BY_THE_BOOK = ("_config.yml", "_toc.yml", "CHANGELOG.md", "CITATION.cff", "book", "isonb", "notebooks")
+
+
+# What `snakemake --config` may be given, with the allowed values where these are few.
+SETTINGS = {
+    "study": (),
+    "only": ("missing",),
+    "placement": (),
+    "threads": (),
+    "execution": (),
+    "template": (),
+    "book": ("yes", "no"),
+}
 
 
 class SweepError(RuntimeError):
@@ -48,8 +61,11 @@ class Plan(pydantic.BaseModel):
 
     @classmethod
     def read(cls, folder: Path) -> Plan:
-        """The plan that a sweep left in its folder."""
-        return cls(**json.loads((folder / "plan.json").read_text()))
+        """The plan that a sweep left in its folder. Raises `ConfigError` where there is none."""
+        try:
+            return cls(**json.loads((folder / "plan.json").read_text()))
+        except (OSError, ValueError) as error:
+            raise ConfigError(f"{folder} is not the folder of a sweep ({error}): name one of _runs/*/sweep.") from None
 
     def write(self, folder: Path) -> None:
         """Leave the plan in the sweep's folder; the folders of earlier sweeps are removed."""
@@ -71,12 +87,28 @@ def cells(study: str) -> list[Cell]:
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ConfigError(f"The study {study} cannot be read ({error}): name a profile or a TOML file.") from None
     listed = content.get("cell")
-    if set(content) - {"profile", "cell"} or not isinstance(listed, list) or not listed:
+    is_listed = isinstance(listed, list) and listed and all(isinstance(settings, dict) for settings in listed)
+    if set(content) - {"profile", "cell"} or not is_listed:
         raise ConfigError(f"The study {study} must hold a profile and tables [[cell]] of settings, nothing else.")
     found = [config.profile(content.get("profile", "smoke"), **settings) for settings in listed]
     if len({cell.run.run_id for cell in found}) < len(found):
         raise ConfigError(f"The study {study} lists a network twice: leave one of them out.")
     return found
+
+
+def check_settings(given: Mapping[str, object]) -> None:
+    """Refuse what `snakemake --config` was given if the Snakefile knows no such name or value. Raises `ConfigError`."""
+    if unknown := set(given) - set(SETTINGS):
+        raise ConfigError(unknown_name(min(unknown), SETTINGS))
+    for name, allowed in SETTINGS.items():
+        if allowed and str(given.get(name, allowed[0])) not in allowed:
+            raise ConfigError(f"{name}={given[name]!r} is not allowed: choose {' or '.join(allowed)}.")
+    if not str(given.get("threads", 1)).isdecimal():
+        raise ConfigError(f"threads={given['threads']!r} is not allowed: give a number of CPU threads.")
+    execution = given.get("execution", {})
+    if not isinstance(execution, Mapping):
+        raise ConfigError(f"execution={execution!r} is not allowed: write 'execution={{precision: float32}}'.")
+    config.Execution(**execution)
 
 
 def priorities(study: str, listed: Sequence[Cell]) -> dict[str, int]:

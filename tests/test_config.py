@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -397,12 +398,26 @@ def test_a_notebooks_namespace_is_read_without_what_is_not_a_parameter():
     assert config.from_parameters({}) == (config.smoke(), Execution())
 
 
+def test_a_notebook_can_be_run_again_with_what_it_has_made():
+    namespace = {"block": "mixer"}
+    namespace["cell"], namespace["execution"] = config.from_parameters(namespace)
+    namespace |= {"titles": ["cat"], "path": Path("of/a/record"), "arrays": {}, "depth": 3}
+    assert config.from_parameters(namespace)[0] == config.smoke(block="mixer", depth=3)
+
+
+def test_what_says_how_to_compute_is_no_setting_of_a_cell():
+    with pytest.raises(ConfigError, match="'threads' says how a cell is computed, not what it is"):
+        config.profile("smoke", threads=2)
+
+
 @pytest.mark.parametrize(
     ("wrong", "sentence"),
     [
         ({"blok": "conv"}, "There is no setting called 'blok': did you mean 'block'?"),
         ({"proceses": 2}, "There is no setting called 'proceses': did you mean 'processes'?"),
         ({"profile": "huge"}, "profile='huge' is not allowed: choose smoke, cpu, paper."),
+        ({"profile": ["smoke"]}, "profile=['smoke'] is not allowed: choose smoke, cpu, paper."),
+        ({"depth": [3]}, "depth=[3] is not allowed: it must be a valid integer."),
         ({"device": "tpu"}, "device='tpu' is not allowed: choose auto, cpu or cuda."),
     ],
 )
@@ -410,6 +425,11 @@ def test_a_parameter_nobody_knows_is_refused(wrong, sentence):
     with pytest.raises(ConfigError) as refusal:
         config.from_parameters({"depth": 3, **wrong})
     assert str(refusal.value) == sentence
+
+
+def test_a_name_is_no_setting():
+    with pytest.raises(ConfigError, match="There is no setting called 'name'"):
+        config.from_parameters({"name": "mine"})
 
 
 def test_every_setting_can_be_a_parameter():

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from nbclient import NotebookClient
 from nbformat.v4 import new_code_cell, new_notebook
 from tiny_runs import PROCESSES, Trained, assert_close, curve, free_port, weights
@@ -145,6 +146,17 @@ def test_a_notebook_trains_on_two_processes(settings, alone, images_folder):
     NotebookClient(notebook, timeout=600, kernel_name="python3").execute()
     assert notebook.cells[0].outputs[0].text == "[(1, 4), (2, 4), (3, 4), (4, 4)] 2\n"
     assert_close(finished(settings, images_folder), alone(), 1e-9)
+
+
+def test_threads_of_several_processes_are_those_that_the_record_will_name(settings, images_folder):
+    cell, execution = config.from_parameters({**settings, "processes": 2})
+    before = torch.get_num_threads()
+    torch.set_num_threads(6)
+    try:
+        launch.pretrain(cell, data.load(cell.run, images_folder), execution)
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_two_processes_keep_the_weights_of_every_epoch(settings, images_folder):

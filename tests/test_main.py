@@ -12,6 +12,9 @@ from isonb import config, records, runner, studies, sweep
 from isonb.__main__ import main
 from isonb.runner import CellError, Outcome
 
+NO_CUDA = "device='cuda' is not allowed: PyTorch finds no such device here; choose 'auto' or 'cpu'.\n"
+NO_FOLDER = "The data folder '/nothing' is not a directory: name the one that holds cifar-10-batches-bin.\n"
+
 
 def test_cells_lists_every_cell_of_a_profile_with_its_settings(capsys, tmp_path, monkeypatch):
     monkeypatch.setenv("ISONB_RESULTS", str(tmp_path))
@@ -48,10 +51,15 @@ def test_a_reader_who_has_seen_enough_is_no_fault():
         (["estimate", "--profile", "smok"], "profile='smok' is not allowed: choose smoke, cpu, paper.\n"),
         (["run-cell", "dept=3"], "There is no setting called 'dept': did you mean 'depth'?\n"),
         (["run-cell", "depth=0"], "depth=0 is not allowed: it must be greater than or equal to 1.\n"),
+        (["pretrain", "device=cuda"], NO_CUDA),
+        (["estimate", "--device", "cuda"], NO_CUDA),
+        (["estimate", "--profile", "cpu"], NO_FOLDER),
         (["run-cell", "depth"], "'depth' is no setting: write name=value, as in depth=3.\n"),
     ],
 )
-def test_a_request_that_cannot_be_met_is_one_sentence_and_exit_2(arguments, message, capsys):
+def test_a_request_that_cannot_be_met_is_one_sentence_and_exit_2(arguments, message, capsys, monkeypatch):
+    monkeypatch.setenv("ISONB_DATA", "/nothing")
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     assert main(arguments) == 2
     assert capsys.readouterr().err == message
 
@@ -96,6 +104,20 @@ def test_a_failed_cell_is_exit_1(monkeypatch, capsys):
     monkeypatch.setattr(runner, "run_cell", fail)
     assert main(["run-cell"]) == 1
     assert capsys.readouterr().err == "conv failed: RuntimeError: no memory.\n"
+
+
+def test_a_folder_that_is_no_sweeps_is_refused(capsys, tmp_path):
+    assert main(["report", str(tmp_path)]) == 2
+    assert "is not the folder of a sweep" in capsys.readouterr().err
+
+
+def test_cells_names_a_damaged_record_among_the_others(capsys, tmp_path, monkeypatch):
+    monkeypatch.setenv("ISONB_RESULTS", str(tmp_path))
+    path = records.write_record(made_record(config.smoke()), {})
+    path.write_text("{")
+    assert main(["cells"]) == 0
+    states = [line.split()[1] for line in capsys.readouterr().out.splitlines()]
+    assert states == ["damaged", *["no"] * 8]
 
 
 def test_a_report_leaves_table_and_verdicts_and_names_a_damaged_record(capsys, tmp_path, monkeypatch):

@@ -21,6 +21,12 @@ def two_gpus(tmp_path, monkeypatch):
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
 
 
+def test_where_a_process_has_no_affinity_all_cores_are_its_own(monkeypatch):
+    monkeypatch.delattr(os, "sched_getaffinity", raising=False)  # as on macOS
+    monkeypatch.setattr(os, "cpu_count", lambda: 6)
+    assert placement.cores() == 6
+
+
 def test_gpus_are_those_of_nvidias_tool_unless_some_are_set_apart(two_gpus, monkeypatch):
     assert placement.gpus() == ["0", "1"]
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")

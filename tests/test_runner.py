@@ -62,6 +62,16 @@ def test_a_finished_cell_leaves_its_notebook_beside_its_record_and_is_not_run_ag
     assert runner.run_cell({"block": "conv"}, template("1 / 0")).status == "reused"
 
 
+def test_a_damaged_record_is_replaced(template):
+    source = template(LEAVE_RECORD)
+    runner.run_cell({}, source)
+    path = records.record_path(config.smoke())
+    good = path.read_bytes()
+    path.write_text("{")
+    assert runner.run_cell({}, source).status == "run"
+    assert path.read_bytes() == good
+
+
 def test_of_a_progress_bar_the_last_state_stays(template):
     bar = "import sys, time\nfor step in range(3):\n    print(f'\\rstep {step}', end='', file=sys.stderr, flush=True)"
     runner.run_cell({}, template(bar + "\n    time.sleep(0.3)", LEAVE_RECORD))

@@ -62,6 +62,8 @@ def test_a_study_is_a_profiles_or_a_files(study):
         ("profile = ", "cannot be read"),
         ("", "must hold a profile and tables"),
         ("cell = 3", "must hold a profile and tables"),
+        ("cell = [1]", "must hold a profile and tables"),
+        ("[[cell]]\nname = 'mine'", "There is no setting called 'name'"),
         ("prof = 'smoke'\n[[cell]]", "must hold a profile and tables"),
         ("[[cell]]\ndept = 3", "There is no setting called 'dept'"),
         ("profile = 'smok'\n[[cell]]", "profile='smok' is not allowed"),
@@ -74,6 +76,29 @@ def test_a_file_that_is_no_study_is_refused_in_a_sentence(content, message, tmp_
         path.write_text(content)
     with pytest.raises(ConfigError, match=message):
         sweep.cells(str(path))
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"stdy": "cpu"}, "There is no setting called 'stdy': did you mean 'study'?"),
+        ({"only": "mising"}, "only='mising' is not allowed: choose missing."),
+        ({"book": "never"}, "book='never' is not allowed: choose yes or no."),
+        ({"threads": "two"}, "threads='two' is not allowed: give a number of CPU threads."),
+        ({"execution": "float32"}, "execution='float32' is not allowed: write 'execution={precision: float32}'."),
+        ({"execution": {"precison": "float32"}}, "There is no setting called 'precison': did you mean 'precision'?"),
+    ],
+)
+def test_what_a_study_cannot_be_run_with_is_refused_in_a_sentence(given, message):
+    with pytest.raises(ConfigError) as refusal:
+        sweep.check_settings({"study": "cpu", **given})
+    assert str(refusal.value) == message
+
+
+def test_what_a_study_can_be_run_with_is_accepted():
+    sweep.check_settings({})
+    sweep.check_settings({"study": "cpu", "only": "missing", "placement": "cpu", "threads": 2, "book": "no",
+                          "template": "mine.ipynb", "execution": {"precision": "float32"}})  # fmt: skip
 
 
 def test_only_what_is_missing_or_outdated_has_to_run_and_says_why(monkeypatch):

@@ -20,7 +20,7 @@ import filelock
 import torch
 
 from isonb import fingerprints, records
-from isonb.config import PROBE_PREFIX, Cell, Execution
+from isonb.config import PROBE_PREFIX, Cell, ConfigError, Execution
 from isonb.training import checkpoint, data, signals, train
 
 # What a worker tells its launcher on standard output, a line each: the word, a space, then JSON or a sentence.
@@ -50,14 +50,18 @@ def pretrain(
     """Train a cell's network, or go on from its newest checkpoint, on as many processes as `execution` asks for.
 
     Several processes read the images themselves. Under torchrun this process is one of them already.
-    Raises what `train.pretrain` raises; from several processes a `train.TrainingError` with the cause that a worker
-    named, and the end of the workers' log as a note.
+    Raises `ConfigError` for a device that is not there, and what `train.pretrain` raises; from several processes a
+    `train.TrainingError` with the cause that a worker named, and the end of the workers' log as a note.
     """
+    if execution.device == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("device='cuda' is not allowed: PyTorch finds no such device here; choose 'auto' or 'cpu'.")
     processes = execution.processes or _local_devices(execution)
     folder = checkpoints_folder(cell, images)
     if "WORLD_SIZE" in os.environ:
         signals.die_with_parent()
     elif processes > 1:
+        if not (execution.threads or torch.cuda.is_available()):  # theirs are those that the record names
+            execution = execution.model_copy(update={"threads": max(1, torch.get_num_threads() // processes)})
         _run_workers(cell, execution, processes, folder, on_step or (lambda *_: None))
     with _alone_in(folder) if os.environ.get("RANK", "0") == "0" else contextlib.nullcontext():
         return train.pretrain(cell.run, images, folder, execution, on_step, cell.probe.along)

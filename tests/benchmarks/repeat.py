@@ -20,10 +20,10 @@ MAY_DIFFER = {"seconds", "peak_memory_bytes", "along"}  # times, memory, and pro
 
 
 def run() -> Iterator[dict[str, Any]]:
-    """One row per block: its cheapest finished cell that can be run on this machine's images, and what differs."""
+    """One row per block: its cheapest finished cell of the grid's objective that can be run again, and what differs."""
     cheapest: dict[str, records.Record] = {}
     for record in sorted(records.read_profile(PROFILE), key=lambda one: one.counts.multiply_accumulates):
-        if fingerprints.data(record.cell.run) == record.data.sha256:
+        if record.cell.run.objective == "bert" and fingerprints.data(record.cell.run) == record.data.sha256:
             cheapest.setdefault(record.cell.run.block, record)
     if not cheapest:
         yield {"skipped": f"No finished cell of the profile {PROFILE} has its images in ISONB_DATA: set it."}
