@@ -148,9 +148,14 @@ def _estimate(chosen: argparse.Namespace) -> int:
     if chosen.images_per_second is not None and not chosen.images_per_second > 0:
         raise config.ConfigError(f"images-per-second={chosen.images_per_second:g} is not allowed: it must be above 0.")
     from isonb import estimate
+    from isonb.training import data, launch
 
     execution = config.Execution(device=chosen.device)
-    alone = estimate.study(chosen.profile, execution, chosen.images_per_second)
+    launch.require_device(execution)
+    try:
+        alone = estimate.study(chosen.profile, execution, chosen.images_per_second)
+    except data.DataError as fault:
+        raise config.ConfigError(str(fault)) from None
     print(estimate.as_text(alone))
     if chosen.images_per_second is None:
         cores, together = placement.cores(), None

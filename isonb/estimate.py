@@ -34,6 +34,10 @@ FORWARD_SHARE = 1 / 3  # of a training step: the backward pass makes two product
 CIFAR10 = (50_000, 10_000)  # published training and test images
 
 
+class _Enough(Exception):
+    """Enough steps are timed."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Throughput:
     """Seconds that one image costs in a training step: those of any network, and those of an operation in a block."""
@@ -68,21 +72,23 @@ def _operations(run: RunConfig) -> int:
 
 
 def kind(run: RunConfig) -> str:
-    """What has a throughput of its own: the block, with the number of heads of a transformer, and its causal form."""
+    """The block, with the number of heads of a transformer, and its causal form."""
     return run.block + (f"-{run.heads}" if run.block == "transformer" else "") + ", causal" * run.is_causal
+
+
+def timed_as(run: RunConfig) -> str:
+    """What has a throughput of its own: a kind of network, in batches of the size that is timed."""
+    return f"{kind(run)}, batches of {min(run.batch_size, LARGEST_BATCH)}"
 
 
 def given(images_per_second: float, cells: list[config.Cell]) -> dict[str, Throughput]:
     """The same seconds an operation for every kind of network, from what the first cell is said to reach."""
-    per_operation = 1 / (images_per_second * _operations(cells[0].run))
-    return {kind(cell.run): Throughput(0.0, per_operation) for cell in cells}
+    speed = Throughput(0.0, 1 / (images_per_second * _operations(cells[0].run)))
+    return dict.fromkeys([timed_as(cell.run) for cell in cells], speed)
 
 
 def measured(cells: list[config.Cell], execution: Execution, at_once: int = 1) -> dict[str, Throughput]:
-    """The throughput of every kind of network among the cells: from the cache, else from some training steps.
-
-    With `at_once` it is that of one of so many processes which train at the same time.
-    """
+    """Of all that the cells are `timed_as`, in one of `at_once` processes: from the cache, else from training steps."""
     import torch
 
     threads = execution.threads or torch.get_num_threads()
@@ -90,9 +96,9 @@ def measured(cells: list[config.Cell], execution: Execution, at_once: int = 1) -
     device += f", {at_once} at once" if at_once > 1 else ""
     path = cache(execution)
     known = json.loads(path.read_text()) if path.exists() else {}
-    keys = {kind(cell.run): f"{kind(cell.run)} on {device}, torch {torch.__version__}" for cell in cells}
+    keys = {timed_as(cell.run): f"{timed_as(cell.run)} on {device}, torch {torch.__version__}" for cell in cells}
     for cell in cells:
-        if (key := keys[kind(cell.run)]) not in known:
+        if (key := keys[timed_as(cell.run)]) not in known:
             known[key] = dataclasses.asdict(calibrate(cell.run, execution, at_once))
             records.write_atomically(path, (json.dumps(known, indent=1) + "\n").encode())
     return {name: Throughput(**known[key]) for name, key in keys.items()}
@@ -130,7 +136,7 @@ def _seconds_per_image(run: RunConfig, depth: int, execution: Execution) -> floa
     """The median of some real steps of the trainer, on noise; masks, optimiser and all."""
     import torch
 
-    from isonb.training import data, signals, train
+    from isonb.training import data, train
 
     batch_size = min(run.batch_size, LARGEST_BATCH)
     settings = {"depth": depth, "batch_size": batch_size, "epochs": 1, "warmup_epochs": 1.0, "evaluation_masks": 1}
@@ -145,9 +151,9 @@ def _seconds_per_image(run: RunConfig, depth: int, execution: Execution) -> floa
     def on_step(*_: float) -> None:
         times.append(time.perf_counter())
         if len(times) >= WARM_UP + FEWEST and times[-1] - times[WARM_UP - 1] >= SECONDS:
-            raise signals.Preempted("Enough steps are timed.")
+            raise _Enough
 
-    with tempfile.TemporaryDirectory() as folder, contextlib.suppress(signals.Preempted):
+    with tempfile.TemporaryDirectory() as folder, contextlib.suppress(_Enough):
         train.pretrain(small, all_images, Path(folder), execution, on_step)
     return statistics.median(b - a for a, b in zip(times[WARM_UP - 1 :], times[WARM_UP:], strict=False)) / batch_size
 
@@ -177,12 +183,9 @@ def memory_bytes(run: RunConfig, batch_size: int, precision: str) -> int:
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda x: x), evaluate.autocast(torch.device("cpu"), precision):
         objectives.summed_loss(network, pixels_BNC, objectives.sample_scored(run, index_B, "training"), run.objective)
     shapes = {p.shape for p in network.parameters()}  # a bfloat16 copy of a weight does not grow with the batch
-    activations = sum(
-        x.untyped_storage().nbytes() for address, x in kept.items() if address not in own and x.shape not in shapes
-    )
-    return networks.parameters(network) * BYTES_PER_PARAMETER + round(
-        TRANSIENT * activations * batch_size / len(index_B)
-    )
+    growing = [x for address, x in kept.items() if address not in own and x.shape not in shapes]
+    activations = sum(x.untyped_storage().nbytes() for x in growing) / len(index_B)
+    return networks.parameters(network) * BYTES_PER_PARAMETER + round(TRANSIENT * activations * batch_size)
 
 
 def images(run: RunConfig, execution: Execution) -> tuple[int, int, int]:
@@ -210,8 +213,8 @@ def estimate(
     run = cell.run
     train, validation, test = counts
     seconds, tuned = throughput.seconds(run), cell.finetune.epochs
-    extractions = run.epochs if cell.probe.along else 1
-    passes = run.evaluation_masks * (validation * (run.epochs + 1) + test) + extractions * (train + validation + test)
+    masks = 1 if run.is_causal else run.evaluation_masks
+    passes = masks * (validation * (run.epochs + 1) + test) + (run.epochs if cell.probe.along else 1) * sum(counts)
     passes += cell.probe.pixels * (train + test) + 2 * (tuned * validation + (tuned > 0) * test)
     plain = run.model_copy(update={"seed": 0, "epochs": 1, "learning_rate": 0.01})  # what memory does not depend on
     return Estimate(
@@ -222,19 +225,22 @@ def estimate(
     )
 
 
-def study(
-    profile: str, execution: Execution, images_per_second: float | None = None, at_once: int = 1
-) -> list[Estimate]:
-    """Every cell of a profile's study, in its order, where so many cells run at once."""
+def study(name: str, execution: Execution, images_per_second: float | None = None, at_once: int = 1) -> list[Estimate]:
+    """Every cell of the study of the profile of that name, in its order, where so many cells run at once."""
     import torch
 
     from isonb.training import evaluate
 
-    cells = studies.cells(profile)
+    cells = studies.cells(name)
+    decisive = {"data", "data_fraction", "validation_fraction"}
+    sources = [RunConfig(**cell.run.model_dump(include=decisive)) for cell in cells]
+    counts = {source: images(source, execution) for source in set(sources)}  # first, as it refuses missing data at once
     speeds = given(images_per_second, cells) if images_per_second else measured(cells, execution, at_once)
-    counts = images(cells[0].run, execution)
     precision = evaluate.resolve_precision(execution, torch.device("cuda" if is_on_gpu(execution) else "cpu"))
-    return [estimate(cell, speeds[kind(cell.run)], counts, precision, execution.micro_batch) for cell in cells]
+    return [
+        estimate(cell, speeds[timed_as(cell.run)], counts[source], precision, execution.micro_batch)
+        for cell, source in zip(cells, sources, strict=True)
+    ]
 
 
 def by_speed(profile: str, speeds: Sequence[float]) -> list[dict[str, str]]:
@@ -243,13 +249,13 @@ def by_speed(profile: str, speeds: Sequence[float]) -> list[dict[str, str]]:
     A speed is how many tera multiply-accumulates a second training sustains, of which a step has three for each of the
     forward pass. Read are the published numbers of images; the memory is that of bfloat16 products.
     """
-    counts = _published_images(config.profile(profile).run)
     groups: dict[tuple[str, int], list[config.Cell]] = {}
     for cell in studies.cells(profile):
         groups.setdefault((kind(cell.run), cell.run.depth), []).append(cell)
     rows = []
     for (network, size), cells in sorted(groups.items(), key=lambda group: group[0][1]):
         of_speed = {speed: Throughput(0.0, 1 / (FORWARD_SHARE * speed * 1e12)) for speed in speeds}
+        counts = _published_images(cells[0].run)
         found = {speed: estimate(cells[0], throughput, counts, "bfloat16") for speed, throughput in of_speed.items()}
         row = {"network": network, "size": str(size), "cells": str(len(cells))}
         row |= {f"hours at {speed:g}": f"{one.hours:.2f}" for speed, one in found.items()}
@@ -258,14 +264,12 @@ def by_speed(profile: str, speeds: Sequence[float]) -> list[dict[str, str]]:
 
 
 def remember(alone: list[Estimate], together: list[Estimate] | None = None) -> None:
-    """Keep what was predicted for the dry runs of sweeps, and for their choice between one cell after another and
-    a core for each of several at once."""
+    """Keep predictions for the dry runs of sweeps, and for their choice between one cell and several at once."""
     seconds = {one.cell.run.run_id: 3600 * one.hours for one in together or []}
+    found = {one.cell.run.run_id: one for one in alone}
     predictions.write({
-        one.cell.run.run_id: predictions.Prediction(
-            alone=3600 * one.hours, together=seconds.get(one.cell.run.run_id), memory_bytes=one.memory_bytes
-        )
-        for one in alone
+        name: predictions.Prediction(alone=3600 * one.hours, together=seconds.get(name), memory_bytes=one.memory_bytes)
+        for name, one in found.items()
     })  # fmt: skip
 
 
@@ -278,13 +282,11 @@ def as_text(found: list[Estimate]) -> str:
     for (network, encoding, depth), cells in groups.items():
         memory = f"{cells[0].memory_bytes / 2**30:.2f} GiB"
         lines.append(f"{network:<22}{encoding:<12}{depth:>4}{len(cells):>6}{cells[0].hours:>12.2f}{memory:>11}")
-    left = [one for one in found if records.finished(one.cell) is None]
     total = sum(one.hours for one in found)
-    lines.append(
-        f"In all {total:.1f} hours for {len(found)} cells; {sum(one.hours for one in left):.1f} hours are left."
-    )
-    lines.append("Memory is a training step's, beyond what a process with torch holds anyway.")
-    return "\n".join([*lines, *errors(found)])
+    left = sum(one.hours for one in found if records.finished(one.cell) is None)
+    lines.append(f"In all {total:.1f} hours for {len(found)} cells; {left:.1f} hours are left.")
+    memory = "Memory is a training step's, beyond what a process with torch holds anyway."
+    return "\n".join([*lines, memory, *errors(found)])
 
 
 def errors(found: list[Estimate]) -> list[str]:
@@ -293,8 +295,6 @@ def errors(found: list[Estimate]) -> list[str]:
     for one in found:
         if record := records.finished(one.cell):
             took = record.training.seconds
-            lines.append(
-                f"{one.cell.run.run_id} trained for {took:.0f} s; predicted {one.training:.0f} s, "
-                f"{one.training / took - 1:+.0%}."
-            )
+            error = f"predicted {one.training:.0f} s, {one.training / took - 1:+.0%}."
+            lines.append(f"{one.cell.run.run_id} trained for {took:.0f} s; {error}")
     return lines or ["No cell of this profile has run yet, so the error of these numbers is unknown."]

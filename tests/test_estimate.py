@@ -3,6 +3,8 @@
 import contextlib
 import itertools
 import json
+import os
+import signal
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -27,9 +29,10 @@ def test_seconds_grow_by_the_operations_of_the_blocks():
 def test_given_images_per_second_hold_for_the_first_cell_and_scale_to_the_others():
     cells = [config.cpu(depth=1), config.cpu(block="transformer", depth=3)]
     speeds = estimate.given(50.0, cells)
-    assert speeds["conv"].seconds(cells[0].run) == pytest.approx(1 / 50)
+    assert speeds["conv, batches of 32"].seconds(cells[0].run) == pytest.approx(1 / 50)
     transformer = 4 * 1024 * 128**2 + 2 * 1024**2 * 128 + 2 * 1024 * 128**2
-    assert speeds["transformer-1"].seconds(cells[1].run) == pytest.approx(3 * transformer / CONV_OPERATIONS / 50)
+    seconds = speeds["transformer-1, batches of 32"].seconds(cells[1].run)
+    assert seconds == pytest.approx(3 * transformer / CONV_OPERATIONS / 50)
 
 
 def test_a_cell_trains_validates_tests_and_extracts_features():
@@ -42,6 +45,27 @@ def test_a_cell_trains_validates_tests_and_extracts_features():
     along = estimate.estimate(config.cpu(epochs=6, probe_along=True), Throughput(0.01, 0.0), (900, 100, 200), "float32")
     assert along.training == found.training
     assert along.evaluation == pytest.approx((forwards + 5 * 1200) * 0.01 / 3)  # the features of five more epochs
+
+
+def test_an_autoregressive_cell_is_evaluated_with_one_mask():
+    cell = config.cpu(epochs=6, objective="autoregressive")
+    found = estimate.estimate(cell, Throughput(0.01, 0.0), (900, 100, 200), "float32")
+    # seven validations of 100 images and a test of 200, once, then the features of 1200: 2100 forward passes
+    assert found.evaluation == pytest.approx(7.0)
+
+
+def test_every_cell_of_a_study_is_given_its_own_images(monkeypatch):
+    monkeypatch.delenv("ISONB_DATA", raising=False)
+    fractions, counted, images = [0.25, 1.0, 0.25, 0.5], [], estimate.images
+    cells = [config.cpu(width=8, data_fraction=share, seed=seed) for seed, share in enumerate(fractions)]
+    monkeypatch.setattr(studies, "cells", lambda profile: cells)
+    monkeypatch.setattr(estimate, "images", lambda run, *more: counted.append(run) or images(run, *more))
+    found = estimate.study("cpu", Execution(device="cpu"), images_per_second=100)
+    # six epochs of a quarter, the whole, a quarter and half of 45 000 training images, 0.01 s each
+    assert [one.training for one in found] == pytest.approx([675, 2700, 675, 1350])
+    # four masks of 5000 images seven times and of 10 000; then the features of all, 15 000 besides the training images
+    assert [one.evaluation for one in found] == pytest.approx([687.5, 800, 687.5, 725])
+    assert len(counted) == 3
 
 
 def test_fine_tuning_trains_twins_and_pixels_take_another_pass():
@@ -116,10 +140,49 @@ def test_hours_on_a_device_are_operations_over_its_speed(monkeypatch):
 def test_a_measurement_is_a_line_through_two_depths_and_is_made_once(clock):
     cells = [config.cpu(batch_size=4), config.cpu(batch_size=4, seed=1)]
     speeds = estimate.measured(cells, Execution(device="cpu"))
-    assert speeds["conv"].seconds(RunConfig(depth=1)) == pytest.approx(0.2 / 4)
-    assert speeds["conv"].seconds(RunConfig(depth=6)) == pytest.approx((0.2 + 5 * 0.15) / 4)
+    [throughput] = speeds.values()
+    assert throughput.seconds(RunConfig(depth=1)) == pytest.approx(0.2 / 4)
+    assert throughput.seconds(RunConfig(depth=6)) == pytest.approx((0.2 + 5 * 0.15) / 4)
     assert estimate.measured(cells, Execution(device="cpu")) == speeds
     assert clock == 13 * [1] + 7 * [3]  # after three others, ten steps take two seconds, and no fewer than four do
+
+
+def test_batches_of_another_size_are_measured_anew_up_to_the_largest(clock):
+    """A step takes 0.2 s at depth 1 whatever its batch, so an image of 32 takes an eighth of one of 4."""
+    four, *more = (config.cpu(batch_size=size) for size in (4, 32, 128))
+    [small] = estimate.measured([four], Execution(device="cpu")).values()
+    [large] = estimate.measured(more, Execution(device="cpu")).values()
+    assert small.seconds(four.run) == pytest.approx(0.05)
+    assert large.seconds(more[0].run) == pytest.approx(0.00625)
+    assert len(clock) == 2 * (13 + 7)
+    mixed = estimate.measured([four, *more], Execution(device="cpu"))
+    assert [mixed[estimate.timed_as(cell.run)] for cell in (four, *more)] == [small, large, large]
+    assert len(clock) == 2 * (13 + 7)
+
+
+def test_an_interrupted_measurement_ends_the_command_and_is_not_kept(tmp_path, monkeypatch, capsys):
+    """The interrupt comes when enough steps for a median are timed, but for less than the seconds asked for."""
+    monkeypatch.setenv("ISONB_RUNS", str(tmp_path))
+    monkeypatch.setattr(estimate, "SECONDS", 1e9)
+    tiny = config.smoke(image_size=8, width=4, batch_size=1)
+    monkeypatch.setattr(studies, "cells", lambda profile: [tiny])
+    steps, real = [], train.pretrain
+
+    def pretrain(run, images, folder, execution, on_step):
+        def interrupted(step, *more):
+            steps.append(step)
+            on_step(step, *more)
+            if step == 9:
+                os.kill(os.getpid(), signal.SIGINT)
+
+        return real(run, images, folder, execution, interrupted)
+
+    monkeypatch.setattr(train, "pretrain", pretrain)
+    assert main(["estimate", "--profile", "smoke", "--device", "cpu"]) == 130
+    assert steps == [*range(1, 11)]  # the trainer finishes one more step, and the other depth is not begun
+    said = capsys.readouterr()
+    assert (said.out, said.err) == ("", "Interrupted: give the same command again to go on.\n")
+    assert not estimate.cache(Execution(device="cpu")).exists()
 
 
 def test_heads_and_causal_blocks_have_a_throughput_of_their_own():

@@ -13,7 +13,7 @@ from isonb.__main__ import main
 from isonb.runner import CellError, Outcome
 
 NO_CUDA = "device='cuda' is not allowed: PyTorch finds no such device here; choose 'auto' or 'cpu'.\n"
-NO_FOLDER = "The data folder '/nothing' is not a directory: name the one that holds cifar-10-batches-bin.\n"
+NO_FOLDER = "ISONB_DATA '/nothing' is not a directory: name the one that holds cifar-10-batches-bin.\n"
 
 
 def test_cells_lists_every_cell_of_a_profile_with_its_settings(capsys, tmp_path, monkeypatch):

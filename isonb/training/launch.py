@@ -53,8 +53,7 @@ def pretrain(
     Raises `ConfigError` for a device that is not there, and what `train.pretrain` raises; from several processes a
     `train.TrainingError` with the cause that a worker named, and the end of the workers' log as a note.
     """
-    if execution.device == "cuda" and not torch.cuda.is_available():
-        raise ConfigError("device='cuda' is not allowed: PyTorch finds no such device here; choose 'auto' or 'cpu'.")
+    require_device(execution)
     processes = execution.processes or _local_devices(execution)
     folder = checkpoints_folder(cell, images)
     if "WORLD_SIZE" in os.environ:
@@ -65,6 +64,12 @@ def pretrain(
         _run_workers(cell, execution, processes, folder, on_step or (lambda *_: None))
     with _alone_in(folder) if os.environ.get("RANK", "0") == "0" else contextlib.nullcontext():
         return train.pretrain(cell.run, images, folder, execution, on_step, cell.probe.along)
+
+
+def require_device(execution: Execution) -> None:
+    """Raise `ConfigError` where a GPU is asked for by name and there is none."""
+    if execution.device == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("device='cuda' is not allowed: PyTorch finds no such device here; choose 'auto' or 'cpu'.")
 
 
 def _alone_in(folder: Path) -> filelock.BaseFileLock:
