@@ -160,7 +160,6 @@ def c19(t: Tables) -> Finding:
         len(rows),
         "random tables",
         interval_kind="random tables reach",
-        note=f"Bound {bound:.4f}; random tables reach {low:.3f} to {high:.3f}.",
     )
 
 
