@@ -88,7 +88,7 @@ def given(images_per_second: float, cells: list[config.Cell]) -> dict[str, Throu
 
 
 def measured(cells: list[config.Cell], execution: Execution, at_once: int = 1) -> dict[str, Throughput]:
-    """Of all that the cells are `timed_as`, in one of `at_once` processes: from the cache, else from training steps."""
+    """The throughput of all that cells are `timed_as`, in one of `at_once` processes: cached or by training steps."""
     import torch
 
     threads = execution.threads or torch.get_num_threads()
@@ -226,7 +226,7 @@ def estimate(
 
 
 def study(name: str, execution: Execution, images_per_second: float | None = None, at_once: int = 1) -> list[Estimate]:
-    """Every cell of the study of the profile of that name, in its order, where so many cells run at once."""
+    """Every cell of the study of the profile `name`, in its order, where `at_once` cells run at a time."""
     import torch
 
     from isonb.training import evaluate

@@ -895,6 +895,7 @@ def test_text_and_json_say_the_same(results):
         assert row["verdict"] in text
         assert row["statement"] in text
         assert row["id"] in lines
+    assert "C19: The interval: range of the random tables." in text
     assert "broken.json" in text
     assert "broken.json" in content["faults"][0]
     counts = pd.Series([row["verdict"] for row in content["claims"]]).value_counts()

@@ -237,13 +237,19 @@ def as_text(findings: Sequence[Judged], faults: Sequence[str] = ()) -> str:
     return "\n".join([
         *table,
         "",
-        *(f"{judged.claim.id}: {judged.finding.note}" for judged in findings if judged.finding.note),
+        *(f"{judged.claim.id}: {remark}" for judged in findings if (remark := _remark(judged.finding))),
         "",
         f"{total}.",
-        "Intervals are of 95 % unless the note says otherwise, each by itself; Holm p is corrected over the ledger;",
+        "Intervals are of 95 % unless a note says otherwise, each by itself; Holm p is corrected over the ledger;",
         "'need' is the number of seeds that a verdict takes.",
         *(f"Skipped: {fault}" for fault in faults),
     ])  # fmt: skip
+
+
+def _remark(finding: Finding) -> str:
+    """The note, and what the interval is where it is none of 95 %."""
+    kind = "" if finding.interval_kind == Finding.interval_kind else f"The interval: {finding.interval_kind}."
+    return f"{kind} {finding.note}".strip()
 
 
 def counted(row: Mapping[str, Any]) -> str:

@@ -78,12 +78,13 @@ def learning_curves(runs: Sequence[records.Record]) -> Picture:
     figure.supxlabel("epoch", fontsize=10)
     axes[0].set_ylabel(NATS)
     legend(figure, [kind for kind in NETWORKS if kind in {network(run.cell.run) for run in runs}])
-    neighbours = sum(run.baselines.neighbour_mean for run in runs) / len(runs)
-    for ax in axes:
-        ax.axhline(neighbours, color=QUIET, linewidth=1, linestyle=":")
     data = " and ".join(sorted({f"{run.data.validation} validation images of {run.data.name}" for run in runs}))
-    figure.caption = f"Validation loss by epoch of {described(runs)}, on {data}. "
-    figure.caption += f"Dotted: a guess around the mean of the neighbours, {neighbours:.3f}."
+    figure.caption = f"Validation loss by epoch of {described(runs)}, on {data}."
+    if runs:
+        neighbours = sum(run.baselines.neighbour_mean for run in runs) / len(runs)
+        for ax in axes:
+            ax.axhline(neighbours, color=QUIET, linewidth=1, linestyle=":")
+        figure.caption += f" Dotted: a guess around the mean of the neighbours, {neighbours:.3f}."
     figure.alt = "Learning curves. " + " ".join(
         f"{name_of(network(run.cell.run))} with {name_of(run.cell.run.encoding)}: "
         f"{run.training.curve[0].validation_loss:.2f} to {run.training.validation_loss:.2f} nats."

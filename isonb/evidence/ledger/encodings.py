@@ -159,7 +159,7 @@ def c19(t: Tables) -> Finding:
         (low, high),
         len(rows),
         "random tables",
-        interval_kind="random tables reach",
+        interval_kind="range of the random tables",
     )
 
 
