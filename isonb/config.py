@@ -55,7 +55,9 @@ class RunConfig(Frozen):
     attention_output: bool = choice(True, "A9", "the usual output projection after the heads", {"block": "transformer"})
     layer_norm_eps: float = choice(1e-3, "A11", "Keras default; the paper used Keras", gt=0, le=0.1)
     initialisation: Literal["keras", "torch"] = choice(
-        "keras", "A12", "Glorot uniform and tables U(-0.05, 0.05), as the paper's framework; torch changes blocks alone"
+        "keras",
+        "A12",
+        "as the paper's framework: maps Glorot uniform, tables U(-0.05, 0.05); torch has tables N(0, 1)",
     )
     head_norm: bool = choice(True, "A17", "a LayerNorm before the head, as in image-GPT")
 

@@ -76,8 +76,9 @@ def arms(profile: str) -> list[dict[str, Any]]:
     """The settings of the cells that change one setting of the grid each, to see what hangs on it.
 
     What the transformers' failure may hang on: positions and learning rate at every arm size, batch and data at the
-    smallest; there also the kernel of conv and twins that regress values; at every arm size image-GPT's other
-    objective; and the initialisation of the networks of Figure 5. A profile of minutes has none.
+    smallest; there also the kernel of conv, twins that regress values, and the initialisation, which says how long
+    learned positions are; at every arm size image-GPT's other objective; and the initialisation of the networks of
+    Figure 5. A profile of minutes has none.
     """
     return [arm for size in ARM_SIZES[profile] for arm in _arms_of_size(profile, size)]
 
@@ -97,6 +98,7 @@ def _arms_of_size(profile: str, size: int) -> list[dict[str, Any]]:
         *({**network, "data_fraction": share} for share in (0.25, 0.5) for network in every_block),
         {"block": "conv", "depth": size, "kernel_size": 5},
         *({**network, "objective": "mse"} for network in every_block),
+        *({**transformer, "encoding": e, "initialisation": "torch"} for e in ENCODINGS),
     ]
     of_figure_5 = [*({**tables, "block": block} for block in BLOCKS), {**tables, "block": "transformer", "heads": 4}]
     return [

@@ -132,6 +132,7 @@ def test_a_masked_sub_pixel_adds_nothing_and_leaves_the_others(encoding, merge):
     assert torch.equal(module(pixels_BNC, nothing_masked), module(pixels_BNC, None))
 
 
+@pytest.mark.parametrize("initialisation", ["keras", "torch"])
 @pytest.mark.parametrize(
     ("encoding", "merge", "fan_in"),
     [
@@ -142,15 +143,19 @@ def test_a_masked_sub_pixel_adds_nothing_and_leaves_the_others(encoding, merge):
         ("pix2vec", "concat", 3 * 64),
     ],
 )
-def test_maps_start_glorot_uniform(encoding, merge, fan_in):
+def test_maps_start_glorot_uniform_or_as_torchs_linear(encoding, merge, fan_in, initialisation):
     settings = {"frequencies": 20} if encoding == "rff" else {}
-    module = Encoding(RunConfig(encoding=encoding, channel_merge=merge, width=64, image_size=8, **settings))
+    settings |= {"channel_merge": merge, "initialisation": initialisation}
+    module = Encoding(RunConfig(encoding=encoding, width=64, image_size=8, **settings))
     torch.manual_seed(0)
     module.reset_parameters()
-    bound = sqrt(6 / (fan_in + 64))
+    bound = sqrt(6 / (fan_in + 64)) if initialisation == "keras" else 1 / sqrt(fan_in)
     assert 0.9 * bound < module.weight_CFD.abs().max() <= bound  # 192 draws or more reach 0.9 of it
     assert abs(module.weight_CFD.mean()) < 4 * bound / sqrt(3 * module.weight_CFD.numel())
-    assert not module.bias_CD.any()
+    if initialisation == "keras":
+        assert not module.bias_CD.any()
+    else:
+        assert 0.9 * bound < module.bias_CD.abs().max() <= bound
 
 
 def test_embeddings_start_in_the_keras_interval():

@@ -52,9 +52,9 @@ def test_positions_are_compared_on_the_seeds_that_all_kinds_have():
         networks=("transformer-1", "conv"), encodings=("rff",), depths=(1,), arms=("main", "positions=none"),
         loss=lambda **c: 3 + c["seed"] + (c["arm"] != "main"),
     )  # fmt: skip
-    assert gap.by_positions(t).values.tolist() == [["rff, size 1", "5.000", "4.000", "not run", 3]]
+    assert gap.by_positions(t).values.tolist() == [["rff, size 1", "5.000", "4.000", "not run", "not run", 3]]
     fewer = t.runs[(t.runs["arm"] == "main") | (t.runs["seed"] == 0)]
     row = gap.by_positions(dataclasses.replace(t, runs=fewer)).iloc[0]
-    assert row.tolist() == ["rff, size 1", "4.000", "3.000", "not run", 1]
+    assert row.tolist() == ["rff, size 1", "4.000", "3.000", "not run", "not run", 1]
     main = t.runs[t.runs["arm"] == "main"]
     assert gap.by_positions(dataclasses.replace(t, runs=main)).iloc[0, 0] == "not run"

@@ -237,12 +237,15 @@ def test_blocks_start_glorot_uniform_with_zero_biases(block, weight, fans):
             assert (tensor == 1).all(), name
 
 
-def test_torchs_own_initialisation_is_left_alone():
-    network = build(block="transformer", width=16, initialisation="torch")
+def test_torchs_own_initialisation_is_that_of_its_layers():
+    network = build(block="transformer", encoding="pix2vec", width=16, initialisation="torch")
     weight, bias = network.blocks[0].query.weight, network.blocks[0].query.bias
     assert 0.97 / 4 < weight.abs().max() <= 1 / 4  # U(-1/sqrt(16), 1/sqrt(16)) for both
     assert bias.any() and bias.abs().max() <= 1 / 4
     assert not network.head.weight.any()
+    for table in (network.encoding.embedding_CVF, network.position_ND):  # N(0, 1), as nn.Embedding
+        assert abs(table.mean()) < 0.1 and 0.9 < table.std() < 1.1
+        assert 0.6 < (table.abs() < 1).float().mean() < 0.76  # 68 % of a normal distribution, 58 % of a uniform one
 
 
 def test_learned_positions_start_small_and_fixed_ones_are_not_saved():

@@ -21,7 +21,12 @@ def by_positions(t: metrics.Tables) -> pd.DataFrame:
 
     Means over the seeds that all kinds have of those that have run, in nats per masked sub-pixel.
     """
-    kinds = {"none": "positions=none", "learned": metrics.MAIN, "sincos": "positions=sincos"}
+    kinds = {
+        "none": "positions=none",
+        "learned": metrics.MAIN,
+        "learned, torch's start": "initialisation=torch",
+        "sincos": "positions=sincos",
+    }
     runs = t.runs[(t.runs["network"] == "transformer-1") & t.runs["arm"].isin(kinds.values())]
     rows = []
     for (encoding, depth), cell in runs.groupby(["encoding", "depth"]):

@@ -20,6 +20,14 @@ from isonb.config import RunConfig
 from isonb.features import CHANNELS
 
 
+def reset_embedding(embedding: nn.Parameter, is_torch: bool) -> None:
+    """A learned table as torch starts it, N(0, 1), or as Keras does, U(-0.05, 0.05)."""
+    if is_torch:
+        nn.init.normal_(embedding)
+    else:
+        nn.init.uniform_(embedding, -0.05, 0.05)
+
+
 class Encoding(nn.Module):
     """pixels_BNC -> x_BND. A masked sub-pixel contributes nothing, so a masked pixel has zero content.
 
@@ -28,7 +36,7 @@ class Encoding(nn.Module):
 
     def __init__(self, config: RunConfig) -> None:
         super().__init__()
-        self.kind, self.value_range = config.encoding, config.rff_range
+        self.kind, self.value_range, self.initialisation = config.encoding, config.rff_range, config.initialisation
         width_F = config.width
         if config.encoding == "pix2vec":
             self.embedding_CVF = nn.Parameter(torch.empty(CHANNELS, features.VALUES, config.width))
@@ -47,12 +55,18 @@ class Encoding(nn.Module):
         self.fan_in = width_F * (CHANNELS if config.channel_merge == "concat" else 1)
 
     def reset_parameters(self) -> None:
-        """Keras defaults: embeddings U(-0.05, 0.05), maps Glorot uniform, biases zero."""
+        """Table A12. Keras: embeddings U(-0.05, 0.05), maps Glorot uniform, biases zero.
+
+        torch: embeddings N(0, 1), maps and biases U(-1/sqrt(F), 1/sqrt(F)) for F features.
+        """
+        is_torch = self.initialisation == "torch"
         if self.kind == "pix2vec":
-            nn.init.uniform_(self.embedding_CVF, -0.05, 0.05)
+            reset_embedding(self.embedding_CVF, is_torch)
         if self.projects:
-            bound = math.sqrt(6.0 / (self.fan_in + self.weight_CFD.shape[2]))
+            bound = math.sqrt(1.0 / self.fan_in if is_torch else 6.0 / (self.fan_in + self.weight_CFD.shape[2]))
             nn.init.uniform_(self.weight_CFD, -bound, bound)
+            if is_torch:
+                nn.init.uniform_(self.bias_CD, -bound, bound)
 
     def table(self) -> Float[Tensor, "C V D"]:
         """What each value of each channel adds to its token."""

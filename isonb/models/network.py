@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from isonb.config import RunConfig
 from isonb.features import CHANNELS, VALUES
 from isonb.models import blocks
-from isonb.models.encodings import Encoding
+from isonb.models.encodings import Encoding, reset_embedding
 
 Pixels = UInt8[Tensor, "B N C"]
 Masks = Bool[Tensor, "B N C"]
@@ -113,11 +113,12 @@ def build_network(config: RunConfig) -> IsotropicNetwork:
 
 
 def _initialise(network: IsotropicNetwork) -> None:
-    """Table A12: Keras' Glorot uniform and zero biases, or torch's own; the head always starts at zero (A17)."""
+    """Table A12: as Keras starts every layer, or as torch does; the head always starts at zero (A17)."""
+    is_torch = network.config.initialisation == "torch"
     network.encoding.reset_parameters()
     if isinstance(network.position_ND, nn.Parameter):
-        nn.init.uniform_(network.position_ND, -0.05, 0.05)
-    if network.config.initialisation == "keras":
+        reset_embedding(network.position_ND, is_torch)
+    if not is_torch:  # torch's layers have started themselves
         for module in network.blocks.modules():
             if isinstance(module, nn.Linear | nn.Conv2d):
                 nn.init.xavier_uniform_(module.weight)

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from isonb import config, fingerprints, records, runner
+from isonb.evidence import metrics
 
 PROFILE = "cpu"
 PARTS = ("data", "counts", "baselines", "training", "reconstruction", "encoding", "probe")
@@ -20,11 +21,14 @@ MAY_DIFFER = {"seconds", "peak_memory_bytes", "along"}  # times, memory, and pro
 
 
 def run() -> Iterator[dict[str, Any]]:
-    """One row per block: its cheapest finished cell of the grid's objective that can be run again, and what differs."""
+    """One row per block, each with another encoding: its smallest finished network of the grid, and what differs."""
     cheapest: dict[str, records.Record] = {}
     for record in sorted(records.read_profile(PROFILE), key=lambda one: one.counts.multiply_accumulates):
-        if record.cell.run.objective == "bert" and fingerprints.data(record.cell.run) == record.data.sha256:
-            cheapest.setdefault(record.cell.run.block, record)
+        run = record.cell.run
+        is_chosen = (run.block, run.encoding) in zip(config.BLOCKS, config.ENCODINGS, strict=True)
+        can_run = metrics.arm(record.cell) == metrics.MAIN and fingerprints.data(run) == record.data.sha256
+        if is_chosen and can_run:
+            cheapest.setdefault(run.block, record)
     if not cheapest:
         yield {"skipped": f"No finished cell of the profile {PROFILE} has its images in ISONB_DATA: set it."}
     for record in cheapest.values():
