@@ -64,7 +64,7 @@ CIFAR10_TEST = "test_batch.bin"
 CIFAR10_NAMES = "batches.meta.txt"
 CIFAR10_FILES = (*CIFAR10_TRAIN, CIFAR10_TEST, CIFAR10_NAMES)
 # Versions of a module that give the same bits: it was rewritten, or has learned something that other cells do not use.
-# Entered once cells of every block were run by both and found equal: `make bench BENCH=repeat`.
+# Entered once cells of every block and every encoding were run by both and found equal: `make bench BENCH=repeat`.
 SAME_BITS = {
     "models.blocks": {"d266582ab08e", "248930cad66e"},
     "models.network": {"703c7dc7e415", "4e6aa518f91e"},
