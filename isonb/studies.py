@@ -45,14 +45,17 @@ def _extras(
     """In which further ways a cell is judged: where a claim hangs on them, and they are affordable.
 
     Probes along the training: small networks of the grid of every encoding, and larger ones of one; transformers, of
-    which image-GPT speaks, with every seed. Transformers like image-GPT's, with learned tables and one head, are
-    fine-tuned where they are small; pixels are decoded from them, and from the largest networks with learned tables.
+    which image-GPT speaks, with every seed, and with the paper's numbers at all of its sizes. Transformers like
+    image-GPT's, with learned tables and one head, are fine-tuned where they are small; pixels are decoded from them,
+    and from the largest networks with learned tables.
     """
     if profile == "smoke" or heads > 1 or set(changes) - {"objective"}:
         return {}
     extras: dict[str, Any] = {}
     if profile == "cpu" and encoding and not changes and (depth == 1 or (depth == 3 and encoding == "continuous")):
         extras["probe_along"] = seed == 0 or block == "transformer"
+    if profile == "paper" and encoding and not changes and block == "transformer" and depth <= 6:
+        extras["probe_along"] = True
     if encoding == "pix2vec" and block == "transformer" and depth in FINETUNED[profile]:
         extras |= {"finetune_epochs": FINETUNE_EPOCHS[profile], "probe_pixels": True}
     if encoding == "pix2vec" and depth == 6:
@@ -85,6 +88,11 @@ def arms(profile: str) -> list[dict[str, Any]]:
 
 def _arms_of_size(profile: str, size: int) -> list[dict[str, Any]]:
     batch_size = 32 if profile == "paper" else 128  # the other of the paper's two
+    whole = config.profile(profile).run
+    parts = [  # passed over more often: as many steps, with the same schedule, so that only the images are fewer
+        {"data_fraction": share, "epochs": round(whole.epochs / share), "warmup_epochs": whole.warmup_epochs / share}
+        for share in (0.25, 0.5)
+    ]
     transformer = {"block": "transformer", "depth": size}
     every_block = [{"block": block, "depth": size} for block in BLOCKS]
     tables = {"encoding": "pix2vec", "initialisation": "torch", "depth": size}
@@ -95,7 +103,7 @@ def _arms_of_size(profile: str, size: int) -> list[dict[str, Any]]:
     ]
     of_the_smallest = [
         *({**network, "batch_size": batch_size} for network in every_block),
-        *({**network, "data_fraction": share} for share in (0.25, 0.5) for network in every_block),
+        *({**network, **part} for part in parts for network in every_block),
         {"block": "conv", "depth": size, "kernel_size": 5},
         *({**network, "objective": "mse"} for network in every_block),
         *({**transformer, "encoding": e, "initialisation": "torch"} for e in ENCODINGS),

@@ -237,11 +237,10 @@ def test_what_has_not_run_says_what_would_run_it(name, how):
 
 def test_a_verdict_is_said_with_its_evidence():
     shown = verdicts.answers(study_of(), "C5")
-    assert "Ours agrees." in shown
-    assert "One &lt; two." in shown
+    assert "One &lt; two.</dt><dd><strong>Ours agrees.</strong> All &amp; more.</dd>" in shown
     assert (
-        "0.5 (nats); 95 % interval 0.25 to 0.75; n = 9 cells; p = 0.012 after Holm; 3 of at least 3 seeds. "
-        "All &amp; more."
+        '<dd class="isonb-number">'
+        "0.5 (nats); 95 % interval 0.25 to 0.75; n = 9 cells; p = 0.012 after Holm; 3 of at least 3 seeds.</dd>"
     ) in shown
 
 

@@ -558,8 +558,8 @@ def test_networks_with_enough_seeds_are_judged_without_the_others():
     fewer = dataclasses.replace(t, runs=t.runs[(t.runs["depth"] < 6) | (t.runs["seed"] == 0)])
     c5 = claims.find(BY_ID["C5"], fewer)
     assert (c5.n, c5.seeds) == (6, 3) and "100% of 6 cells" in c5.note
-    assert c5.note.endswith("Judged on the networks that have 3 seeds, those of size 1 and size 3.")
-    assert c5.under == "at size 1 and size 3"
+    assert c5.note.endswith("Judged at sizes 1 and 3, where there are 3 seeds.")
+    assert c5.under == "at sizes 1 and 3"
     assert claims.find(BY_ID["C5"], t) == claims.apply(BY_ID["C5"], t)  # nothing is left out where all have three
     c11 = claims.find(BY_ID["C11"], fewer)  # asks for all three sizes: shown with the seed that has them
     assert (c11.seeds, c11.n) == (1, 9) and c11 == claims.apply(BY_ID["C11"], fewer)

@@ -245,10 +245,29 @@ def test_the_cpu_study_goes_from_one_whole_grid_to_more_seeds():
     ]  # fmt: skip
 
 
+def test_a_part_of_the_images_is_trained_on_for_as_many_steps():
+    for name in ("cpu", "paper"):
+        whole = config.profile(name).run
+        parts = [cell.run for cell in studies.cells(name) if cell.run.data_fraction < 1]
+        assert {run.data_fraction for run in parts} == {0.25, 0.5}
+        for run in parts:
+            assert run.epochs * run.data_fraction == whole.epochs
+            assert run.warmup_epochs * run.data_fraction == whole.warmup_epochs
+
+
 def test_probes_along_training_are_asked_for_where_a_claim_hangs_on_them():
     along = [cell for name in config.PROFILES for cell in studies.cells(name) if cell.probe.along]
     assert {(cell.profile, metrics.arm(cell), cell.run.heads, cell.run.epochs) for cell in along} == {
-        ("cpu", metrics.MAIN, 1, 6)  # six epochs, which claim C29 needs
+        ("cpu", metrics.MAIN, 1, 6),  # six epochs, which claim C29 needs
+        ("paper", metrics.MAIN, 1, 51),
+    }
+    large, along = ([cell for cell in along if cell.profile == name] for name in ("paper", "cpu"))
+    # two steps of size with three encodings: six cells, the fewest of which a sign test, C30's, can have p < 0.05
+    assert {(cell.run.block, cell.run.encoding, cell.run.depth, cell.run.seed) for cell in large} == {
+        ("transformer", encoding, size, seed)
+        for encoding in config.ENCODINGS
+        for size in (1, 3, 6)
+        for seed in (0, 1, 2)
     }
     sizes = {"continuous": (1, 3), "rff": (1,), "pix2vec": (1,)}
     seeds = {"conv": (0,), "mixer": (0,), "transformer": (0, 1, 2)}
@@ -284,7 +303,10 @@ def test_every_arm_changes_one_setting_of_a_cell_of_the_grid(name, batch_size):
     cells = studies.cells(name)
     grid = {tuple(getattr(cell.run, key) for key in metrics.IDENTITY) for cell in cells if metrics.arm(cell) == "main"}
     arms = [cell for cell in cells if metrics.arm(cell) != "main"]
-    assert all(" " not in metrics.arm(cell) for cell in arms)
+    changed = {frozenset(name.split("=")[0] for name in metrics.arm(cell).split()) for cell in arms}
+    assert {names for names in changed if len(names) > 1} == {
+        frozenset({"data_fraction", "epochs", "warmup_epochs"})  # fewer images, as many steps
+    }
     assert {tuple(getattr(cell.run, key) for key in metrics.IDENTITY) for cell in arms} <= grid
     by_block = {
         block: {metrics.arm(cell) for cell in arms if cell.run.block == block and cell.run.depth == 1}

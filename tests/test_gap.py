@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import pandas as pd
 import pytest
 from simulated_study import judged, study
 
@@ -33,6 +34,8 @@ def test_shares_of_the_gap_have_intervals_over_seeds():
     said = gap.missing_shares(judged(gap_study(lambda seed: 2)))
     assert said.startswith("Not run: `positions=sincos`,") and said.endswith("To run them: `make study PROFILE=cpu`")
     assert f"`{ARM}`" not in said
+    said = gap.missing_shares(judged(gap_study(lambda seed: 2, seeds=(0, 1))))
+    assert f"Fewer than 3 seeds: `{ARM}`. To run them" in said
 
 
 @pytest.mark.parametrize(
@@ -56,5 +59,11 @@ def test_positions_are_compared_on_the_seeds_that_all_kinds_have():
     fewer = t.runs[(t.runs["arm"] == "main") | (t.runs["seed"] == 0)]
     row = gap.by_positions(dataclasses.replace(t, runs=fewer)).iloc[0]
     assert row.tolist() == ["rff, size 1", "4.000", "3.000", "not run", "not run", 1]
+    longer = study(
+        networks=("transformer-1",), encodings=("rff",), depths=(1,), arms=("initialisation=torch",), seeds=(0,),
+    )  # fmt: skip
+    more = dataclasses.replace(t, runs=pd.concat([t.runs, longer.runs]))  # must not take seeds from the other kinds
+    waits = ["rff, size 1", "5.000", "4.000", "waits for seeds", "not run", 3]
+    assert gap.by_positions(more).values.tolist() == [waits]
     main = t.runs[t.runs["arm"] == "main"]
     assert gap.by_positions(dataclasses.replace(t, runs=main)).iloc[0, 0] == "not run"

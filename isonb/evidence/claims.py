@@ -112,18 +112,21 @@ def find(claim: Claim, t: Tables) -> Finding:
     replicated = apply(claim, with_seeds)
     if (replicated.seeds or 0) < claim.seeds:
         return finding
-    sizes = _sizes(with_seeds, t)
-    note = f"{replicated.note} Judged on the networks that have {claim.seeds} seeds, those of {sizes}."
-    return dataclasses.replace(replicated, note=note.strip(), under=replicated.under or f"at {sizes}")
+    under = replicated.under or f"at {_sizes(with_seeds, t)}"
+    note = f"{replicated.note} Judged {under}, where there are {claim.seeds} seeds."
+    return dataclasses.replace(replicated, note=note.strip(), under=under)
 
 
 def _sizes(kept: Tables, t: Tables) -> str:
     """The sizes of the grid's networks that were kept, and which of them where others of that size were not."""
     networks, whole = (select.grid(tables).groupby("depth")["network"].unique() for tables in (kept, t))
-    return " and ".join(
-        f"size {size}" + ("" if set(names) == set(whole[size]) else f" ({', '.join(sorted(names))})")
+    of_size = {
+        size: "" if set(names) == set(whole[size]) else f" ({', '.join(sorted(names))})"
         for size, names in networks.items()
-    )
+    }
+    if not any(of_size.values()):
+        return f"size{'s' * (len(of_size) > 1)} {' and '.join(map(str, of_size))}"
+    return " and ".join(f"size {size}{part}" for size, part in of_size.items())
 
 
 def apply(claim: Claim, t: Tables) -> Finding:
@@ -159,7 +162,7 @@ def _power(claim: Claim, finding: Finding) -> int | None:
     """The seeds that a verdict takes by the present spread; None if unknown, or if it lacks anything but seeds."""
     if not claim.seeds or not all(map(math.isfinite, finding.by_seed)):
         return None
-    spread = statistics.seeds_needed(finding.by_seed, finding.threshold)
+    spread = statistics.seeds_needed(finding.by_seed, finding.threshold, finding.level)
     if spread is None:
         return None
     seeds = max(spread, claim.seeds)

@@ -10,7 +10,7 @@ import pandas as pd
 from isonb import studies
 from isonb.evidence import metrics, statistics
 from isonb.evidence.ledger import scale
-from isonb.evidence.ledger.finding import Verdict
+from isonb.evidence.ledger.finding import SEEDS, Verdict
 from isonb.evidence.verdicts import Study, listed
 
 NOT_RUN = str(Verdict.NOT_RUN)
@@ -19,7 +19,8 @@ NOT_RUN = str(Verdict.NOT_RUN)
 def by_positions(t: metrics.Tables) -> pd.DataFrame:
     """Validation loss of 1-head transformers by what tells them where a pixel is: a row for each encoding and size.
 
-    Means over the seeds that all kinds have of those that have run, in nats per masked sub-pixel.
+    In nats per masked sub-pixel; means over the most seeds that two kinds have in common. A kind that lacks one of
+    them waits for it.
     """
     kinds = {
         "none": "positions=none",
@@ -30,12 +31,14 @@ def by_positions(t: metrics.Tables) -> pd.DataFrame:
     runs = t.runs[(t.runs["network"] == "transformer-1") & t.runs["arm"].isin(kinds.values())]
     rows = []
     for (encoding, depth), cell in runs.groupby(["encoding", "depth"]):
-        losses = cell.pivot(index="seed", columns="arm", values="validation_loss").dropna()
-        if losses.shape[1] > 1 and len(losses):
-            means = losses.mean()
-            rows.append({"transformer": f"{encoding}, size {depth}"}
-                        | {kind: f"{means[arm]:.3f}" if arm in means else NOT_RUN for kind, arm in kinds.items()}
-                        | {"seeds": len(losses)})  # fmt: skip
+        losses = cell.pivot(index="seed", columns="arm", values="validation_loss")
+        shared = losses[losses.notna().sum(axis="columns") > 1]
+        if shared.empty:
+            continue
+        means = shared.mean(skipna=False)
+        said = {kind: NOT_RUN if arm not in means else f"{means[arm]:.3f}" for kind, arm in kinds.items()}
+        waiting = {kind: "waits for seeds" for kind, mean in said.items() if mean == "nan"}
+        rows.append({"transformer": f"{encoding}, size {depth}"} | said | waiting | {"seeds": len(shared)})
     return pd.DataFrame(rows or [{"transformer": NOT_RUN}])
 
 
@@ -48,33 +51,40 @@ def gap_shares(study: Study) -> pd.DataFrame:
     found, of_accuracy = (scale.gap_shares(study.tables, column) for column in ("test_loss", "test_accuracy"))
     arms = dict.fromkeys(metrics.arm(cell) for cell in studies.cells(study.profile))
     rows = [
-        {"setting": name, **_share(found.get(name)), "of accuracy's gap": _mean(of_accuracy.get(name))}
+        {"setting": name, **_share(found.get(name)), "of accuracy's gap": _in_accuracy(of_accuracy.get(name))}
         for name in arms
         if scale.is_asked(name)
     ]
     return pd.DataFrame(rows or [{"setting": NOT_RUN}])
 
 
-def _mean(found: scale.GapShare | None) -> str:
+def _mean(found: scale.GapShare) -> str:
+    return "no gap" if found.share_S is None else f"{found.share_S.mean():.0%}"
+
+
+def _interval(found: scale.GapShare) -> str:
+    if found.share_S is None:
+        return "no gap"
+    low, high = statistics.student_interval(found.share_S)
+    return f"{low:.0%} to {high:.0%}" if len(found.share_S) > 1 else "takes a second seed"
+
+
+def _in_accuracy(found: scale.GapShare | None) -> str:
     if found is None:
         return NOT_RUN
-    return "no gap" if found.share_S is None else f"{found.share_S.mean():.0%}"
+    return _mean(found) if found.share_S is None else f"{_mean(found)} ({_interval(found)})"
 
 
 def _share(found: scale.GapShare | None) -> dict[str, str]:
     if found is None:
         return dict.fromkeys(("pairs", "gap", "gap with it", "share removed", "95 % interval"), NOT_RUN)
-    interval = "no gap"
-    if found.share_S is not None:
-        low, high = statistics.student_interval(found.share_S)
-        interval = f"{low:.0%} to {high:.0%}" if len(found.share_S) > 1 else "takes a second seed"
     seeds = len(found.gap_S)
     return {
         "pairs": f"{found.pairs}, {seeds} seed{'' if seeds == 1 else 's'}",
         "gap": f"{found.gap_S.mean():.3f}",
         "gap with it": f"{found.changed_S.mean():.3f}",
         "share removed": _mean(found),
-        "95 % interval": interval,
+        "95 % interval": _interval(found),
     }
 
 
@@ -82,6 +92,11 @@ def missing_shares(study: Study) -> str:
     """Which of the settings asked about have not run, and what runs them, in a sentence of Markdown."""
     table = gap_shares(study)
     left = table.loc[table.iloc[:, -1] == NOT_RUN, "setting"]
-    if left.empty:
-        return "All settings have run."
-    return f"Not run: {listed([f'`{name}`' for name in left])}. To run them: `{study.command}`"
+    seeds = {name: len(one.gap_S) for name, one in scale.gap_shares(study.tables).items()}
+    few = [name for name in table["setting"] if 0 < seeds.get(name, 0) < SEEDS]
+    said = [
+        f"{why}: {listed([f'`{name}`' for name in names])}."
+        for why, names in (("Not run", list(left)), (f"Fewer than {SEEDS} seeds", few))
+        if names
+    ]
+    return " ".join([*said, f"To run them: `{study.command}`"]) if said else "All settings have run."

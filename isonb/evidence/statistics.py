@@ -195,16 +195,18 @@ def images_needed(difference_B: np.ndarray, threshold: float = 0.0, power: float
     return int(np.ceil((quantiles * difference_B.std(ddof=1) / away) ** 2)) if away else None
 
 
-def seeds_needed(by_seed: Sequence[float], threshold: float = 0.0, power: float = 0.8, most: int = 1000) -> int | None:
+def seeds_needed(
+    by_seed: Sequence[float], threshold: float = 0.0, level: float = LEVEL, power: float = 0.8, most: int = 1000
+) -> int | None:
     """How many seeds would put the t interval of the mean clear of `threshold` with the given power.
 
-    The smallest n >= 2 with `(t(0.975, n - 1) + t(power, n - 1)) s / sqrt(n) <= |mean - threshold|`, taking the
-    present mean and spread s as true. None with fewer than two seeds, or beyond `most`.
+    The smallest n >= 2 with `(t((1 + level) / 2, n - 1) + t(power, n - 1)) s / sqrt(n) <= |mean - threshold|`, taking
+    the present mean and spread s as true. None with fewer than two seeds, or beyond `most`.
     """
     by_seed = np.asarray(by_seed, float)
     if len(by_seed) < 2:
         return None
     n = np.arange(2, most + 1)
-    quantiles = scipy.stats.t.ppf((1 + LEVEL) / 2, n - 1) + scipy.stats.t.ppf(power, n - 1)
+    quantiles = scipy.stats.t.ppf((1 + level) / 2, n - 1) + scipy.stats.t.ppf(power, n - 1)
     enough = quantiles * by_seed.std(ddof=1) / np.sqrt(n) <= abs(by_seed.mean() - threshold)
     return int(n[np.argmax(enough)]) if enough.any() and by_seed.mean() != threshold else None

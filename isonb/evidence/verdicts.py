@@ -104,13 +104,12 @@ def answers(study: Study, *ids: str) -> str:
 
 
 def _answer(study: Study, row: Mapping[str, Any]) -> str:
-    if row["verdict"] == Verdict.NOT_RUN:
-        found = f"{html.escape(row['note'])} {_how(study, row['id'])}"
-    else:
-        found = html.escape(_evidence(row))
+    how = f" {_how(study, row['id'])}" if row["verdict"] == Verdict.NOT_RUN else ""
+    counted = number(row)
     return (
         f"<dt>{badge(row['verdict'])} {link(row)}: {html.escape(row['statement'])}</dt>"
-        f"<dd><strong>{AGREES[row['verdict']]}.</strong> {found}</dd>"
+        f"<dd><strong>{AGREES[row['verdict']]}.</strong> {html.escape(row['note'])}{how}</dd>"
+        + (f'<dd class="isonb-number">{html.escape(counted)}</dd>' if counted else "")
     )
 
 

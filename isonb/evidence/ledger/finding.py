@@ -38,9 +38,10 @@ class Finding:
 
     value and interval are in `unit`; interval_kind says what the interval is; n counts `of`; p is the raw p value that
     the verdict rests on, if any; seeds is the number of seeds for which every compared cell is there. by_seed is the
-    statistic of each of them, and threshold the value that it must leave behind: both only where the rule's interval is
-    over seeds, so that more of them narrow it. images_needed is how many test images would tell the networks at hand
-    apart. under names the conditions without which the verdict would mislead, such as the sizes that it rests on.
+    statistic of each of them, threshold the value that it must leave behind, and level that of the interval: only where
+    the rule's interval is over seeds, so that more of them narrow it. images_needed is how many test images would tell
+    the networks at hand apart. under names the conditions without which the verdict would mislead, such as the sizes
+    that it rests on.
     """
 
     verdict: Verdict
@@ -53,6 +54,7 @@ class Finding:
     seeds: int | None = None
     by_seed: tuple[float, ...] = ()
     threshold: float = 0.0
+    level: float = LEVEL
     images_needed: int | None = None
     interval_kind: str = "95 % interval"
     under: str = ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from collections.abc import Mapping
 
@@ -20,6 +21,7 @@ from isonb.evidence.ledger.select import (
     grid,
     needed,
     over_seeds,
+    over_seeds_and_images,
 )
 from isonb.evidence.metrics import MAIN, Tables
 
@@ -104,23 +106,31 @@ def _size_steps(t: Tables, networks: tuple[str, ...]) -> list[pd.Series]:
     return [step for step in steps if len(step)]
 
 
-def _by_objective(t: Tables, column: str) -> pd.Series:
-    runs = grid(t, (MAIN, AUTOREGRESSIVE), network=TRANSFORMERS)
-    return differences(runs, column, "objective", "autoregressive", "bert")
+def _both_objectives(t: Tables) -> pd.DataFrame:
+    return grid(t, (MAIN, AUTOREGRESSIVE), network=TRANSFORMERS)
 
 
 def c31(t: Tables) -> Finding:
-    """Probe accuracy of autoregressive minus BERT, same cell and seed."""
-    return over_seeds(_by_objective(t, "test_accuracy"), "accuracy")
+    """Probe accuracy of autoregressive minus BERT, same cell and seed, on the same test images."""
+    return over_seeds_and_images(t, _both_objectives(t), "objective", "autoregressive", "bert")
 
 
 def c32(t: Tables) -> Finding:
     """Half the probe gap minus the gap after fine-tuning, same cell and seed."""
-    before = _by_objective(t, "test_accuracy")
-    if by_sign(gap(before).over_seeds) != Verdict.SUPPORTED:
+    before = c31(t)
+    if before.verdict != Verdict.SUPPORTED:
         raise NotRun("There is no certain probe gap between autoregression and BERT that could be caught up (C31).")
-    after = _by_objective(t, "finetune_accuracy")
-    return over_seeds((before / 2 - after).dropna(), "accuracy, half the gap before minus the gap after")
+    probe, tuned = (
+        differences(_both_objectives(t), column, "objective", "autoregressive", "bert")
+        for column in ("test_accuracy", "finetune_accuracy")
+    )
+    left = (probe / 2 - tuned).dropna()
+    return _on_these_images(over_seeds(left, "accuracy, half the gap before minus the gap after"))
+
+
+def _on_these_images(finding: Finding) -> Finding:
+    """The finding, which says that its interval is over seeds alone: fine-tuning leaves no answer for each image."""
+    return dataclasses.replace(finding, note=f"{finding.note} For these test images: others might differ.".strip())
 
 
 def _finetune_gain(t: Tables, against: str) -> tuple[pd.Series, pd.DataFrame]:
@@ -146,7 +156,7 @@ def c33(t: Tables) -> Finding:
         verdict = Verdict.PARTLY
     elif verdict == Verdict.CONTRADICTED and is_unfinished.mean() > 0.5:
         verdict = Verdict.UNDETERMINED
-    return Finding(
+    return _on_these_images(Finding(
         verdict,
         found.value,
         "accuracy",
@@ -159,13 +169,13 @@ def c33(t: Tables) -> Finding:
         note=f"Positive in {(difference > 0).mean():.0%} of the runs. Epochs of fine-tuning: {epochs}; accuracy "
         f"{runs['finetune_accuracy'].mean():.1%}, of the probes {runs['test_accuracy'].mean():.1%}. Best after the "
         f"last epoch, so perhaps not done: {is_unfinished.sum()} of {len(runs)}.",
-    )
+    ))  # fmt: skip
 
 
 def c34(t: Tables) -> Finding:
     """Fine-tuned accuracy of the pre-trained network minus that of one trained from scratch."""
     difference, _ = _finetune_gain(t, "scratch_accuracy")
-    return over_seeds(difference, "accuracy")
+    return _on_these_images(over_seeds(difference, "accuracy"))
 
 
 def c35(t: Tables) -> Finding:

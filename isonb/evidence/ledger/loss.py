@@ -17,11 +17,10 @@ from isonb.evidence.ledger.select import (
     cell_means,
     chosen_correct_B,
     complete_seeds,
-    differences,
     gap,
     grid,
     needed,
-    over_seeds,
+    over_seeds_and_images,
 )
 from isonb.evidence.metrics import MAIN, Tables
 from isonb.evidence.statistics import stratified_spearman as _inside
@@ -199,6 +198,12 @@ def c16(t: Tables) -> Finding:
     except ValueError as unbalanced:
         raise NotRun(f"Needs three blocks and encodings over sizes or seeds. {unbalanced}") from None
     verdict = decide(found.p < ALPHA, found.upper < POINT)
+    means = runs.groupby(["network", "encoding"])["test_accuracy"].mean().unstack("encoding")
+    best = "; ".join(
+        f"{network} {means.loc[network].idxmax()}, by {np.ptp(np.sort(means.loc[network])[-2:]):.3f}"
+        for network in BLOCK_ORDER
+        if network in means.index
+    )
     return Finding(
         verdict,
         found.largest,
@@ -208,14 +213,14 @@ def c16(t: Tables) -> Finding:
         "runs",
         None if verdict == Verdict.CONTRADICTED else found.p,
         runs["seed"].nunique(),
-        note=f"F = {found.F:.2f}, permutation p = {found.p:.3g}.",
+        note=f"F = {found.F:.2f}, permutation p = {found.p:.3g}. The best on average, and by how much: {best}.",
     )
 
 
 def c20(t: Tables) -> Finding:
     """Accuracy of networks trained on discrete values minus their twins trained by squared error."""
     runs = needed(grid(t, (MAIN, "objective=mse")), "runs with objective=mse beside the main ones")
-    return over_seeds(differences(runs, "test_accuracy", "objective", "bert", "mse"), "accuracy")
+    return over_seeds_and_images(t, runs, "objective", "bert", "mse")
 
 
 RULES = {"C7": c7, "C8": c8, "C9": c9, "C10": c10, "C16": c16, "C20": c20}

@@ -2,15 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
+from isonb.config import ENCODINGS
 from isonb.evidence import benchmarks, statistics
-from isonb.evidence.ledger.finding import ALPHA, Finding, NotRun, Verdict, bonferroni, by_sign, combine, parts_note
+from isonb.evidence.ledger.finding import (
+    ALPHA,
+    SEEDS,
+    Finding,
+    NotRun,
+    Verdict,
+    bonferroni,
+    by_sign,
+    combine,
+    decide,
+    parts_note,
+)
 from isonb.evidence.ledger.select import SIZES, complete_seeds, differences, gap, grid, needed
 from isonb.evidence.metrics import MAIN, Tables
+from isonb.evidence.statistics import Interval
 
 MONOTONE = 0.8
 SMALL_SHARE = 0.05
@@ -122,15 +136,22 @@ def _is_part(arm: str) -> bool:
 
 
 def is_asked(arm: str) -> bool:
-    """Whether an arm changes one of the settings that C24 asks about, and nothing else."""
-    return " " not in arm and arm.startswith(SETTINGS)
+    """Whether an arm changes one of the settings that C24 asks about, and nothing else.
+
+    A part of the images may be passed over more often, so that it is trained on for as many steps.
+    """
+    changed = {name.split("=")[0] for name in arm.split()}
+    if _is_part(arm):
+        changed -= {"epochs", "warmup_epochs"}
+    return len(changed) == 1 and changed < {*SETTINGS}
 
 
 def gap_shares(t: Tables, column: str = "test_loss") -> dict[str, GapShare]:
     """The shares of every setting asked about that has run, by arm, over the networks that have both, by seed.
 
-    The changed transformer is compared with the unchanged conv, but for a part of the data, which both get. Networks
-    with fewer seeds than others are left out, so that every seed's mean is over the same.
+    The changed transformer is compared with the unchanged conv, but for a part of the data, which both get. A size of
+    which a network has fewer seeds than others is left out, so that every seed's mean is over the same, and does not
+    depend on which encoding was first.
     """
     cell = ["encoding", "depth", "seed"]
     losses = t.runs.pivot(index=[*cell, "arm"], columns="network", values=column)
@@ -147,7 +168,9 @@ def gap_shares(t: Tables, column: str = "test_loss") -> dict[str, GapShare]:
         if both.empty:
             continue
         seeds = both.groupby(level=["encoding", "depth"])["conv"].transform("size")
-        both = both[seeds == seeds.max()]
+        both = both[seeds.groupby(level="depth").transform("min") == seeds.max()]
+        if both.empty:
+            continue
         behind = 1 if column == "test_loss" else -1  # a higher loss, or a lower accuracy
         gaps = pd.DataFrame({
             "gap": behind * (both["transformer-1"] - both["conv"]),
@@ -169,43 +192,82 @@ def gap_shares(t: Tables, column: str = "test_loss") -> dict[str, GapShare]:
 
 
 def c24(t: Tables) -> Finding:
-    """How much of the loss gap of 1-head transformer and conv depends on one setting: positions, rate, batch, data."""
-    found = gap_shares(t)
-    shares = {name: one.share_S for name, one in found.items() if one.share_S is not None}
-    if not shares:
+    """Does lack of data make a part of the loss gap of 1-head transformer and conv, and is a part of it no setting's?
+
+    A setting counts once it has the seeds that the ledger asks for; until one has, those at hand are shown.
+    """
+    found = {name: one for name, one in gap_shares(t).items() if one.share_S is not None}
+    found = {name: one for name, one in found.items() if len(one.share_S) >= SEEDS} or found
+    if not found:
         raise NotRun("Needs conv and transformer runs, and the same transformers with one setting changed.")
-    mean = {name: float(share_S.mean()) for name, share_S in shares.items()}
-    largest = max(mean, key=mean.__getitem__)
-    level = bonferroni(len(shares))
-    low, high = statistics.student_interval(shares[largest], level)
-    tried = {name.split("=")[0] for name in shares}
-    missing = [name for name in SETTINGS if name not in tried]
-    verdict = Verdict.UNDETERMINED
-    if low > SMALL_SHARE and high < 1:  # what is left is the architecture's only once all settings are tried
-        verdict = Verdict.PARTLY if missing else Verdict.SUPPORTED
-    elif low >= 1 or (high <= SMALL_SHARE and not missing):
-        verdict = Verdict.CONTRADICTED
+    mean = {name: float(one.share_S.mean()) for name, one in found.items()}
+    missing = [name for name in SETTINGS if name not in {arm.split("=")[0] for arm in found}]
+    of_data = [name for name in found if _is_part(name)]
+    intervals = _intervals(found, found)
+    verdicts = {
+        "lack of data": _of_data(_intervals(found, of_data)),
+        "architecture": _of_architecture(intervals, found, bool(missing)),
+    }
+    shown = max(of_data or mean, key=mean.__getitem__)
+    level = bonferroni(len(of_data or found))
+    encodings = tuple(found[shown].by_encoding) if len(found[shown].by_encoding) < len(ENCODINGS) else ()
     notes = [_share_in_words(name, found[name]) for name in sorted(mean, key=mean.__getitem__, reverse=True)]
     return Finding(
-        verdict,
-        mean[largest],
-        f"share of the gap, {largest}",
-        (low, high),
-        len(shares),
+        combine(verdicts.values()),
+        mean[shown],
+        f"share of the gap, {shown}",
+        statistics.student_interval(found[shown].share_S, level),
+        len(found),
         "changed settings",
-        seeds=len(shares[largest]),
-        by_seed=tuple(shares[largest]),
+        seeds=min(len(one.share_S) for one in found.values()),
+        by_seed=tuple(found[shown].share_S),
+        threshold=SMALL_SHARE,
+        level=level,
         interval_kind=f"{100 * level:.4g} % interval",
-        under=f"at size {' and '.join(map(str, found[largest].sizes))}",
-        note=" ".join([*notes, f"Not tried: {', '.join(missing)}."] if missing else notes),
+        under=(f"with {' and '.join(encodings)} input, " if encodings else "")
+        + f"at size {' and '.join(map(str, found[shown].sizes))}",
+        note=" ".join([
+            parts_note(verdicts),
+            *notes,
+            *([f"Not tried with {SEEDS} seeds: {', '.join(missing)}."] if missing else []),
+        ]),
+    )  # fmt: skip
+
+
+def _intervals(found: Mapping[str, GapShare], names: Iterable[str]) -> dict[str, Interval]:
+    """The intervals of some shares over their seeds, which together hold with 95 %."""
+    names = list(names)
+    return {name: statistics.student_interval(found[name].share_S, bonferroni(len(names))) for name in names}
+
+
+def _of_data(intervals: Mapping[str, Interval]) -> Verdict:
+    """Whether all images take more than a small share off the gap that there is with a part of them."""
+    if not intervals:
+        return Verdict.NOT_RUN
+    return decide(
+        any(low > SMALL_SHARE for low, _ in intervals.values()),
+        all(high <= SMALL_SHARE for _, high in intervals.values()),
     )
+
+
+def _of_architecture(intervals: Mapping[str, Interval], found: Mapping[str, GapShare], is_part: bool) -> Verdict:
+    """Whether every setting leaves something of the gap, with each encoding; in part as long as some are not tried."""
+    if any(low >= 1 for low, _ in intervals.values()):
+        return Verdict.CONTRADICTED
+    is_left = all(high < 1 for _, high in intervals.values()) and all(
+        share < 1 for one in found.values() for share in one.by_encoding.values()
+    )
+    if not is_left:
+        return Verdict.UNDETERMINED
+    return Verdict.PARTLY if is_part else Verdict.SUPPORTED
 
 
 def _share_in_words(name: str, found: GapShare) -> str:
     """What a setting does to which gap, with each encoding's share where there are several, as a sentence."""
     share, gap = float(found.share_S.mean()), float((found.changed_S if _is_part(name) else found.gap_S).mean())
     if _is_part(name):
-        said = f"All images remove {share:.0%} of the gap of {gap:.3f} nats with {name}"
+        does = f"remove {share:.0%} of" if share > 0 else f"add {-share:.0%} to"
+        said = f"All images {does} the gap of {gap:.3f} nats with {name}"
     elif share > 0:
         said = f"{name} removes {share:.0%} of a gap of {gap:.3f} nats"
     else:

@@ -123,6 +123,36 @@ def over_seeds(difference: pd.Series, unit: str) -> Finding:
     )
 
 
+def over_seeds_and_images(t: Tables, runs: pd.DataFrame, factor: str, a: object, b: object) -> Finding:
+    """Is the chosen probe of level a better than that of level b? Over the seeds of all cells and their test images.
+
+    The note has each cell's difference; nearly all must have the sign of the mean, and under says which cells they are.
+    """
+    accuracy = differences(runs, "test_accuracy", factor, a, b)
+    cells = gap(accuracy).cells
+    names = [name for name in CELL if name != factor]
+    seeds = complete_seeds(accuracy)
+    if not seeds:
+        raise NotRun(f"Needs one seed of all cells that have runs with {factor} {a} and {b}.")
+    index = runs.set_index([*names, "seed", factor]).sort_index()
+    found_KSB = np.stack([
+        np.stack([
+            chosen_correct_B(t, index.loc[(*cell, seed, a)]) - chosen_correct_B(t, index.loc[(*cell, seed, b)])
+            for seed in seeds
+        ])
+        for cell in cells.index
+    ])  # fmt: skip
+    sizes = sorted(set(cells.index.get_level_values("depth")))
+    encodings = sorted(set(cells.index.get_level_values("encoding")))
+    words = ", ".join(f"{' '.join(map(str, cell))} {value:+.3f}" for cell, value in cells.items())
+    finding = smallest_of({"difference": found_KSB.mean(axis=0)}, "accuracy", cells={"difference": cells})
+    return dataclasses.replace(
+        finding,
+        under=f"with {' and '.join(encodings)} input, at size {' and '.join(map(str, sizes))}",
+        note=f"By network, encoding and size: {words}.",
+    )
+
+
 def smallest_of(
     found: Mapping[str, np.ndarray],
     unit: str,
