@@ -35,7 +35,7 @@ def test_three_sentences_say_what_held_what_did_not_and_at_which_scale():
     assert size == (
         "At which scale. 81 networks of profile cpu (size 1 with 3 seeds, size 3 with 3 seeds and size 6 with 3 "
         "seeds), trained for 6 epochs on 3600 images of CIFAR-10 and judged on 1000 others; the paper has sizes "
-        "1, 3 and 6 and 51 epochs on all of CIFAR-10."
+        "1, 3 and 6 and 51 epochs on all of CIFAR-10, so each of its networks was shown 106 times as many images."
     )
 
 
@@ -151,6 +151,14 @@ def test_a_training_is_long_enough_once_the_order_of_the_networks_stays():
         seeds=(0, 1),
     )
     assert overview.training_length(t).values.tolist() == [["rff, size 1", 3, 2, 3, "0.250", "1.000"]]
+    assert overview.is_long_enough(t) == (
+        "In 0 of 1 rows the last epoch moved no network as far as the nearest other. In rff, size 1 two lie closer, "
+        "and which of these comes first is not settled."
+    )
+    steady = with_curves({"conv": [[5.5, 4.0, 3.9]], "mixer": [[5.5, 5.0, 4.9]]}, seeds=(0,))
+    assert overview.is_long_enough(steady) == (
+        "In 1 of 1 rows the last epoch moved no network as far as the nearest other."
+    )
     first = t.curves[t.curves["seed"] == 0]
     row = overview.training_length(dataclasses.replace(t, curves=first)).iloc[0]
     assert row.tolist()[1:] == [3, 1, 2, "0.250", "0.500"]

@@ -21,6 +21,7 @@ from isonb.evidence.verdicts import Study, link, listed
 
 LARGEST = 12
 NOT_RUN = str(Verdict.NOT_RUN)
+CIFAR10_TRAIN = 50_000  # images of the training file, before any are set aside
 COLLECTIONS = {"cifar10": "CIFAR-10", "photos": "photographs"}
 
 
@@ -76,10 +77,12 @@ def _scale(study: Study) -> str:
     seeds = runs.groupby(select.CELL)["seed"].nunique().groupby("depth")
     sizes = listed([f"size {size} with {_seeds_of(counts.min(), counts.max())}" for size, counts in seeds])
     data = listed([COLLECTIONS[name] for name in sorted(set(runs["data"]))])
+    paper = config.paper().run
+    fewer = paper.epochs * CIFAR10_TRAIN * (1 - paper.validation_fraction) / (runs["epochs"] * runs["data_train"]).max()
     return (
         f"{networks.capitalize()} of profile {study.profile} ({sizes}), trained for {epochs} epochs on {train} images "
-        f"of {data} and judged on {test} others; the paper has sizes {listed(select.SIZES)} and "
-        f"{config.paper().run.epochs} epochs on all of CIFAR-10."
+        f"of {data} and judged on {test} others; the paper has sizes {listed(select.SIZES)} and {paper.epochs} epochs "
+        f"on all of CIFAR-10, so each of its networks was shown {fewer:.3g} times as many images."
     )
 
 
@@ -246,6 +249,19 @@ def training_length(t: metrics.Tables) -> pd.DataFrame:
                 "last epoch's largest change": f"{max(changes):.3f}",
             })  # fmt: skip
     return pd.DataFrame(rows or [{"networks": NOT_RUN}])
+
+
+def is_long_enough(t: metrics.Tables) -> str:
+    """In which rows of `training_length` the last epoch moved a network by more than lies between two, in words."""
+    table = training_length(t)
+    if "least gap" not in table:
+        return f"Networks of the grid: {NOT_RUN}."
+    gaps, changes = (table[name].astype(float) for name in ("least gap", "last epoch's largest change"))
+    short = list(table.loc[gaps < changes, "networks"])
+    clear = f"In {len(table) - len(short)} of {len(table)} rows"
+    said = f"{clear} the last epoch moved no network as far as the nearest other."
+    close = f" In {listed(short)} two lie closer, and which of these comes first is not settled." if short else ""
+    return said + close
 
 
 def _order(losses: pd.DataFrame) -> tuple[int, float, float] | None:

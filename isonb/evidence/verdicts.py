@@ -13,7 +13,7 @@ from typing import Any
 
 import pandas as pd
 
-from isonb import config
+from isonb import config, studies
 from isonb.evidence import claims
 from isonb.evidence.ledger.finding import Claim, Verdict
 from isonb.evidence.metrics import Tables
@@ -64,9 +64,11 @@ def sentence(study: Study) -> str:
     """The counts in words, in Markdown."""
     counts = Counter(row["verdict"] for row in study.rows.values())
     trained = counts.total() - sum(row["seeds_asked"] == 0 for row in study.rows.values())
-    runs = len(study.tables.runs)
+    runs, own = len(study.tables.runs), {cell.run.run_id for cell in studies.cells(study.profile)}
     found = ", ".join(f"{counts[verdict]} {verdict}" for verdict in Verdict)
     networks = f"{runs or 'no'} finished network{'' if runs == 1 else 's'}"
+    if more := (~study.tables.runs["run_id"].isin(own)).sum():
+        networks += f" ({more} of them not of the study)"
     return (
         f"**{study.profile}**, from {networks}: of {counts.total()} claims ({trained} need trained networks) {found}."
     )
