@@ -79,6 +79,12 @@ def study(
                             "test_correct_LB": correct_LB,
                             "test_loss_B": np.full(IMAGES, nats, np.float32),
                         }
+                        arrays[run_id] |= {
+                            f"{name}_correct_B": (np.arange(IMAGES) + 0.5) / IMAGES
+                            < columns[f"{name}_accuracy"](**cell)
+                            for name in ("finetune", "scratch")
+                            if f"{name}_accuracy" in columns
+                        }
                         if kept is not None:
                             learned += [
                                 key | {"stage": stage, "channel": channel, "kept": value, "kept_off_band": value}

@@ -749,16 +749,18 @@ def test_objectives_are_compared_on_seeds_that_all_cells_have():
     t = objectives("autoregressive", accuracy=lambda other, seed: 0.4)
     runs = t.runs[(t.runs["depth"] == 1) == (t.runs["seed"] == 0)]  # the one size has seed 0, the other has the rest
     found = claims.apply(BY_ID["C31"], dataclasses.replace(t, runs=runs))
-    assert found.verdict == NOT_RUN and found.note.startswith("Needs one seed of all cells")
+    assert found.verdict == NOT_RUN and found.note.startswith("Needs one seed of which")
 
 
 def test_fine_tuning_says_how_long_it_took_and_how_far_it_came():
     found = claims.apply(BY_ID["C33"], fine_tuned(0.4, lambda c: 0.25, lambda c: 0.3))
     assert found.note.endswith(
         "Epochs of fine-tuning: 3; accuracy 25.0%, of the probes 40.0%. Best after the last epoch, so perhaps not "
-        "done: 0 of 81. For these test images: others might differ."
+        "done: 0 of 81."
     )
-    assert (found.verdict, found.under) == (CONTRADICTED, "after fine-tuning for 3 epochs")
+    assert found.verdict == CONTRADICTED and found.under.startswith(
+        "after fine-tuning for 3 epochs, with continuous and"
+    )
 
 
 def test_fine_tuning_that_was_not_done_cannot_contradict():

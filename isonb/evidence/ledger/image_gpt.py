@@ -15,13 +15,16 @@ from isonb.evidence.ledger.loss import matched_loss
 from isonb.evidence.ledger.select import (
     AUTOREGRESSIVE,
     CELL,
+    Answers,
+    array,
+    chosen_correct_B,
     complete_seeds,
-    differences,
     gap,
     grid,
+    image_differences,
     needed,
-    over_seeds,
     over_seeds_and_images,
+    tuned_correct_B,
 )
 from isonb.evidence.metrics import MAIN, Tables
 
@@ -106,39 +109,35 @@ def _size_steps(t: Tables, networks: tuple[str, ...]) -> list[pd.Series]:
     return [step for step in steps if len(step)]
 
 
-def _both_objectives(t: Tables) -> pd.DataFrame:
-    return grid(t, (MAIN, AUTOREGRESSIVE), network=TRANSFORMERS)
+def _by_objective(t: Tables, of: Answers) -> pd.Series:
+    runs = grid(t, (MAIN, AUTOREGRESSIVE), network=TRANSFORMERS)
+    if of is tuned_correct_B:
+        runs = runs.dropna(subset=["finetune_accuracy"])
+    return image_differences(t, runs, "objective", "autoregressive", "bert", of)
 
 
 def c31(t: Tables) -> Finding:
-    """Probe accuracy of autoregressive minus BERT, same cell and seed, on the same test images."""
-    return over_seeds_and_images(t, _both_objectives(t), "objective", "autoregressive", "bert")
+    """Probe accuracy of autoregressive minus BERT, same cell, seed and test images."""
+    return over_seeds_and_images(_by_objective(t, chosen_correct_B))
 
 
 def c32(t: Tables) -> Finding:
-    """Half the probe gap minus the gap after fine-tuning, same cell and seed."""
-    before = c31(t)
-    if before.verdict != Verdict.SUPPORTED:
+    """Half the probe gap minus the gap after fine-tuning, same cell, seed and test images."""
+    before_B = _by_objective(t, chosen_correct_B)
+    if over_seeds_and_images(before_B).verdict != Verdict.SUPPORTED:
         raise NotRun("There is no certain probe gap between autoregression and BERT that could be caught up (C31).")
-    probe, tuned = (
-        differences(_both_objectives(t), column, "objective", "autoregressive", "bert")
-        for column in ("test_accuracy", "finetune_accuracy")
-    )
-    left = (probe / 2 - tuned).dropna()
-    return _on_these_images(over_seeds(left, "accuracy, half the gap before minus the gap after"))
+    after_B = _by_objective(t, tuned_correct_B)
+    both_B = pd.Series([before_B[key] / 2 - after_B[key] for key in after_B.index], after_B.index)
+    return over_seeds_and_images(both_B, "accuracy, half the gap before minus the gap after")
 
 
-def _on_these_images(finding: Finding) -> Finding:
-    """The finding, which says that its interval is over seeds alone: fine-tuning leaves no answer for each image."""
-    return dataclasses.replace(finding, note=f"{finding.note} For these test images: others might differ.".strip())
-
-
-def _finetune_gain(t: Tables, against: str) -> tuple[pd.Series, pd.DataFrame]:
+def _finetune_gain(t: Tables, against: str, of: Answers) -> tuple[pd.Series, pd.DataFrame]:
+    """What fine-tuned networks get right minus what `of` says, by test image, for each cell and seed; with the runs."""
     runs = grid(t).dropna(subset=["finetune_accuracy", against])
     twins = " and the same trained from scratch" if against == "scratch_accuracy" else ""
     needed(runs, f"fine-tuned networks{twins} (finetune_epochs)")
-    index = pd.MultiIndex.from_frame(runs[["network", "encoding", "depth", "seed"]])
-    return pd.Series((runs["finetune_accuracy"] - runs[against]).to_numpy(float), index), runs
+    gains = [tuned_correct_B(t, run) - of(t, run) for _, run in runs.iterrows()]
+    return pd.Series(gains, pd.MultiIndex.from_frame(runs[[*CELL, "seed"]])), runs
 
 
 def c33(t: Tables) -> Finding:
@@ -146,36 +145,31 @@ def c33(t: Tables) -> Finding:
 
     Networks that were still getting better when fine-tuning stopped cannot contradict it.
     """
-    difference, runs = _finetune_gain(t, "test_accuracy")
-    found = gap(difference)
-    always = bool((difference > 0).all())
+    difference_B, runs = _finetune_gain(t, "test_accuracy", chosen_correct_B)
+    found = over_seeds_and_images(difference_B, is_order=False)
+    is_better = difference_B.map(np.mean) > 0
     epochs = " and ".join(map(str, sorted(set(runs["finetune_epochs"]))))
-    verdict = by_sign(found.over_seeds)
-    is_unfinished = runs["finetune_best_epoch"] == runs["finetune_epochs"]
-    if verdict == Verdict.SUPPORTED and not always:
+    verdict, is_unfinished = found.verdict, runs["finetune_best_epoch"] == runs["finetune_epochs"]
+    if verdict == Verdict.SUPPORTED and not is_better.all():
         verdict = Verdict.PARTLY
     elif verdict == Verdict.CONTRADICTED and is_unfinished.mean() > 0.5:
         verdict = Verdict.UNDETERMINED
-    return _on_these_images(Finding(
-        verdict,
-        found.value,
-        "accuracy",
-        found.over_seeds,
-        len(difference),
-        "runs",
-        seeds=len(found.by_seed),
-        by_seed=found.by_seed,
-        under=f"after fine-tuning for {epochs} epoch{'' if epochs == '1' else 's'}",
-        note=f"Positive in {(difference > 0).mean():.0%} of the runs. Epochs of fine-tuning: {epochs}; accuracy "
+    return dataclasses.replace(
+        found,
+        verdict=verdict,
+        under=f"after fine-tuning for {epochs} epoch{'' if epochs == '1' else 's'}, {found.under}",
+        note=f"Positive in {is_better.mean():.0%} of {len(runs)} runs. Epochs of fine-tuning: {epochs}; accuracy "
         f"{runs['finetune_accuracy'].mean():.1%}, of the probes {runs['test_accuracy'].mean():.1%}. Best after the "
         f"last epoch, so perhaps not done: {is_unfinished.sum()} of {len(runs)}.",
-    ))  # fmt: skip
+    )
 
 
 def c34(t: Tables) -> Finding:
     """Fine-tuned accuracy of the pre-trained network minus that of one trained from scratch."""
-    difference, _ = _finetune_gain(t, "scratch_accuracy")
-    return _on_these_images(over_seeds(difference, "accuracy"))
+    difference_B, _ = _finetune_gain(
+        t, "scratch_accuracy", lambda t, run: array(t, run["run_id"], "scratch_correct_B").astype(float)
+    )
+    return over_seeds_and_images(difference_B)
 
 
 def c35(t: Tables) -> Finding:

@@ -19,6 +19,7 @@ from isonb.evidence.ledger.select import (
     complete_seeds,
     gap,
     grid,
+    image_differences,
     needed,
     over_seeds_and_images,
 )
@@ -220,7 +221,7 @@ def c16(t: Tables) -> Finding:
 def c20(t: Tables) -> Finding:
     """Accuracy of networks trained on discrete values minus their twins trained by squared error."""
     runs = needed(grid(t, (MAIN, "objective=mse")), "runs with objective=mse beside the main ones")
-    return over_seeds_and_images(t, runs, "objective", "bert", "mse")
+    return over_seeds_and_images(image_differences(t, runs, "objective", "bert", "mse", chosen_correct_B))
 
 
 RULES = {"C7": c7, "C8": c8, "C9": c9, "C10": c10, "C16": c16, "C20": c20}

@@ -17,7 +17,6 @@ from isonb.evidence.ledger.finding import (
     NotRun,
     Verdict,
     by_parts,
-    by_sign,
     combine,
     parts_note,
 )
@@ -29,6 +28,7 @@ NETWORKS = (*BLOCK_ORDER, "transformer-4")  # the claims are about these, whatev
 AUTOREGRESSIVE = "objective=autoregressive"  # the arm with image-GPT's other objective
 SIZES = (1, 3, 6)  # of the networks that the paper's text is about
 CELL = ["network", "encoding", "depth"]
+Answers = Callable[[Tables, pd.Series], np.ndarray]  # which test images a run gets right, by some reading of it
 
 
 def grid(t: Tables, arms: tuple[str, ...] = (MAIN,), **only: object) -> pd.DataFrame:
@@ -108,46 +108,28 @@ def gap(difference: pd.Series) -> Gap:
     )
 
 
-def over_seeds(difference: pd.Series, unit: str) -> Finding:
-    """Is a paired difference positive? By its interval over seeds."""
-    found = gap(difference)
-    return Finding(
-        by_sign(found.over_seeds),
-        found.value,
-        unit,
-        found.over_seeds,
-        len(found.cells),
-        "cells",
-        seeds=len(found.by_seed),
-        by_seed=found.by_seed,
-    )
+def image_differences(t: Tables, runs: pd.DataFrame, factor: str, a: object, b: object, of: Answers) -> pd.Series:
+    """What level a of a factor gets right minus what level b does, by test image, for each cell and seed with both."""
+    paired = differences(runs, "test_accuracy", factor, a, b).index
+    run = runs.set_index([*paired.names, factor]).sort_index()
+    return pd.Series([of(t, run.loc[(*key, a)]) - of(t, run.loc[(*key, b)]) for key in paired], paired)
 
 
-def over_seeds_and_images(t: Tables, runs: pd.DataFrame, factor: str, a: object, b: object) -> Finding:
-    """Is the chosen probe of level a better than that of level b? Over the seeds of all cells and their test images.
+def over_seeds_and_images(difference_B: pd.Series, unit: str = "accuracy", is_order: bool = True) -> Finding:
+    """Is a difference positive, known by test image for every cell and seed? Over the seeds of all cells, and images.
 
-    The note has each cell's difference; nearly all must have the sign of the mean, and under says which cells they are.
+    As an order, it must have the sign of the mean in nearly every cell; the note has each. under says which they are.
     """
-    accuracy = differences(runs, "test_accuracy", factor, a, b)
-    cells = gap(accuracy).cells
-    names = [name for name in CELL if name != factor]
-    seeds = complete_seeds(accuracy)
+    mean = difference_B.map(np.mean).astype(float)
+    cells, seeds = gap(mean).cells, complete_seeds(mean)
     if not seeds:
-        raise NotRun(f"Needs one seed of all cells that have runs with {factor} {a} and {b}.")
-    index = runs.set_index([*names, "seed", factor]).sort_index()
-    found_KSB = np.stack([
-        np.stack([
-            chosen_correct_B(t, index.loc[(*cell, seed, a)]) - chosen_correct_B(t, index.loc[(*cell, seed, b)])
-            for seed in seeds
-        ])
-        for cell in cells.index
-    ])  # fmt: skip
-    sizes = sorted(set(cells.index.get_level_values("depth")))
-    encodings = sorted(set(cells.index.get_level_values("encoding")))
+        raise NotRun("Needs one seed of which every cell that is compared has run.")
+    of_seed = difference_B.groupby(level="seed")
+    found_SB = np.stack([np.stack(of_seed.get_group(seed).to_list()).mean(axis=0) for seed in seeds])
+    sizes, encodings = (sorted(set(cells.index.get_level_values(name))) for name in ("depth", "encoding"))
     words = ", ".join(f"{' '.join(map(str, cell))} {value:+.3f}" for cell, value in cells.items())
-    finding = smallest_of({"difference": found_KSB.mean(axis=0)}, "accuracy", cells={"difference": cells})
     return dataclasses.replace(
-        finding,
+        smallest_of({"": found_SB}, unit, cells={"": cells} if is_order else None),
         under=f"with {' and '.join(encodings)} input, at size {' and '.join(map(str, sizes))}",
         note=f"By network, encoding and size: {words}.",
     )
@@ -215,6 +197,11 @@ def correct_SLB(t: Tables, runs: pd.DataFrame, seeds: list[int]) -> np.ndarray:
 def chosen_correct_B(t: Tables, run: pd.Series) -> np.ndarray:
     """Per-image correctness of the probe of a run's chosen layer."""
     return array(t, run["run_id"], "test_correct_LB")[int(run["best_layer"])].astype(float)
+
+
+def tuned_correct_B(t: Tables, run: pd.Series) -> np.ndarray:
+    """Per-image correctness of a run's fine-tuned network."""
+    return array(t, run["run_id"], "finetune_correct_B").astype(float)
 
 
 def common_seeds(*runs: pd.DataFrame) -> list[int]:
