@@ -25,7 +25,7 @@ def by_positions(t: metrics.Tables) -> pd.DataFrame:
     kinds = {
         "none": "positions=none",
         "learned": metrics.MAIN,
-        "learned, torch's start": "initialisation=torch",
+        "learned (torch)": "initialisation=torch",
         "sincos": "positions=sincos",
     }
     runs = t.runs[(t.runs["network"] == "transformer-1") & t.runs["arm"].isin(kinds.values())]

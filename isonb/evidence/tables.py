@@ -58,8 +58,9 @@ def at_hand() -> pd.DataFrame:
 def _profile_row(name: str, cells: list[config.Cell]) -> dict[str, str | int]:
     settings = {
         title: ", ".join(str(value) for value in dict.fromkeys(getattr(cell.run, field) for cell in cells))
-        for title, field in (("data", "data"), ("sizes", "depth"), ("seeds", "seed"), ("epochs", "epochs"))
+        for title, field in (("data", "data"), ("sizes", "depth"), ("seeds", "seed"))
     }
+    settings["epochs"] = str(config.profile(name).run.epochs)
     return {"profile": name, "networks": len(cells), "run": len(finished(name)) or NOT_RUN, **settings}
 
 
