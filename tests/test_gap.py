@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 from simulated_study import judged, study
 
-from isonb.evidence import gap
+from isonb.evidence import gap, metrics
 from isonb.evidence.ledger import scale
 
 ARM = "positions=none"
@@ -48,6 +48,27 @@ def test_one_seed_gives_a_share_and_no_interval(changed, share, interval):
         t.runs.loc[t.runs["network"] == "conv", "test_loss"] = 9.0  # the transformer is ahead
     row = gap.gap_shares(judged(t)).set_index("setting").loc[ARM]
     assert row[["pairs", "share removed", "95 % interval"]].tolist() == ["9, 1 seed", share, interval]
+
+
+def test_each_setting_is_shown_at_its_best():
+    t = study(
+        networks=("conv", "transformer-1"), encodings=("continuous",), depths=(1,),
+        arms=("main", "learning_rate=0.003", "learning_rate=0.001", "data_fraction=0.25 epochs=24 warmup_epochs=4.0"),
+        # a gap of 1 nat; 1.5 and 2 with other rates, 2 with a quarter of the images
+        loss=lambda **c: 3.5 + (c["network"] != "conv") * {"main": 1, "learning_rate=0.003": 1.5}.get(c["arm"], 2),
+    )  # fmt: skip
+    shown = gap.in_short(judged(t)).set_index("setting")
+    assert shown.loc["learning_rate"].tolist() == [
+        "learning_rate=0.003",
+        "-50% (-50% to -50%)",
+        "continuous; size 1",
+        "3",
+    ]
+    assert shown.loc["data_fraction"].tolist() == [
+        "all images, not data_fraction=0.25", "50% (50% to 50%)", "continuous; size 1", "3",
+    ]  # fmt: skip
+    assert set(shown.loc["positions"]) == {"not run"}
+    assert set(gap.in_short(judged(metrics.tables({})))["best change"]) == {"not run"}
 
 
 def test_positions_are_compared_on_the_seeds_that_all_kinds_have():

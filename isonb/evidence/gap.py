@@ -88,6 +88,26 @@ def _share(found: scale.GapShare | None) -> dict[str, str]:
     }
 
 
+def in_short(study: Study) -> pd.DataFrame:
+    """The most that a change of each setting takes off the gap, with its interval and how much it was seen in."""
+    found = {name: one for name, one in scale.gap_shares(study.tables).items() if one.share_S is not None}
+    rows = []
+    for setting in scale.SETTINGS:
+        of_setting = {name: one.share_S.mean() for name, one in found.items() if name.startswith(setting)}
+        if not of_setting:
+            rows.append({"setting": setting, "best change": NOT_RUN})
+            continue
+        best = max(of_setting, key=of_setting.__getitem__)
+        rows.append({
+            "setting": setting,
+            "best change": f"all images, not {best.split()[0]}" if setting == "data_fraction" else best,
+            "of the gap removed": f"{_mean(found[best])} ({_interval(found[best])})",
+            "networks": f"{', '.join(found[best].by_encoding)}; size {listed(found[best].sizes)}",
+            "seeds": str(len(found[best].share_S)),
+        })  # fmt: skip
+    return pd.DataFrame(rows).fillna(NOT_RUN)
+
+
 def missing_shares(study: Study) -> str:
     """Which of the settings asked about have not run, and what runs them, in a sentence of Markdown."""
     table = gap_shares(study)
