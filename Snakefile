@@ -11,11 +11,14 @@ What has to run is decided in `isonb.sweep` by content. Snakemake runs it, each 
 the times of files and what an earlier sweep left do not count.
 """
 
+import logging
 import os
 import shlex
 import signal
 import sys
 import time
+
+from snakemake.logging import logger
 
 from isonb import config as settings
 from isonb import placement, predictions, records, sweep, watch
@@ -23,20 +26,24 @@ from isonb import placement, predictions, records, sweep, watch
 STUDY = str(config.get("study", "smoke"))
 PYTHON = shlex.quote(sys.executable)
 os.environ["ISONB_DRIVER"] = str(os.getpid())  # whose end ends the runners
+IS_DRY = bool({"-n", "--dry-run", "--dryrun"} & set(sys.argv))
 
 try:
     sweep.check_settings(config)
     CELLS = sweep.cells(STUDY)
     PLACE = placement.resolve(config.get("placement", "auto"))
     TODO = sweep.reasons(CELLS, config.get("only") == "missing")
-except settings.ConfigError as error:
-    sys.exit(str(error))
+    KNOWN = predictions.read()
+    RUNS = records.runs_folder(CELLS[0].profile)
+    if TODO and not IS_DRY:
+        records.require_writable(RUNS, records.results_folder(CELLS[0].profile))
+    IS_BUILT = not TODO and sweep.is_built()
+except Exception as error:  # Snakemake is told to be quiet, of errors, too
+    sys.exit(sweep.in_a_sentence(error))
 
 PROFILE = CELLS[0].profile
-RUNS = records.runs_folder(PROFILE)
 PRIORITIES = sweep.priorities(STUDY, CELLS)
 SWEEP = RUNS / "sweep" / f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
-KNOWN = predictions.read()
 TOGETHER = PLACE == "cpu" and predictions.is_faster_together(KNOWN, TODO, placement.cores())
 LARGEST = predictions.largest_megabytes(KNOWN, TODO)
 THREADS = int(config.get("threads", 0)) or placement.threads(PLACE, len(TODO), TOGETHER, LARGEST)
@@ -54,26 +61,40 @@ def stop(*_):
     raise KeyboardInterrupt
 
 
+class Refusals(logging.Handler):
+    """Show what Snakemake, though told to be quiet, refuses before a sweep starts, as a target that is not there."""
+
+    def emit(self, entry):
+        words = entry.getMessage().strip()
+        last = words.splitlines()[-1]
+        print(last if words.startswith("Traceback") else " ".join(words.split()), file=sys.stderr)
+
+
+refusals = Refusals(logging.ERROR)
+
 if workflow.is_main_process:
+    if not IS_DRY:
+        logger.addHandler(refusals)
     signal.signal(signal.SIGINT, stop)
     left = [cell for cell in CELLS if cell.run.run_id in TODO]
-    if left and {"-n", "--dry-run", "--dryrun"} & set(sys.argv):
+    if left and IS_DRY:
         print(f"Study {STUDY}: {len(left)} of {len(CELLS)} cells have to run. {predictions.in_all(KNOWN, left)}")
     if not TODO:
         print(f"Study {STUDY}: all of its {len(CELLS)} cells are there.", file=sys.stderr)
-        if sweep.is_built():
+        if IS_BUILT:
             print(f"The book is built: open {sweep.PAGE.as_uri()}", file=sys.stderr)
 
 
 onstart:
+    logger.removeHandler(refusals)
+    plan = sweep.Plan(study=STUDY, profile=PROFILE, started=time.time(), reasons=TODO, reused=len(CELLS) - len(TODO))
     try:
         holding.append(sweep.hold(PROFILE, STUDY))
-    except sweep.SweepError as error:
-        print(error, file=sys.stderr, flush=True)
+        plan.write(SWEEP)
+        shown.append(watch.start(SWEEP))
+    except Exception as error:
+        print(sweep.in_a_sentence(error), file=sys.stderr, flush=True)
         os._exit(1)
-    plan = sweep.Plan(study=STUDY, profile=PROFILE, started=time.time(), reasons=TODO, reused=len(CELLS) - len(TODO))
-    plan.write(SWEEP)
-    shown.append(watch.start(SWEEP))
 
 
 onerror:
@@ -98,7 +119,7 @@ localrules: all, report, book
 rule all:
     input:
         [SWEEP / "report.done"] if TODO else [],
-        [SWEEP / "book.done"] if WITH_BOOK and (TODO or not sweep.is_built()) else [],
+        [SWEEP / "book.done"] if WITH_BOOK and (TODO or not IS_BUILT) else [],
 
 
 for cell in CELLS:

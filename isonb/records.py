@@ -11,6 +11,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import tempfile
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
@@ -23,7 +24,7 @@ import pydantic
 from isonb import fingerprints
 from isonb.config import Cell
 from isonb.provenance import Counts, Data, Environment
-from isonb.validation import Frozen
+from isonb.validation import ConfigError, Frozen
 
 PROJECT = Path(__file__).resolve().parent.parent
 UNITS = {  # of a loss, by objective
@@ -184,6 +185,22 @@ def runs_folder(profile: str) -> Path:
     """Where a profile's checkpoints, logs and failed notebooks live: `_runs/<profile>`, or below ISONB_RUNS."""
     root = os.environ.get("ISONB_RUNS")
     return (Path(root).resolve() if root else PROJECT / "_runs") / profile
+
+
+def in_a_sentence(error: OSError) -> str:
+    """Which file or folder cannot be used, why, and what to do."""
+    place, cause = error.filename or "The disk", error.strerror or error
+    return f"{place} cannot be used ({cause}): mend it, or name another folder by ISONB_RUNS and ISONB_RESULTS."
+
+
+def require_writable(*folders: Path) -> None:
+    """Raise `ConfigError` where no file can be written to one of these folders, before hours are spent on it."""
+    for folder in folders:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            tempfile.TemporaryFile(dir=folder).close()
+        except OSError as error:
+            raise ConfigError(in_a_sentence(error)) from None
 
 
 def write_atomically(path: Path, content: bytes) -> None:

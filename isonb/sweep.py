@@ -18,6 +18,7 @@ import subprocess
 import sys
 import time
 import tomllib
+import traceback
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TextIO
@@ -48,6 +49,17 @@ SETTINGS = {
 
 class SweepError(RuntimeError):
     """A sweep that cannot be started; its message says why and what to do."""
+
+
+def in_a_sentence(error: Exception) -> str:
+    """What keeps a sweep from starting and what to do; of a fault of the program, where it lies."""
+    if isinstance(error, ConfigError | SweepError):
+        return str(error)
+    if isinstance(error, OSError):
+        return records.in_a_sentence(error)
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    fault = f"{type(error).__name__}: {error}; {last.filename}, line {last.lineno}"
+    return f"The study cannot be run ({fault}): this is a fault of the program, so tell its authors."
 
 
 class Plan(pydantic.BaseModel):

@@ -290,13 +290,48 @@ def test_a_failing_cell_leaves_the_others_alone_and_only_it_runs_again(snakemake
     assert third.returncode == 0 and "all of its 3 cells are there" in third.stderr and not third.stdout
 
 
+def said_in(done):
+    """The lines of standard error, but for the one in which Snakemake names its profile."""
+    return [line for line in done.stderr.splitlines() if not line.startswith("Using workflow specific profile")]
+
+
+@pytest.mark.parametrize("variable", ["ISONB_RUNS", "ISONB_RESULTS"])
+@pytest.mark.parametrize("place", ["/proc/nobody", "a file", "a file/below"])
+def test_a_folder_that_cannot_be_used_is_one_sentence(variable, place, snakemake, tmp_path):
+    (tmp_path / "a file").touch()
+    done = snakemake(**{variable: str(tmp_path / place)})  # of an absolute path, that path
+    assert done.returncode == 1
+    [sentence] = said_in(done)
+    assert sentence.startswith(f"{tmp_path / place}")
+    assert sentence.endswith("name another folder by ISONB_RUNS and ISONB_RESULTS.")
+
+
+def test_a_target_that_is_not_there_is_one_sentence(snakemake):
+    done = snakemake("--", "nosuch")
+    assert done.returncode == 1
+    [sentence] = said_in(done)
+    assert "No rule to produce nosuch" in sentence
+
+
+def test_whatever_keeps_a_sweep_from_starting_is_one_sentence():
+    assert sweep.in_a_sentence(ConfigError("depth=0 is not allowed.")) == "depth=0 is not allowed."
+    full = OSError(28, "No space left on device", "/runs/plan.json")
+    assert sweep.in_a_sentence(full).startswith("/runs/plan.json cannot be used (No space left on device): mend it, or")
+    try:
+        {}["one"]
+    except KeyError as fault:
+        sentence = sweep.in_a_sentence(fault)
+    assert sentence.startswith(f"The study cannot be run (KeyError: 'one'; {__file__}, line ")
+    assert sentence.endswith("): this is a fault of the program, so tell its authors.")
+
+
 def test_a_second_sweep_in_the_folder_says_so_and_leaves_the_first_alone(snakemake):
     held = sweep.hold("smoke", "smoke")
     second = snakemake()
     held.close()
     assert second.returncode == 1
-    said = [line for line in second.stderr.splitlines() if not line.startswith("Using workflow specific profile")]
-    assert len(said) == 1 and f"process {os.getpid()}" in said[0]
+    [sentence] = said_in(second)
+    assert f"process {os.getpid()}" in sentence
 
 
 @pytest.mark.parametrize(
