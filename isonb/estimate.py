@@ -12,7 +12,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
-import json
 import multiprocessing
 import os
 import statistics
@@ -95,13 +94,13 @@ def measured(cells: list[config.Cell], execution: Execution, at_once: int = 1) -
     device = torch.cuda.get_device_name() if is_on_gpu(execution) else f"cpu, {threads} threads"
     device += f", {at_once} at once" if at_once > 1 else ""
     path = cache(execution)
-    known = json.loads(path.read_text()) if path.exists() else {}
+    known = predictions.load(path, Throughput)
     keys = {timed_as(cell.run): f"{timed_as(cell.run)} on {device}, torch {torch.__version__}" for cell in cells}
     for cell in cells:
         if (key := keys[timed_as(cell.run)]) not in known:
-            known[key] = dataclasses.asdict(calibrate(cell.run, execution, at_once))
-            records.write_atomically(path, (json.dumps(known, indent=1) + "\n").encode())
-    return {name: Throughput(**known[key]) for name, key in keys.items()}
+            known[key] = calibrate(cell.run, execution, at_once)
+            predictions.keep(path, known)
+    return {name: known[key] for name, key in keys.items()}
 
 
 def cache(execution: Execution) -> Path:

@@ -5,14 +5,18 @@ Book: chapter "Run it yourself".
 
 from __future__ import annotations
 
-import json
+import contextlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any, TypeVar
+
+import pydantic
 
 from isonb import records
 from isonb.config import Cell
 from isonb.validation import Frozen
 
+Kept = TypeVar("Kept")
 PROCESS_MB = 1024  # of a runner and of a kernel with torch, before it trains
 UNKNOWN = 4 * 2**30  # bytes to ask for where nothing has been predicted: most cells need less
 
@@ -35,13 +39,26 @@ def path() -> Path:
 
 def read() -> dict[str, Prediction]:
     """Every prediction that has been made on this machine, by run_id."""
-    return {name: Prediction(**one) for name, one in json.loads(path().read_text()).items()} if path().exists() else {}
+    return load(path(), Prediction)
 
 
 def write(found: dict[str, Prediction]) -> None:
     """Keep predictions; newer ones replace older ones of the same cell."""
-    content = {name: one.model_dump() for name, one in (read() | found).items()}
-    records.write_atomically(path(), (json.dumps(content, indent=1) + "\n").encode())
+    keep(path(), read() | found)
+
+
+def load(cache: Path, kind: type[Kept]) -> dict[str, Kept]:
+    """What a cache holds, by name; one that cannot be read, is damaged or is of another version counts as empty."""
+    try:
+        return pydantic.TypeAdapter(dict[str, kind]).validate_json(cache.read_bytes())
+    except (OSError, ValueError):
+        return {}
+
+
+def keep(cache: Path, content: dict[str, Any]) -> None:
+    """Write a cache; where that cannot be, what it would hold is found out again the next time."""
+    with contextlib.suppress(OSError):
+        records.write_atomically(cache, pydantic.TypeAdapter(dict[str, Any]).dump_json(content, indent=1) + b"\n")
 
 
 def is_faster_together(known: dict[str, Prediction], left: Iterable[str], cores: int) -> bool:

@@ -147,6 +147,16 @@ def test_a_measurement_is_a_line_through_two_depths_and_is_made_once(clock):
     assert clock == 13 * [1] + 7 * [3]  # after three others, ten steps take two seconds, and no fewer than four do
 
 
+@pytest.mark.parametrize("content", ["{", '{"conv": {"fixed": 1.0}}'])
+def test_a_damaged_measurement_is_made_again(content, clock):
+    cache = estimate.cache(Execution(device="cpu"))
+    cache.parent.mkdir(parents=True)
+    cache.write_text(content)
+    [throughput] = estimate.measured([config.cpu(batch_size=4)], Execution(device="cpu")).values()
+    assert throughput.seconds(RunConfig(depth=1)) == pytest.approx(0.2 / 4)
+    assert len(clock) == 13 + 7 and "per_operation" in cache.read_text()
+
+
 def test_batches_of_another_size_are_measured_anew_up_to_the_largest(clock):
     """A step takes 0.2 s at depth 1 whatever its batch, so an image of 32 takes an eighth of one of 4."""
     four, *more = (config.cpu(batch_size=size) for size in (4, 32, 128))

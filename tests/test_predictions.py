@@ -19,6 +19,34 @@ def test_newer_predictions_replace_older_ones_of_the_same_cell():
     assert predictions.read() == {"a": new, "b": old}
 
 
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"{",
+        b"\xff\xfe",
+        b"[]",
+        b"null",
+        b'{"a": 3}',
+        b'{"a": {"alone": 1.0, "memory_bytes": 1}}',  # of a version without cells side by side
+        b'{"a": {"alone": 1.0, "together": null, "memory_bytes": 1, "more": 2}}',
+    ],
+)
+def test_a_damaged_or_older_cache_counts_as_empty_and_is_replaced(content):
+    one = Prediction(alone=1.0, together=None, memory_bytes=1)
+    predictions.path().parent.mkdir(parents=True)
+    predictions.path().write_bytes(content)
+    assert predictions.read() == {}
+    predictions.write({"b": one})
+    assert predictions.read() == {"b": one}
+
+
+def test_a_cache_that_can_be_neither_read_nor_written_counts_as_empty():
+    predictions.path().mkdir(parents=True)
+    predictions.write({"a": Prediction(alone=1.0, together=None, memory_bytes=1)})
+    assert predictions.read() == {}
+
+
 def test_cells_run_together_when_that_is_faster_in_all():
     def known(alone, together):
         return {name: Prediction(alone=alone, together=together, memory_bytes=1) for name in ("a", "b", "c")}
