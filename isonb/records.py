@@ -253,7 +253,9 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
         with open(path.with_suffix(".npz"), "rb") as file, np.load(file, allow_pickle=False) as arrays:
             return {name: arrays[name] for name in arrays.files}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise RecordError(f"{path.with_suffix('.npz')} cannot be read ({error}): run its cell again.") from None
+        raise RecordError(
+            f"{path.with_suffix('.npz')} cannot be read ({error}): delete it and run its cell again."
+        ) from None
 
 
 def pictures(arrays: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -277,14 +279,21 @@ def finished(cell: Cell) -> Record | None:
     return record if record.cell == cell.with_extras(record.cell) else None
 
 
-def why_outdated(cell: Cell, folder: Path | None = None) -> str:
-    """Why a cell has to be run, in a few words: no record, or another code or other data; empty where it has not.
+def why_outdated(cell: Cell, folder: Path | None = None, only_missing: bool = False) -> str:
+    """Why a cell has to be run, in a few words: no result, or another code or other data; empty where it has not.
 
-    `folder` holds the data if ISONB_DATA does not. Raises `RecordError` for a damaged record.
+    `folder` holds the data if ISONB_DATA does not. With `only_missing` any code and data will do.
+    Raises `RecordError` for a damaged record.
     """
     record = finished(cell)
     if record is None:
         return "it is judged in another way" if record_path(cell).exists() else "no record"
+    try:
+        zipfile.ZipFile(record_path(cell).with_suffix(".npz")).close()  # reads the directory at its end, no array
+    except (OSError, zipfile.BadZipFile):
+        return "its arrays are missing or damaged"
+    if only_missing:
+        return ""
     idle = fingerprints.idle(record.cell)
     if changed := [name for name in fingerprints.changed(record.code, fingerprints.code()) if name not in idle]:
         return f"isonb.{' and isonb.'.join(changed)} {'has' if len(changed) == 1 else 'have'} changed"

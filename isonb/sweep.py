@@ -144,7 +144,7 @@ def reasons(listed: Sequence[Cell], only_missing: bool = False) -> dict[str, str
 
 def _why(cell: Cell, only_missing: bool) -> str:
     try:
-        reason = "" if only_missing and records.finished(cell) else records.why_outdated(cell)
+        reason = records.why_outdated(cell, only_missing=only_missing)
     except records.RecordError:
         return "its record is damaged"
     return reason or ("" if runner.notebook_path(cell).exists() else "no executed notebook")

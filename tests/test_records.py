@@ -147,7 +147,9 @@ def test_damaged_missing_and_pickled_arrays_are_named():
     flipped = whole[:middle] + bytes(255 - byte for byte in whole[middle : middle + 50]) + whole[middle + 50 :]
     for content in (b"", b"no archive", whole[: len(whole) // 2], flipped):
         arrays.write_bytes(content)
-        with pytest.raises(records.RecordError, match=f"{path.stem}.npz cannot be read .*: run its cell again"):
+        with pytest.raises(
+            records.RecordError, match=f"{path.stem}.npz cannot be read .*: delete it and run its cell again"
+        ):
             records.read_arrays(path)
     np.savez(arrays, made=np.array([{"an": "object"}], object))
     with pytest.raises(records.RecordError, match="cannot be read"):
@@ -163,7 +165,7 @@ def test_a_damaged_compressed_stream_is_named():
     start = 30 + int.from_bytes(content[26:28], "little") + int.from_bytes(content[28:30], "little")  # past the header
     content[start] = 0xFF  # deflate knows no block of type 3
     path.with_suffix(".npz").write_bytes(content)
-    with pytest.raises(records.RecordError, match=r"cannot be read \(Error -3 .*: run its cell again"):
+    with pytest.raises(records.RecordError, match=r"cannot be read \(Error -3 .*: delete it and run its cell again"):
         records.read_arrays(path)
 
 
@@ -264,6 +266,19 @@ def test_the_code_of_an_extra_outdates_only_records_that_have_it(module, extra, 
     monkeypatch.setattr(fingerprints, "code", lambda: now | {module: "other"})
     assert records.why_outdated(plain) == ""
     assert records.why_outdated(more) == records.why_outdated(config.smoke(seed=1)) == f"isonb.{module} has changed"
+
+
+def test_a_record_whose_arrays_are_missing_or_damaged_has_to_be_made_again():
+    cell = config.smoke()
+    arrays = records.write_record(made_record(cell), made_arrays()).with_suffix(".npz")
+    whole = arrays.read_bytes()
+    assert records.why_outdated(cell) == ""
+    for content in (b"", b"no archive", whole[: len(whole) // 2]):
+        arrays.write_bytes(content)
+        assert records.why_outdated(cell) == "its arrays are missing or damaged"
+    arrays.unlink()
+    for only_missing in (False, True):
+        assert records.why_outdated(cell, only_missing=only_missing) == "its arrays are missing or damaged"
 
 
 def test_a_damaged_record_is_not_quietly_run_again():

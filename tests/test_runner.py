@@ -10,13 +10,14 @@ from nbformat.v4 import new_code_cell, new_notebook
 from isonb import config, records, runner, studies
 
 PARAMETERS = "profile = 'smoke'\nblock = 'conv'\nencoding = None\ndepth = None\nseed = None"
-# Writes what the test wrote down for it as the record of the cell that its parameters describe.
+# Writes what the test wrote down for it as the record of the cell that its parameters describe; it has no arrays.
 LEAVE_RECORD = """
 import json, os, pathlib
 from isonb import config
 cell, execution = config.from_parameters({name: globals()[name] for name in ("profile", "block", "encoding", "seed")})
 folder = pathlib.Path(os.environ["ISONB_RESULTS"]) / cell.profile
 folder.mkdir(parents=True, exist_ok=True)
+(folder / f"{cell.run.run_id}.npz").write_bytes(b"PK\\5\\6" + bytes(18))
 (folder / f"{cell.run.run_id}.json").write_text(os.environ[f"RECORD_{cell.run.block}"])
 """
 
@@ -50,7 +51,7 @@ def test_a_finished_cell_leaves_its_notebook_beside_its_record_and_is_not_run_ag
     run_id = config.smoke().run.run_id
     outcome = runner.run_cell({"block": "conv"}, template("print('trained', seed)", LEAVE_RECORD))
     assert (outcome.run_id, outcome.status) == (run_id, "run")
-    assert files(tmp_path / "results") == [f"smoke/{run_id}.ipynb", f"smoke/{run_id}.json"]
+    assert files(tmp_path / "results") == [f"smoke/{run_id}.{suffix}" for suffix in ("ipynb", "json", "npz")]
     assert files(tmp_path / "runs") == [f"smoke/logs/{run_id}.log"]
     assert (tmp_path / "runs/smoke/logs" / f"{run_id}.log").read_text() == "trained 0\n"
 
@@ -70,6 +71,15 @@ def test_a_damaged_record_is_replaced(template):
     path.write_text("{")
     assert runner.run_cell({}, source).status == "run"
     assert path.read_bytes() == good
+
+
+def test_arrays_that_were_lost_are_made_again(template):
+    source = template(LEAVE_RECORD)
+    runner.run_cell({}, source)
+    arrays = records.record_path(config.smoke()).with_suffix(".npz")
+    arrays.unlink()
+    assert runner.run_cell({}, source).status == "run"
+    assert arrays.exists()
 
 
 def test_of_a_progress_bar_the_last_state_stays(template):

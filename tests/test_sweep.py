@@ -26,6 +26,7 @@ assert cell.run.block != os.environ.get("FAILING"), "no " + cell.run.block + " t
 made = pathlib.Path(os.environ["MADE"]) / f"{cell.run.run_id}.json"
 target = pathlib.Path(os.environ["ISONB_RESULTS"]) / cell.profile / made.name
 target.parent.mkdir(parents=True, exist_ok=True)
+target.with_suffix(".npz").write_bytes(b"PK\\5\\6" + bytes(18))  # no arrays
 target.write_bytes(made.read_bytes())
 """
 
@@ -103,13 +104,16 @@ def test_what_a_study_can_be_run_with_is_accepted():
 
 def test_only_what_is_missing_or_outdated_has_to_run_and_says_why(monkeypatch):
     listed = [config.smoke(block=block, seed=seed) for block in config.BLOCKS for seed in (0, 1)]
-    now, old, fresh, damaged, bare, other = listed
+    listed.append(config.smoke(seed=2))
+    now, old, fresh, damaged, bare, other, torn = listed
     for cell in (now, bare):
         leave(cell)
     runner.notebook_path(bare).unlink()
     leave(old, code=fingerprints.code() | {"training.train": "before"})
     leave(damaged)
     records.record_path(damaged).write_text("{")
+    leave(torn)
+    records.record_path(torn).with_suffix(".npz").unlink()
     leave(other, cell=config.smoke(block="transformer", seed=1, probe_epochs=3))
     expected = {
         old: "isonb.training.train has changed",
@@ -117,6 +121,7 @@ def test_only_what_is_missing_or_outdated_has_to_run_and_says_why(monkeypatch):
         damaged: "its record is damaged",
         bare: "no executed notebook",
         other: "it is judged in another way",
+        torn: "its arrays are missing or damaged",
     }
     by_id = {cell.run.run_id: reason for cell, reason in expected.items()}
     assert sweep.reasons(listed) == by_id
