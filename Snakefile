@@ -21,7 +21,7 @@ import time
 from snakemake.logging import logger
 
 from isonb import config as settings
-from isonb import placement, predictions, records, sweep, watch
+from isonb import disk, placement, predictions, records, sweep, watch
 
 STUDY = str(config.get("study", "smoke"))
 PYTHON = shlex.quote(sys.executable)
@@ -36,7 +36,7 @@ try:
     KNOWN = predictions.read()
     RUNS = records.runs_folder(CELLS[0].profile)
     if TODO and not IS_DRY:
-        records.require_writable(RUNS, records.results_folder(CELLS[0].profile))
+        disk.require_writable(RUNS, records.results_folder(CELLS[0].profile))
     IS_BUILT = not TODO and sweep.is_built()
 except Exception as error:  # Snakemake is told to be quiet, of errors, too
     sys.exit(sweep.in_a_sentence(error))

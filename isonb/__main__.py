@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from isonb import config, interruption, placement, records, studies
+from isonb import config, disk, interruption, placement, records, studies
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -187,7 +187,7 @@ def _report(chosen: argparse.Namespace) -> int:
     table, faults = metrics.write_table(profile)
     tables = claims.read(profile)
     verdicts = table.with_name("claims.txt")
-    records.write_atomically(verdicts, (claims.as_text(claims.judge(tables), tables.faults) + "\n").encode())
+    disk.write_atomically(verdicts, (claims.as_text(claims.judge(tables), tables.faults) + "\n").encode())
     print(f"One row for each finished cell: {table}; every claim's verdict: {verdicts}")
     if failures := sweep.write_failures(chosen.folder):
         print(f"What failed, and why: {failures}")

@@ -43,6 +43,7 @@ WITHOUT_EFFECT = {
     "config": "it computes nothing, and the settings themselves are compared",
     "protocols": "it computes nothing, and the settings themselves are compared",
     "provenance": "it holds what it is given",
+    "disk": "it writes what it is given",
     "validation": "it refuses settings, and changes none",
     "records": "it writes what it is given; its schema has a number of its own",
     "fingerprints": "it looks on",

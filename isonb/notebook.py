@@ -18,7 +18,7 @@ import nbformat
 import papermill
 import traitlets.config
 
-from isonb import records
+from isonb import disk
 
 START = 300  # seconds that a kernel may take to start on a busy machine
 
@@ -79,5 +79,5 @@ def keep(executed: Path, output: Path) -> None:
             cell.metadata.pop(name, None)
         if "injected-parameters" in cell.metadata.get("tags", []):
             cell.id = "injected-parameters"
-    records.write_atomically(output, nbformat.writes(notebook).encode())
+    disk.write_atomically(output, nbformat.writes(notebook).encode())
     executed.unlink()

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 import pydantic
 
-from isonb import records
+from isonb import disk, records
 from isonb.config import Cell
 from isonb.validation import Frozen
 
@@ -58,7 +58,7 @@ def load(cache: Path, kind: type[Kept]) -> dict[str, Kept]:
 def keep(cache: Path, content: dict[str, Any]) -> None:
     """Write a cache; where that cannot be, what it would hold is found out again the next time."""
     with contextlib.suppress(OSError):
-        records.write_atomically(cache, pydantic.TypeAdapter(dict[str, Any]).dump_json(content, indent=1) + b"\n")
+        disk.write_atomically(cache, pydantic.TypeAdapter(dict[str, Any]).dump_json(content, indent=1) + b"\n")
 
 
 def is_faster_together(known: dict[str, Prediction], left: Iterable[str], cores: int) -> bool:

@@ -1,4 +1,4 @@
-"""What a run leaves behind: the schema of a result file, its atomic write and its validated read.
+"""What a run leaves behind: the schema of a result file, its write and its validated read.
 
 A cell leaves `<results>/<profile>/<run_id>.json` (this schema) and, beside it, a `<run_id>.npz` of a few kilobytes with
 what figures and paired tests need: reconstructions, per-image correctness, similarities. No tensors, no pickle.
@@ -11,7 +11,6 @@ from __future__ import annotations
 import io
 import json
 import os
-import tempfile
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
@@ -23,8 +22,9 @@ import pydantic
 
 from isonb import fingerprints
 from isonb.config import Cell
+from isonb.disk import write_atomically
 from isonb.provenance import Counts, Data, Environment
-from isonb.validation import ConfigError, Frozen
+from isonb.validation import Frozen
 
 PROJECT = Path(__file__).resolve().parent.parent
 UNITS = {  # of a loss, by objective
@@ -185,41 +185,6 @@ def runs_folder(profile: str) -> Path:
     """Where a profile's checkpoints, logs and failed notebooks live: `_runs/<profile>`, or below ISONB_RUNS."""
     root = os.environ.get("ISONB_RUNS")
     return (Path(root).resolve() if root else PROJECT / "_runs") / profile
-
-
-def in_a_sentence(error: OSError) -> str:
-    """Which file or folder cannot be used, why, and what to do."""
-    place, cause = error.filename or "The disk", error.strerror or error
-    return f"{place} cannot be used ({cause}): mend it, or name another folder by ISONB_RUNS and ISONB_RESULTS."
-
-
-def require_writable(*folders: Path) -> None:
-    """Raise `ConfigError` where no file can be written to one of these folders, before hours are spent on it."""
-    for folder in folders:
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            tempfile.TemporaryFile(dir=folder).close()
-        except OSError as error:
-            raise ConfigError(in_a_sentence(error)) from None
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file so that a crash leaves the old one or the new one, never a part."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def record_path(cell: Cell) -> Path:

@@ -25,7 +25,7 @@ from typing import TextIO
 
 import pydantic
 
-from isonb import config, records, runner, studies
+from isonb import config, disk, records, runner, studies
 from isonb.config import Cell, ConfigError
 from isonb.validation import unknown_name
 
@@ -56,7 +56,7 @@ def in_a_sentence(error: Exception) -> str:
     if isinstance(error, ConfigError | SweepError):
         return str(error)
     if isinstance(error, OSError):
-        return records.in_a_sentence(error)
+        return disk.in_a_sentence(error)
     last = traceback.extract_tb(error.__traceback__)[-1]
     fault = f"{type(error).__name__}: {error}; {last.filename}, line {last.lineno}"
     return f"The study cannot be run ({fault}): this is a fault of the program, so tell its authors."
@@ -84,7 +84,7 @@ class Plan(pydantic.BaseModel):
         for earlier in folder.parent.glob("*/plan.json"):
             if earlier.parent != folder:
                 shutil.rmtree(earlier.parent)
-        records.write_atomically(folder / "plan.json", self.model_dump_json(indent=1).encode())
+        disk.write_atomically(folder / "plan.json", self.model_dump_json(indent=1).encode())
 
 
 def cells(study: str) -> list[Cell]:
@@ -213,7 +213,7 @@ def write_failures(folder: Path) -> Path | None:
         parts.append(
             f"## {run_id}\n\n    {line}\n\nLogs: `{log}` of the notebook, `{folder / run_id}.log` of its runner.\n"
         )
-    records.write_atomically(path, "\n".join(parts).encode())
+    disk.write_atomically(path, "\n".join(parts).encode())
     return path
 
 
@@ -249,7 +249,7 @@ def build_book() -> int:
     command = [builder, "build", ".", "--all", "-W", "-n", "--keep-going", "--quiet"]
     status = _run(command)
     if status == 0:
-        records.write_atomically(CONTENTS, read.encode())
+        disk.write_atomically(CONTENTS, read.encode())
         print(f"The book is built: open {PAGE.as_uri()}")
     return status
 

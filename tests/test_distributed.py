@@ -103,7 +103,7 @@ def fill_disk(rank: int, meeting: int, folder: Path) -> object:
     def write(path, content):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    checkpoint.records.write_atomically = write
+    checkpoint.disk.write_atomically = write
     return tell(tiny_run(), folder, checkpoint_seconds=0)
 
 

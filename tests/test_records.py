@@ -3,8 +3,6 @@
 import hashlib
 import itertools
 import json
-import os
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -52,36 +50,6 @@ def test_results_go_to_the_project_unless_told(tmp_path, monkeypatch):
 
 
 # Writing
-
-
-@pytest.mark.parametrize("fault", ["fsync", "replace"])
-def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch, fault):
-    path = tmp_path / "new" / "file.json"
-    records.write_atomically(path, b"old")
-
-    def fail(*_):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(os, fault, fail)
-    with pytest.raises(OSError, match="No space left"):
-        records.write_atomically(path, b"new")
-    assert path.read_bytes() == b"old"
-    assert list(path.parent.iterdir()) == [path]
-
-
-def test_a_write_replaces_the_whole_file_in_one_step(tmp_path, monkeypatch):
-    path = tmp_path / "file.json"
-    records.write_atomically(path, b"a long old content")
-    seen, replace = [], os.replace
-
-    def watch(source, target):
-        seen.append((path.read_bytes(), Path(source).read_bytes()))
-        replace(source, target)
-
-    monkeypatch.setattr(os, "replace", watch)
-    records.write_atomically(path, b"new")
-    assert seen == [(b"a long old content", b"new")]
-    assert path.read_bytes() == b"new"
 
 
 def test_a_record_appears_after_its_arrays(monkeypatch):

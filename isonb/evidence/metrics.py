@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from isonb import records
+from isonb import disk, records
 from isonb.config import MODELS, PREFIXES, Cell, RunConfig
 from isonb.config import profile as profile_cell
 
@@ -265,5 +265,5 @@ def write_table(profile: str) -> tuple[Path, tuple[str, ...]]:
     """Write the table of runs to `<results>/<profile>/table.csv`; returns its path and the faults."""
     found = read(profile, with_arrays=False)
     path = records.results_folder(profile) / "table.csv"
-    records.write_atomically(path, found.runs.to_csv(index=False).encode())
+    disk.write_atomically(path, found.runs.to_csv(index=False).encode())
     return path, found.faults

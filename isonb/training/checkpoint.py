@@ -21,7 +21,7 @@ import safetensors.torch
 import torch
 from torch import nn
 
-from isonb import records
+from isonb import disk, records
 from isonb.config import RunConfig
 
 ADAM = ("step", "exp_avg", "exp_avg_sq")  # what Adam keeps of each parameter
@@ -168,7 +168,7 @@ def _write(path: Path, header: dict[str, Any], tensors: dict[str, torch.Tensor])
     text = json.dumps(header)
     content = safetensors.torch.save(tensors, {"isonb": text, "sha256": _digest(text, tensors)})
     try:
-        records.write_atomically(path, content)
+        disk.write_atomically(path, content)
     except OSError as error:
         last = latest(path.parent)
         raise CheckpointError(

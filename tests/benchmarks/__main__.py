@@ -26,7 +26,7 @@ import steps
 import torch
 from timing import machine
 
-from isonb import records
+from isonb import disk, records
 
 PARTS: dict[str, Callable[..., Iterable[dict[str, Any]]]] = {
     "steps": steps.run,
@@ -75,8 +75,8 @@ def write(part: str, rows: Iterable[dict[str, Any]]) -> str:
         kept["seconds"] = time.perf_counter() - started
         text = "\n".join(as_text(part, kept)) + "\n"
         folder = records.results_folder("benchmarks")
-        records.write_atomically(folder / f"{part}.json", (json.dumps(kept, indent=1) + "\n").encode())
-        records.write_atomically(folder / f"{part}.txt", text.encode())
+        disk.write_atomically(folder / f"{part}.json", (json.dumps(kept, indent=1) + "\n").encode())
+        disk.write_atomically(folder / f"{part}.txt", text.encode())
     return text
 
 
