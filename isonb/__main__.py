@@ -156,14 +156,17 @@ def _estimate(chosen: argparse.Namespace) -> int:
         alone = estimate.study(chosen.profile, execution, chosen.images_per_second)
     except data.DataError as fault:
         raise config.ConfigError(str(fault)) from None
+    is_measured = chosen.images_per_second is None
+    if is_measured:
+        estimate.remember(alone)  # at once: what follows takes minutes, too
     print(estimate.as_text(alone))
-    if chosen.images_per_second is None:
-        cores, together = placement.cores(), None
+    if is_measured:
+        cores = placement.cores()
         if cores > 1 and not estimate.is_on_gpu(execution):
             together = estimate.study(chosen.profile, config.Execution(device="cpu", threads=1), at_once=cores)
+            estimate.remember(alone, together)
             hours = sum(one.hours for one in together) / cores
             print(f"That is one cell after another; {cores} at once, a core each: {hours:.1f} hours in all.")
-        estimate.remember(alone, together)
         print(f"Throughputs are measured once and kept in {estimate.cache(execution)}; delete it to measure again.")
     return 0
 

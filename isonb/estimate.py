@@ -282,7 +282,7 @@ def as_text(found: list[Estimate]) -> str:
         memory = f"{cells[0].memory_bytes / 2**30:.2f} GiB"
         lines.append(f"{network:<22}{encoding:<12}{depth:>4}{len(cells):>6}{cells[0].hours:>12.2f}{memory:>11}")
     total = sum(one.hours for one in found)
-    left = sum(one.hours for one in found if records.finished(one.cell) is None)
+    left = sum(one.hours for one in found if records.readable(one.cell) is None)
     lines.append(f"In all {total:.1f} hours for {len(found)} cells; {left:.1f} hours are left.")
     memory = "Memory is a training step's, beyond what a process with torch holds anyway."
     return "\n".join([*lines, memory, *errors(found)])
@@ -292,7 +292,7 @@ def errors(found: list[Estimate]) -> list[str]:
     """For each finished cell, the training seconds it took beside those predicted; a sentence where there is none."""
     lines = []
     for one in found:
-        if record := records.finished(one.cell):
+        if record := records.readable(one.cell):
             took = record.training.seconds
             error = f"predicted {one.training:.0f} s, {one.training / took - 1:+.0%}."
             lines.append(f"{one.cell.run.run_id} trained for {took:.0f} s; {error}")

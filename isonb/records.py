@@ -11,6 +11,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import textwrap
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
@@ -32,6 +33,7 @@ UNITS = {  # of a loss, by objective
     "mse": "squared error per masked sub-pixel",  # of values in [-1, 1]
     "autoregressive": "nats per sub-pixel",  # of all of them: none is masked
 }
+CAUSE = 300  # characters of what is wrong with a record: another version may differ in all of its parts
 HIDDEN_GREY = 128  # how a masked sub-pixel is drawn
 
 
@@ -207,8 +209,9 @@ def read_record(path: Path) -> Record:
     try:
         return Record(**json.loads(path.read_text()))
     except (OSError, TypeError, ValueError, pydantic.ValidationError) as error:
+        why = textwrap.shorten(str(error), CAUSE, placeholder=" ...").rstrip(".")
         raise RecordError(
-            f"{path} is not a result file of this version ({error}): delete it and run its cell again."
+            f"{path} is not a result file of this version ({why}): delete it and run its cell again."
         ) from None
 
 
@@ -242,6 +245,14 @@ def finished(cell: Cell) -> Record | None:
         return None
     record = read_record(path)
     return record if record.cell == cell.with_extras(record.cell) else None
+
+
+def readable(cell: Cell) -> Record | None:
+    """What `finished` returns, and None of a damaged record, which sweeps and `claims` name, too."""
+    try:
+        return finished(cell)
+    except RecordError:
+        return None
 
 
 def why_outdated(cell: Cell, folder: Path | None = None, only_missing: bool = False) -> str:

@@ -66,6 +66,10 @@ def _sentence(model: type[Frozen], fault: Mapping[str, Any]) -> str:
     name, value, allowed = str(fault["loc"][0]), fault["input"], fault["msg"]
     if fault["type"] == "extra_forbidden":
         return unknown_name(name, model.model_fields)
+    if fault["type"] == "missing":
+        return f"{name} is missing."
+    if fault["type"] == "value_error" and isinstance(fault["ctx"]["error"], ConfigError):
+        return str(fault["ctx"]["error"])  # of a part, which says it all
     if fault["type"] == "value_error":
         allowed = str(fault["ctx"]["error"])
     elif fault["type"] == "literal_error":

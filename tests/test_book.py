@@ -14,7 +14,7 @@ from built_book import LOSSES, book_with_results, build, copy_sources, page, sha
 from made_records import made_arrays, made_record
 
 from isonb import config, records, studies
-from isonb.evidence import book, claims, metrics, tables, verdicts
+from isonb.evidence import book, claims, departures, figures, metrics, tables, verdicts
 
 CONV = "smoke:block=conv,encoding=continuous"
 
@@ -101,6 +101,11 @@ def test_a_key_that_can_never_name_a_number_is_a_fault(results, key, fault, is_r
         book.number(key)
 
 
+def test_the_number_of_a_damaged_record_reads_damaged(results):
+    records.write_record(made_record(config.smoke()), made_arrays()).write_text("{")
+    assert book.number("smoke::training.validation_loss:.2f") == "damaged"
+
+
 def test_a_row_past_the_end_is_a_fault(results):
     records.write_record(made_record(config.smoke()), made_arrays())
     with pytest.raises(book.KeyFault, match="there are 2 rows"):
@@ -111,7 +116,7 @@ def test_a_row_past_the_end_is_a_fault(results):
 
 
 def test_the_table_of_departures_holds_every_setting_in_order():
-    table = tables.departures()
+    table = departures.table()
     names = [*config.RunConfig.model_fields, *(f"probe_{name}" for name in config.ProbeConfig.model_fields)]
     names += [f"finetune_{name}" for name in config.FinetuneConfig.model_fields]
     assert sorted(table["setting"]) == sorted(names)
@@ -130,6 +135,26 @@ def test_the_first_page_counts_what_is_at_hand(results):
     assert rows.loc["paper", ["data", "sizes", "seeds", "epochs", "run"]].tolist() == [
         "cifar10", "1, 3, 6, 12", "0, 1, 2", "51", "not run",
     ]  # fmt: skip
+
+
+def test_one_damaged_record_leaves_the_tables_and_pictures_of_the_others(results):
+    cells = [config.smoke(block=block) for block in config.BLOCKS]
+    paths = [records.write_record(made_record(cell, 3.5), made_arrays()) for cell in cells]
+    for path in paths:
+        path.with_suffix(".ipynb").write_text("{}")
+    paths[0].write_text("{")
+    paths[2].write_text(paths[2].read_text().replace('"block": "transformer"', '"block": "depthwise"'))
+    assert tables.finished("smoke") == [made_record(cells[1], 3.5)]
+    rows = tables.study("smoke").query("encoding == 'continuous'").set_index("block")
+    assert rows["validation loss"].tolist() == ["damaged", "3.500", "damaged"]
+    assert rows["accuracy"].tolist() == ["damaged", "25.0%", "damaged"]
+    paths[2].unlink()
+    executed = tables.executed_cells().set_index("executed notebook")["validation loss"]
+    assert executed[[cell.run.run_id for cell in cells]].tolist() == [
+        "damaged", "3.500 nats per masked sub-pixel", "damaged",
+    ]  # fmt: skip
+    assert tables.at_hand().set_index("profile").loc["smoke", "run"] == 1
+    figures.reconstruction_grid(cells)
 
 
 def test_the_study_table_says_not_run_cell_by_cell(results):

@@ -17,7 +17,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from isonb import __main__ as command_line
 from isonb import config, records, runner
-from isonb.evidence import claims, tables
+from isonb.evidence import claims, departures
 from isonb.models import blocks
 
 BOOK = records.PROJECT / "book"
@@ -45,7 +45,7 @@ def test_the_claims_chapter_holds_the_whole_ledger(built):
 
 
 def test_the_departures_name_every_open_point_once():
-    with_setting = {point for point in tables.departures()["point"] if point.startswith("A")}
+    with_setting = {point for point in departures.table()["point"] if point.startswith("A")}
     without = re.findall(r"^(A\d+)\n: ", TEXTS["departures"], re.MULTILINE)
     assert sorted([*with_setting, *without]) == sorted(f"A{number}" for number in range(1, 27))
 

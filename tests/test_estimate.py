@@ -265,6 +265,26 @@ def test_the_command_prints_each_kind_of_cell_the_total_and_how_wrong_it_was(tmp
     assert after == f"{cell.run.run_id} trained for {took:.0f} s; predicted {took / 2:.0f} s, -50%."
 
 
+def test_what_was_measured_is_remembered_though_a_record_is_damaged_and_the_rest_is_interrupted(
+    clock, monkeypatch, capsys
+):
+    cells = [config.smoke(batch_size=4, seed=seed) for seed in (0, 1)]
+    monkeypatch.setattr(studies, "cells", lambda profile: cells)
+    monkeypatch.setattr("isonb.placement.cores", lambda: 2)
+    records.write_record(made_record(cells[0]), {}).write_text("{")
+    measured = estimate.study
+
+    def study(profile, execution, images_per_second=None, at_once=1):
+        if at_once > 1:
+            raise KeyboardInterrupt
+        return measured(profile, execution, images_per_second, at_once)
+
+    monkeypatch.setattr(estimate, "study", study)
+    assert main(["estimate", "--profile", "smoke", "--device", "cpu"]) == 130
+    assert "hours for 2 cells" in capsys.readouterr().out
+    assert predictions.read().keys() == {cell.run.run_id for cell in cells}
+
+
 def len_of_photos():
     return estimate.images(config.smoke().run, Execution())[0]
 

@@ -22,7 +22,7 @@ from sphinx.util.docutils import SphinxRole
 
 from isonb import config, records
 
-NOT_RUN = "not run"
+NOT_RUN, DAMAGED = "not run", "damaged"
 RESULTS = "book/results/"
 
 
@@ -65,12 +65,15 @@ def _leaf(path: Sequence[str]) -> type:
 
 
 def number(key: str) -> str:
-    """The number as it reads in the text, or "not run" where its cell has no record.
+    """The number as it reads in the text, "not run" where its cell has no record, or "damaged".
 
-    Raises `KeyFault` for a key that can never name a number and `RecordError` for a damaged record.
+    Raises `KeyFault` for a key that can never name a number.
     """
     cell, path, spec = parse(key)
-    value: Any = records.finished(cell)
+    try:
+        value: Any = records.finished(cell)
+    except records.RecordError:
+        return DAMAGED
     if value is None:
         return NOT_RUN
     for name in path:
@@ -88,10 +91,14 @@ class NumberRole(SphinxRole):
             cell, _, _ = parse(self.text)
             self.env.note_dependency(str(records.record_path(cell)))
             text = number(self.text)
-        except (KeyFault, records.RecordError) as fault:
+        except KeyFault as fault:
             message = self.inliner.reporter.warning(str(fault), line=self.lineno)
             return [nodes.problematic(self.rawtext, self.rawtext)], [message]
-        return [nodes.inline(self.rawtext, text, classes=["isonb-not-run" if text == NOT_RUN else "isonb-number"])], []
+        return [
+            nodes.inline(
+                self.rawtext, text, classes=["isonb-not-run" if text in (NOT_RUN, DAMAGED) else "isonb-number"]
+            )
+        ], []
 
 
 def name_executed_cell(app: Sphinx, doctree: nodes.document) -> None:

@@ -1,27 +1,25 @@
-"""The book's tables: what a study has and lacks, every departure from the paper, and the executed cells.
+"""The book's tables: what a study has and lacks, and the executed cells.
 
-Book: chapters "Smoke results", "Departures from the paper" and "Every cell".
+Book: chapters "Smoke results" and "Every cell".
 """
 
 from __future__ import annotations
 
+import contextlib
 import itertools
-import typing
-from collections.abc import Iterator
 
 import numpy as np
 import pandas as pd
-from pydantic.fields import FieldInfo
 
 from isonb import config, records, studies
 from isonb.evidence import metrics, picture, statistics
 
-NOT_RUN = "not run"
+NOT_RUN, DAMAGED = "not run", "damaged"
 RESULTS = ("validation loss", "test loss", "within 8 levels", "best layer", "accuracy", "95 % interval")
 
 
 def study(profile: str) -> pd.DataFrame:
-    """One row for each cell of a profile's study, in its order; cells that have yet to run say "not run".
+    """One row for each cell of a profile's study, in its order; cells that have yet to run say "not run" or "damaged".
 
     Losses are in nats per masked sub-pixel, accuracies in per cent.
     """
@@ -30,7 +28,10 @@ def study(profile: str) -> pd.DataFrame:
 
 def _study_row(cell: config.Cell) -> dict[str, str]:
     row = {"block": cell.run.block, "encoding": cell.run.encoding, "size": str(cell.run.depth)}
-    record = records.finished(cell)
+    try:
+        record = records.finished(cell)
+    except records.RecordError:
+        return row | dict.fromkeys(RESULTS, DAMAGED)
     if record is None:
         return row | dict.fromkeys(RESULTS, NOT_RUN)
     low, high = statistics.wilson(record.probe.test_accuracy, record.data.test)
@@ -46,8 +47,8 @@ def _study_row(cell: config.Cell) -> dict[str, str]:
 
 
 def finished(profile: str) -> list[records.Record]:
-    """The records of a profile's study that are there, in the study's order."""
-    return [record for cell in studies.cells(profile) if (record := records.finished(cell))]
+    """The records of a profile's study that are there and readable, in the study's order."""
+    return [record for cell in studies.cells(profile) if (record := records.readable(cell))]
 
 
 def at_hand() -> pd.DataFrame:
@@ -72,12 +73,12 @@ def arms(profile: str) -> pd.DataFrame:
     another unit is named with it and has no change.
     """
     study = studies.cells(profile)
-    grid = {_identity(cell): records.finished(cell) for cell in study if metrics.arm(cell) == metrics.MAIN}
+    grid = {_identity(cell): records.readable(cell) for cell in study if metrics.arm(cell) == metrics.MAIN}
     rows: dict[tuple[str, ...], list[tuple[records.Record | None, records.Record | None]]] = {}
     for cell in study:
         if (arm := metrics.arm(cell)) != metrics.MAIN:
             of = (arm, f"{metrics.network(cell.run)}, {cell.run.encoding}, size {cell.run.depth}")
-            rows.setdefault(of, []).append((records.finished(cell), grid[_identity(cell)]))
+            rows.setdefault(of, []).append((records.readable(cell), grid[_identity(cell)]))
     return pd.DataFrame([{"setting": of[0], "network": of[1]} | _arm_row(pairs) for of, pairs in rows.items()])
 
 
@@ -192,7 +193,7 @@ def arm_commands(profile: str) -> list[str]:
     for cell in studies.cells(profile):
         of = (metrics.arm(cell), metrics.network(cell.run), cell.run.encoding, str(cell.run.depth))
         first.setdefault(of, cell)
-        if records.finished(cell):
+        if records.readable(cell):
             is_run.add(of)
     return [
         f"python -m isonb run-cell --profile {profile} block={cell.run.block}"
@@ -236,43 +237,6 @@ def particulars(record: records.Record) -> pd.DataFrame:
     return pd.DataFrame(rows).set_index(["part", "entry"])
 
 
-def departures() -> pd.DataFrame:
-    """Every setting, the open point or section of the paper behind it, its default, the reason, and what is allowed."""
-    rows = [row for part, prefix in config.PREFIXES.items() for row in _settings(config.MODELS[part], prefix)]
-    rows.sort(key=lambda row: _reading_order(row["point"]))
-    return pd.DataFrame(rows)
-
-
-def _settings(model: type[config.Frozen], prefix: str) -> Iterator[dict[str, str]]:
-    for name, field in model.model_fields.items():
-        only = ", ".join(f"{other} = {value}" for other, value in field.json_schema_extra["only"].items())
-        yield {
-            "point": field.json_schema_extra["point"],
-            "setting": prefix + name,
-            "default": str(field.default),
-            "reason": field.description,
-            "allowed": _allowed(field) + (f"; for {only}" if only else ""),
-        }
-
-
-def _allowed(field: FieldInfo) -> str:
-    if typing.get_origin(field.annotation) is typing.Literal:
-        return ", ".join(str(value) for value in typing.get_args(field.annotation))
-    if field.annotation is bool:
-        return "True, False"
-    signs = {"gt": ">", "ge": "≥", "lt": "<", "le": "≤"}
-    bounds = [
-        f"{signs[kind]} {getattr(bound, kind)}" for bound in field.metadata for kind in signs if hasattr(bound, kind)
-    ]
-    return " and ".join(bounds) or "any"
-
-
-def _reading_order(point: str) -> tuple[bool, str, float]:
-    """Open points A1, A2, ... by number, then the paper's sections, then claims."""
-    letter, digits = (point[0], point[1:]) if point[0].isalpha() else ("", point)
-    return letter != "A", letter, float(digits)
-
-
 def data_read() -> pd.DataFrame:
     """The collections that finished cells have read, with the number of images in each split."""
     read = [
@@ -284,17 +248,18 @@ def data_read() -> pd.DataFrame:
 
 
 def executed_cells() -> pd.DataFrame:
-    """Every executed notebook beside the book's chapters, as a link, with what its record says."""
+    """Every executed notebook beside the book's chapters, as a link, with what its record says, or "damaged"."""
     rows = []
     for profile in config.PROFILES:
         for path in sorted(records.results_folder(profile).glob("*.ipynb")):
-            record = records.read_record(path.with_suffix(".json"))
             page = path.relative_to(records.PROJECT / "book") if path.is_relative_to(records.PROJECT / "book") else None
-            rows.append({
-                "profile": profile,
-                "executed notebook": f"[{record.run_id}]({page})" if page else record.run_id,
-                "validation loss": f"{record.training.validation_loss:.3f} {records.UNITS[record.cell.run.objective]}",
-                "accuracy": f"{record.probe.test_accuracy:.1%}",
-                "seconds": f"{record.training.seconds + record.probe.seconds:.0f}",
-            })  # fmt: skip
+            row = {"profile": profile, "executed notebook": f"[{path.stem}]({page})" if page else path.stem}
+            row |= dict.fromkeys(("validation loss", "accuracy", "seconds"), DAMAGED)
+            with contextlib.suppress(records.RecordError):
+                record = records.read_record(path.with_suffix(".json"))
+                unit = records.UNITS[record.cell.run.objective]
+                row["validation loss"] = f"{record.training.validation_loss:.3f} {unit}"
+                row["accuracy"] = f"{record.probe.test_accuracy:.1%}"
+                row["seconds"] = f"{record.training.seconds + record.probe.seconds:.0f}"
+            rows.append(row)
     return pd.DataFrame(rows)

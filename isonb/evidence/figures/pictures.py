@@ -29,7 +29,7 @@ def reconstructions(
 
 def reconstruction_grid(cells: Sequence[config.Cell]) -> Picture:
     """The same test image filled in by every network: a row for each block, a column for each encoding."""
-    runs = {(cell.run.block, cell.run.encoding): record for cell in cells if (record := records.finished(cell))}
+    runs = {(cell.run.block, cell.run.encoding): record for cell in cells if (record := records.readable(cell))}
     kept = {key: records.pictures(records.read_arrays(records.record_path(run.cell))) for key, run in runs.items()}
     first = {key: [picture_BHWC[0] for picture_BHWC in pictures] for key, pictures in kept.items()}
     masked, _, original = next(iter(first.values()), NOTHING)
