@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from isonb import config, disk, interruption, placement, records, studies
+from isonb.validation import unknown_name
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -82,11 +83,11 @@ def _parser() -> argparse.ArgumentParser:
 def _run_cell(chosen: argparse.Namespace) -> int:
     from isonb import runner
 
-    settings = dict(_setting(text) for text in chosen.settings)
+    settings = _settings(chosen)
     try:
         template = chosen.template or runner.TEMPLATE
         with placement.a_gpu():
-            outcome = runner.run_cell({"profile": chosen.profile, **settings}, template, progress=sys.stderr.isatty())
+            outcome = runner.run_cell(settings, template, progress=sys.stderr.isatty())
     except runner.CellError as error:
         print(error, file=sys.stderr)
         return interruption.STOPPED if isinstance(error, runner.Stopped) else 1
@@ -95,7 +96,7 @@ def _run_cell(chosen: argparse.Namespace) -> int:
 
 
 def _pretrain(chosen: argparse.Namespace) -> int:
-    cell, execution = config.from_parameters({"profile": chosen.profile, **dict(map(_setting, chosen.settings))})
+    cell, execution = config.from_parameters(_settings(chosen))
     from isonb.training import data, launch, progress, signals  # here, as torch takes seconds to import
 
     shown = not chosen.worker and sys.stderr.isatty() and os.environ.get("RANK", "0") == "0"
@@ -112,6 +113,18 @@ def _pretrain(chosen: argparse.Namespace) -> int:
         print(fault, file=sys.stderr)
         return 1
     return 0
+
+
+def _settings(chosen: argparse.Namespace) -> dict[str, Any]:
+    """The profile and the settings by name. Raises `ConfigError` for a name that is unknown or given twice."""
+    settings: dict[str, Any] = {}
+    for name, value in map(_setting, chosen.settings):
+        if name not in (known := ("profile", *config.setting_names())):
+            raise config.ConfigError(unknown_name(name, known))
+        if name in settings:
+            raise config.ConfigError(f"{name!r} is given twice: leave one of the two out.")
+        settings[name] = value
+    return {"profile": chosen.profile, **settings}
 
 
 def _setting(text: str) -> tuple[str, Any]:

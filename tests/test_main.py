@@ -54,6 +54,11 @@ def test_a_reader_who_has_seen_enough_is_no_fault():
         (["pretrain", "device=cuda"], NO_CUDA),
         (["estimate", "--device", "cuda"], NO_CUDA),
         (["estimate", "--profile", "cpu"], NO_FOLDER),
+        (["run-cell", "dpeth=[3]"], "There is no setting called 'dpeth': did you mean 'depth'?\n"),
+        (["run-cell", "_depth=3"], "There is no setting called '_depth': did you mean 'depth'?\n"),
+        (["pretrain", "dpeth=null"], "There is no setting called 'dpeth': did you mean 'depth'?\n"),
+        (["run-cell", "depth=1", "depth=3"], "'depth' is given twice: leave one of the two out.\n"),
+        (["pretrain", "seed=1", "depth=3", "seed=1"], "'seed' is given twice: leave one of the two out.\n"),
         (["run-cell", "depth"], "'depth' is no setting: write name=value, as in depth=3.\n"),
     ],
 )
