@@ -29,6 +29,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # as in `cells | head`: the reader has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:
+        print(disk.in_a_sentence(error), file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         print("Interrupted: give the same command again to go on.", file=sys.stderr)
         return 130

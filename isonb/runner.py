@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 import filelock
 
-from isonb import config, interruption, records
+from isonb import config, disk, interruption, records
 from isonb.config import Cell, Execution
 
 TEMPLATE = records.PROJECT / "notebooks" / "cell.ipynb"
@@ -70,8 +70,8 @@ def run_cell(
     included, as `_runs/<profile>/failed/<run_id>.ipynb`, and no part of it reaches the results.
     A second execution of the same cell waits for the end of the first. SIGINT, SIGTERM and the end of the process that
     ISONB_DRIVER names stop it after the training step at hand.
-    A damaged record in the cell's place is replaced. Raises `ConfigError` for settings that cannot be run, `CellError`
-    when the execution fails, and `Stopped` when it was asked to end.
+    A damaged record in the cell's place is replaced. Raises `ConfigError` for settings that cannot be run and folders
+    that cannot be written, `CellError` when the execution fails, and `Stopped` when it was asked to end.
     """
     start = time.monotonic()
     cell, execution = config.from_parameters(settings)
@@ -79,7 +79,7 @@ def run_cell(
     if _is_there(cell, execution):
         return Outcome(run_id, "reused", time.monotonic() - start)
     lock = records.runs_folder(cell.profile) / "running" / f"{run_id}.lock"
-    lock.parent.mkdir(parents=True, exist_ok=True)
+    disk.require_writable(lock.parent, records.results_folder(cell.profile))
     with interruption.heeded() as asked_to_stop:
         try:
             with filelock.FileLock(lock).acquire(cancel_check=asked_to_stop.is_set):

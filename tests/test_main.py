@@ -69,6 +69,32 @@ def test_a_request_that_cannot_be_met_is_one_sentence_and_exit_2(arguments, mess
     assert capsys.readouterr().err == message
 
 
+@pytest.mark.parametrize(
+    ("command", "variable"), [("run-cell", "ISONB_RUNS"), ("run-cell", "ISONB_RESULTS"), ("pretrain", "ISONB_RUNS")]
+)
+def test_a_folder_that_cannot_be_written_is_one_sentence_before_anything_is_trained(
+    command, variable, capsys, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("isonb.training.train.pretrain", lambda *_: pytest.fail("it trains"))
+    monkeypatch.setattr("isonb.notebook.execute", lambda *_: pytest.fail("it executes the notebook"))
+    monkeypatch.setenv("ISONB_RUNS", str(tmp_path))
+    monkeypatch.setenv("ISONB_RESULTS", str(tmp_path))
+    (tmp_path / "file").touch()
+    monkeypatch.setenv(variable, str(tmp_path / "file"))
+    assert main([command, "seed=7"]) == 2
+    [sentence] = capsys.readouterr().err.splitlines()
+    assert sentence.startswith(f"{tmp_path / 'file'}") and sentence.endswith("by ISONB_RUNS and ISONB_RESULTS.")
+
+
+def test_a_disk_that_fails_any_other_command_is_one_sentence(capsys, monkeypatch):
+    def fail(_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(studies, "cells", fail)
+    assert main(["cells"]) == 2
+    assert capsys.readouterr().err.startswith("The disk cannot be used (No space left on device): ")
+
+
 def test_settings_arrive_with_their_types(monkeypatch):
     passed = {}
     monkeypatch.setattr(

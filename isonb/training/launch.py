@@ -19,7 +19,7 @@ from pathlib import Path
 import filelock
 import torch
 
-from isonb import fingerprints, records
+from isonb import disk, fingerprints, records
 from isonb.config import PROBE_PREFIX, Cell, ConfigError, Execution
 from isonb.training import checkpoint, data, signals, train
 
@@ -50,19 +50,23 @@ def pretrain(
     """Train a cell's network, or go on from its newest checkpoint, on as many processes as `execution` asks for.
 
     Several processes read the images themselves. Under torchrun this process is one of them already.
-    Raises `ConfigError` for a device that is not there, and what `train.pretrain` raises; from several processes a
-    `train.TrainingError` with the cause that a worker named, and the end of the workers' log as a note.
+    Raises `ConfigError` for a device that is not there and a folder that cannot be written, and what `train.pretrain`
+    raises; from several processes a `train.TrainingError` with the cause that a worker named, and the end of the
+    workers' log as a note.
     """
     require_device(execution)
     processes = execution.processes or _local_devices(execution)
     folder = checkpoints_folder(cell, images)
+    leads = os.environ.get("RANK", "0") == "0"
+    if leads:
+        disk.require_writable(folder)
     if "WORLD_SIZE" in os.environ:
         signals.die_with_parent()
     elif processes > 1:
         if not (execution.threads or torch.cuda.is_available()):  # theirs are those that the record names
             execution = execution.model_copy(update={"threads": max(1, torch.get_num_threads() // processes)})
         _run_workers(cell, execution, processes, folder, on_step or (lambda *_: None))
-    with _alone_in(folder) if os.environ.get("RANK", "0") == "0" else contextlib.nullcontext():
+    with _alone_in(folder) if leads else contextlib.nullcontext():
         return train.pretrain(cell.run, images, folder, execution, on_step, cell.probe.along)
 
 
@@ -74,7 +78,6 @@ def require_device(execution: Execution) -> None:
 
 def _alone_in(folder: Path) -> filelock.BaseFileLock:
     """Wait for another process that trains in this folder: one that was killed may take a moment to end."""
-    folder.mkdir(parents=True, exist_ok=True)
     return filelock.FileLock(folder / "training.lock")
 
 
@@ -120,7 +123,6 @@ def _run_workers(cell: Cell, execution: Execution, processes: int, folder: Path,
     command += [f"{name}={json.dumps(value)}" for name, value in settings.items()]
     paths = [str(records.PROJECT), *filter(None, [os.environ.get("PYTHONPATH")])]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
-    folder.mkdir(parents=True, exist_ok=True)
     log, told = folder / "workers.log", {}
     with (
         log.open("w", buffering=1) as stream,
