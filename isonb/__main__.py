@@ -178,7 +178,7 @@ def _estimate(chosen: argparse.Namespace) -> int:
     print(estimate.as_text(alone))
     if is_measured:
         cores = placement.cores()
-        if cores > 1 and not estimate.is_on_gpu(execution):
+        if cores > 1 and not launch.is_on_gpu(execution):
             together = estimate.study(chosen.profile, config.Execution(device="cpu", threads=1), at_once=cores)
             estimate.remember(alone, together)
             hours = sum(one.hours for one in together) / cores

@@ -90,8 +90,10 @@ def measured(cells: list[config.Cell], execution: Execution, at_once: int = 1) -
     """The throughput of all that cells are `timed_as`, in one of `at_once` processes: cached or by training steps."""
     import torch
 
+    from isonb.training import launch
+
     threads = execution.threads or torch.get_num_threads()
-    device = torch.cuda.get_device_name() if is_on_gpu(execution) else f"cpu, {threads} threads"
+    device = torch.cuda.get_device_name() if launch.is_on_gpu(execution) else f"cpu, {threads} threads"
     device += f", {at_once} at once" if at_once > 1 else ""
     path = cache(execution)
     known = predictions.load(path, Throughput)
@@ -106,13 +108,6 @@ def measured(cells: list[config.Cell], execution: Execution, at_once: int = 1) -
 def cache(execution: Execution) -> Path:
     """Where measured throughputs are kept; delete the file to have them measured again."""
     return records.runs_folder("estimate") / f"throughput-{execution.precision}-{execution.threads}.json"
-
-
-def is_on_gpu(execution: Execution) -> bool:
-    """Whether a run with these settings computes on a GPU of this host."""
-    import torch
-
-    return execution.device == "cuda" or (execution.device == "auto" and torch.cuda.is_available())
 
 
 def calibrate(run: RunConfig, execution: Execution, at_once: int = 1) -> Throughput:
@@ -228,14 +223,14 @@ def study(name: str, execution: Execution, images_per_second: float | None = Non
     """Every cell of the study of the profile `name`, in its order, where `at_once` cells run at a time."""
     import torch
 
-    from isonb.training import evaluate
+    from isonb.training import evaluate, launch
 
     cells = studies.cells(name)
     decisive = {"data", "data_fraction", "validation_fraction"}
     sources = [RunConfig(**cell.run.model_dump(include=decisive)) for cell in cells]
     counts = {source: images(source, execution) for source in set(sources)}  # first, as it refuses missing data at once
     speeds = given(images_per_second, cells) if images_per_second else measured(cells, execution, at_once)
-    precision = evaluate.resolve_precision(execution, torch.device("cuda" if is_on_gpu(execution) else "cpu"))
+    precision = evaluate.resolve_precision(execution, torch.device("cuda" if launch.is_on_gpu(execution) else "cpu"))
     return [
         estimate(cell, speeds[timed_as(cell.run)], counts[source], precision, execution.micro_batch)
         for cell, source in zip(cells, sources, strict=True)

@@ -159,6 +159,32 @@ def test_threads_of_several_processes_are_those_that_the_record_will_name(settin
         torch.set_num_threads(before)
 
 
+def test_on_a_host_with_a_gpu_the_threads_of_a_run_on_its_cpu_are_named_alike(settings, images_folder, monkeypatch):
+    asked = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 6)
+    monkeypatch.setattr(launch, "_run_workers", lambda cell, execution, *_: asked.append(execution.threads))
+    monkeypatch.setattr(train, "pretrain", lambda *_: None)
+    cell, execution = config.from_parameters({**settings, "processes": 2})
+    launch.pretrain(cell, data.load(cell.run, images_folder), execution)
+    assert asked == [3]
+
+
+def test_more_processes_than_gpus_are_refused_in_a_sentence(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    for device in ("auto", "cuda"):
+        launch.require_device(config.Execution(device=device, processes=2))
+        with pytest.raises(config.ConfigError) as refusal:
+            launch.require_device(config.Execution(device=device, processes=3))
+        assert str(refusal.value) == (
+            "processes=3 is not allowed: each needs a GPU of its own and PyTorch finds 2; choose no more than that, or "
+            "device='cpu'."
+        )
+    launch.require_device(config.Execution(device="cpu", processes=3))
+
+
 def test_two_processes_keep_the_weights_of_every_epoch(settings, images_folder):
     cell, execution = config.from_parameters({**settings, "probe_along": True})
     images = data.load(cell.run, images_folder)

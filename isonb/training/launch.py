@@ -63,17 +63,27 @@ def pretrain(
     if "WORLD_SIZE" in os.environ:
         signals.die_with_parent()
     elif processes > 1:
-        if not (execution.threads or torch.cuda.is_available()):  # theirs are those that the record names
+        if not (execution.threads or is_on_gpu(execution)):  # theirs are those that the record names
             execution = execution.model_copy(update={"threads": max(1, torch.get_num_threads() // processes)})
         _run_workers(cell, execution, processes, folder, on_step or (lambda *_: None))
     with _alone_in(folder) if leads else contextlib.nullcontext():
         return train.pretrain(cell.run, images, folder, execution, on_step, cell.probe.along)
 
 
+def is_on_gpu(execution: Execution) -> bool:
+    """Whether a run with these settings computes on a GPU of this host."""
+    return execution.device == "cuda" or (execution.device == "auto" and torch.cuda.is_available())
+
+
 def require_device(execution: Execution) -> None:
-    """Raise `ConfigError` where a GPU is asked for by name and there is none."""
+    """Raise `ConfigError` where a GPU is asked for by name and there is none, or one for each of more processes."""
     if execution.device == "cuda" and not torch.cuda.is_available():
         raise ConfigError("device='cuda' is not allowed: PyTorch finds no such device here; choose 'auto' or 'cpu'.")
+    if is_on_gpu(execution) and execution.processes > torch.cuda.device_count():
+        raise ConfigError(
+            f"processes={execution.processes} is not allowed: each needs a GPU of its own and PyTorch finds "
+            f"{torch.cuda.device_count()}; choose no more than that, or device='cpu'."
+        )
 
 
 def _alone_in(folder: Path) -> filelock.BaseFileLock:
@@ -111,7 +121,7 @@ def _tell(word: str, what: str) -> None:
 
 
 def _local_devices(execution: Execution) -> int:
-    return max(1, torch.cuda.device_count()) if execution.device != "cpu" else 1
+    return torch.cuda.device_count() if is_on_gpu(execution) else 1
 
 
 def _run_workers(cell: Cell, execution: Execution, processes: int, folder: Path, on_step: train.OnStep) -> None:
