@@ -171,6 +171,21 @@ def test_on_a_host_with_a_gpu_the_threads_of_a_run_on_its_cpu_are_named_alike(se
     assert asked == [3]
 
 
+def test_float32_means_the_same_in_convolutions_and_in_matrix_products(settings, images_folder, monkeypatch):
+    def look(*_):
+        assert not torch.backends.cudnn.allow_tf32 and not torch.backends.cuda.matmul.allow_tf32
+        return "looked"
+
+    monkeypatch.setattr(train, "pretrain", look)
+    cell, execution = config.from_parameters(settings)
+    before = torch.backends.cudnn.allow_tf32
+    torch.backends.cudnn.allow_tf32 = True  # as it is where nobody says otherwise
+    try:
+        assert launch.pretrain(cell, data.load(cell.run, images_folder), execution) == "looked"
+    finally:
+        torch.backends.cudnn.allow_tf32 = before
+
+
 def test_more_processes_than_gpus_are_refused_in_a_sentence(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
