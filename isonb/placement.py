@@ -6,10 +6,12 @@ Book: chapter "Run it yourself".
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import shutil
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 
@@ -40,15 +42,27 @@ def gpus() -> list[str]:
     return found.stdout.split() if found.returncode == 0 else []
 
 
-def resolve(placement: str) -> str:
-    """'auto' is a GPU for each cell where there are any, else the CPU; 'given' is what a cluster gives a job.
+@functools.cache
+def is_usable_by_torch() -> bool:
+    """Whether this environment's PyTorch can compute on a GPU; another process imports it, which takes seconds."""
+    code = "import sys, torch; sys.exit(not torch.cuda.is_available())"
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, check=False).returncode == 0
 
-    Raises `ConfigError` for what is not there.
+
+def resolve(placement: str) -> str:
+    """'auto' is a GPU for each cell where PyTorch can use any, else the CPU; 'given' is what a cluster gives a job.
+
+    Says on standard error where PyTorch cannot use the GPUs there are. Raises `ConfigError` for what is not there.
     """
     if placement not in PLACEMENTS:
         raise ConfigError(f"placement={placement!r} is not allowed: choose {', '.join(PLACEMENTS)}.")
     if placement == "auto":
-        return "gpu-each" if gpus() else "cpu"
+        if not gpus():
+            return "cpu"
+        if not is_usable_by_torch():
+            print("There is a GPU, but this PyTorch cannot use it: cells run on the CPU.", file=sys.stderr)
+            return "cpu"
+        return "gpu-each"
     if placement.startswith("gpu") and not gpus():
         raise ConfigError(f"placement={placement!r} needs a GPU and nvidia-smi finds none: choose 'cpu'.")
     return placement

@@ -48,10 +48,33 @@ def test_a_machine_without_the_tool_or_with_one_that_fails_has_no_gpus(tmp_path,
         placement.resolve("gpu-all")
 
 
-def test_cells_go_to_gpus_where_there_are_any(two_gpus):
+def test_cells_go_to_gpus_where_there_are_any(two_gpus, monkeypatch, capsys):
+    monkeypatch.setattr(placement, "is_usable_by_torch", lambda: True)
     assert placement.resolve("auto") == "gpu-each"
+    assert capsys.readouterr().err == ""
     assert placement.resolve("cpu") == "cpu"
     assert placement.resolve("given") == "given"
+
+
+def test_gpus_that_torch_cannot_use_are_told_of_and_left_alone(two_gpus, monkeypatch, tmp_path, capsys):
+    """With a stand-in for torch, which is asked once and never where there is no GPU."""
+    (tmp_path / "torch.py").write_text("print('asked')\nclass cuda:\n    is_available = lambda: False\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    asked, run = [], subprocess.run
+    monkeypatch.setattr(subprocess, "run", lambda words, **more: asked.append(words[0]) or run(words, **more))
+    placement.is_usable_by_torch.cache_clear()
+    assert placement.resolve("auto") == placement.resolve("auto") == "cpu"
+    said = "There is a GPU, but this PyTorch cannot use it: cells run on the CPU.\n"
+    assert capsys.readouterr().err == 2 * said
+    assert asked.count(sys.executable) == 1
+
+    (tmp_path / "torch.py").write_text("class cuda:\n    is_available = lambda: True\n")
+    placement.is_usable_by_torch.cache_clear()
+    assert placement.resolve("auto") == "gpu-each"
+    placement.is_usable_by_torch.cache_clear()
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    asked.clear()
+    assert placement.resolve("auto") == "cpu" and asked == [] and capsys.readouterr().err == ""
 
 
 @pytest.mark.parametrize(
