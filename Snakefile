@@ -45,7 +45,8 @@ PROFILE = CELLS[0].profile
 PRIORITIES = sweep.priorities(STUDY, CELLS)
 SWEEP = RUNS / "sweep" / f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
 TOGETHER = PLACE == "cpu" and predictions.is_faster_together(KNOWN, TODO, placement.cores())
-LARGEST = predictions.largest_megabytes(KNOWN, TODO)
+ON_GPU = "cpu" not in (PLACE, dict(config.get("execution", {})).get("device"))  # 'given' is taken to be one
+LARGEST = predictions.largest_megabytes(KNOWN, TODO, ON_GPU)
 THREADS = int(config.get("threads", 0)) or placement.threads(PLACE, len(TODO), TOGETHER, LARGEST)
 EXECUTION = {"threads": THREADS} | ({"device": "cpu"} if PLACE == "cpu" else {}) | dict(config.get("execution", {}))
 REPORT = f"{PYTHON} -m isonb report {{}}"
@@ -133,7 +134,7 @@ for cell in CELLS:
         threads: THREADS
         resources:
             nodes=1,
-            mem_mb=predictions.megabytes(KNOWN.get(run_id)),
+            mem_mb=predictions.megabytes(KNOWN.get(run_id), ON_GPU),
         params:
             command=("ISONB_GPU=1 " if PLACE == "gpu-each" else "") + sweep.command(cell, EXECUTION, config.get("template")),
             log=lambda wildcards, output: output[0].removesuffix("done") + "log",

@@ -18,6 +18,7 @@ from isonb.validation import Frozen
 
 Kept = TypeVar("Kept")
 PROCESS_MB = 1024  # of a runner and of a kernel with torch, before it trains
+CUDA_MB = 2048  # of a process that computes on a GPU: a context and CUDA's libraries; an allowance, not measured here
 UNKNOWN = 4 * 2**30  # bytes to ask for where nothing has been predicted: most cells need less
 
 
@@ -80,14 +81,19 @@ def words(prediction: Prediction | None, together: bool) -> str:
     return f"about {time}, {prediction.memory_bytes / 2**30:.1f} GiB"
 
 
-def megabytes(prediction: Prediction | None) -> int:
-    """What a scheduler should set aside for a cell: its training step's memory, and that of Python with torch."""
+def megabytes(prediction: Prediction | None, on_gpu: bool = False) -> int:
+    """What of the host's memory a scheduler should set aside for a cell: that of Python with torch, and its step's.
+
+    On a GPU the step's is the card's own, and CUDA's libraries take some of the host's.
+    """
+    if on_gpu:
+        return PROCESS_MB + CUDA_MB
     return PROCESS_MB + round((prediction.memory_bytes if prediction else UNKNOWN) / 2**20)
 
 
-def largest_megabytes(known: dict[str, Prediction], left: Iterable[str]) -> int:
+def largest_megabytes(known: dict[str, Prediction], left: Iterable[str], on_gpu: bool = False) -> int:
     """What the largest of the cells needs, 0 where nothing has been predicted."""
-    return max((megabytes(known[run_id]) for run_id in left if run_id in known), default=0)
+    return max((megabytes(known[run_id], on_gpu) for run_id in left if run_id in known), default=0)
 
 
 def in_all(known: dict[str, Prediction], cells: Sequence[Cell]) -> str:

@@ -78,6 +78,13 @@ def test_a_scheduler_is_asked_for_the_memory_of_a_process_besides():
     assert predictions.megabytes(None) == 5120
 
 
+def test_a_step_on_a_gpu_takes_none_of_the_hosts_memory():
+    """A gigabyte for the process and two for CUDA, whatever the step keeps on the card."""
+    large = Prediction(alone=1, together=None, memory_bytes=30 * 2**30)
+    assert predictions.megabytes(large, on_gpu=True) == predictions.megabytes(None, on_gpu=True) == 3 * 1024
+    assert predictions.largest_megabytes({"a": large}, ["a"], on_gpu=True) == 3 * 1024
+
+
 def test_the_largest_of_the_cells_that_are_left_counts():
     known = {name: Prediction(alone=1, together=1, memory_bytes=size * 2**30) for name, size in (("a", 1), ("b", 3))}
     assert predictions.largest_megabytes(known, ["a", "unknown"]) == 2048
