@@ -32,7 +32,9 @@ try:
     sweep.check_settings(config)
     CELLS = sweep.cells(STUDY)
     PLACE = placement.resolve(config.get("placement", "auto"))
-    TODO = sweep.reasons(CELLS, config.get("only") == "missing")
+    FOLDER = settings.Execution(**dict(config.get("execution", {}))).data_path
+    TODO = sweep.reasons(CELLS, config.get("only") == "missing", FOLDER)
+    sweep.require_same_data(STUDY, CELLS, TODO, FOLDER)
     KNOWN = predictions.read()
     RUNS = records.runs_folder(CELLS[0].profile)
     if TODO and not IS_DRY:

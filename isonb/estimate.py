@@ -23,6 +23,7 @@ from pathlib import Path
 
 from isonb import config, predictions, records, studies
 from isonb.config import Execution, RunConfig
+from isonb.fingerprints import CIFAR10_IMAGES
 
 DEPTHS = (1, 3)  # two points make a line: what every network costs, and what each block adds
 WARM_UP, FEWEST, MOST, SECONDS = 3, 4, 64, 2.0  # then steps are timed, as many as take so long: short ones vary
@@ -30,7 +31,6 @@ LARGEST_BATCH = 32  # of a measurement; an image costs hardly less in a larger o
 BYTES_PER_PARAMETER = 16  # float32 weight, gradient, and Adam's two averages
 TRANSIENT = 1.8  # measured peak over what is kept: gradients under way, and what the allocator does not give back
 FORWARD_SHARE = 1 / 3  # of a training step: the backward pass makes two products of each of the forward pass
-CIFAR10 = (50_000, 10_000)  # published training and test images
 
 
 class _Enough(Exception):
@@ -193,8 +193,8 @@ def images(run: RunConfig, execution: Execution) -> tuple[int, int, int]:
 
 
 def _published_images(run: RunConfig) -> tuple[int, int, int]:
-    validation = round(run.validation_fraction * CIFAR10[0])
-    return round(run.data_fraction * (CIFAR10[0] - validation)), validation, CIFAR10[1]
+    validation = round(run.validation_fraction * CIFAR10_IMAGES[0])
+    return round(run.data_fraction * (CIFAR10_IMAGES[0] - validation)), validation, CIFAR10_IMAGES[1]
 
 
 def estimate(

@@ -25,7 +25,7 @@ from typing import TextIO
 
 import pydantic
 
-from isonb import config, disk, records, runner, studies
+from isonb import config, disk, fingerprints, records, runner, studies
 from isonb.config import Cell, ConfigError
 from isonb.validation import unknown_name
 
@@ -133,21 +133,50 @@ def priorities(study: str, listed: Sequence[Cell]) -> dict[str, int]:
     return {cell.run.run_id: place for place, cell in enumerate(ordered)}
 
 
-def reasons(listed: Sequence[Cell], only_missing: bool = False) -> dict[str, str]:
+def reasons(listed: Sequence[Cell], only_missing: bool = False, folder: Path | None = None) -> dict[str, str]:
     """Why each cell that has to run has to, by run_id.
 
-    With `only_missing` a record of these very settings is good enough, whatever code and data it was made from.
+    With `only_missing` a record of these very settings is good enough, whatever code and data it was made from. Else
+    the data are compared with those in `folder`, or in ISONB_DATA.
     """
-    found = {cell.run.run_id: _why(cell, only_missing) for cell in listed}
+    found = {cell.run.run_id: _why(cell, only_missing, folder) for cell in listed}
     return {run_id: reason for run_id, reason in found.items() if reason}
 
 
-def _why(cell: Cell, only_missing: bool) -> str:
+def _why(cell: Cell, only_missing: bool, folder: Path | None) -> str:
     try:
-        reason = records.why_outdated(cell, only_missing=only_missing)
+        reason = records.why_outdated(cell, folder, only_missing)
     except records.RecordError:
         return "its record is damaged"
     return reason or ("" if runner.notebook_path(cell).exists() else "no executed notebook")
+
+
+def require_same_data(study: str, listed: Sequence[Cell], left: Mapping[str, str], folder: Path | None = None) -> None:
+    """Refuse to add cells of the whole of CIFAR-10, as a download is, to records of a part of it.
+
+    Raises `ConfigError` where no folder is named, cells are `left`, and a record that stays has read a part.
+    """
+    if folder or os.environ.get("ISONB_DATA") or not any(_reads_cifar10(cell) for cell in listed if _id(cell) in left):
+        return
+    kept = [cell for cell in listed if _reads_cifar10(cell) and _id(cell) not in left]
+    if any(_has_read_a_part(record) for cell in kept if (record := records.readable(cell))):
+        raise ConfigError(
+            f"Records of the study {study} have read a part of CIFAR-10, and its other cells would read all of it: "
+            "name the folder of that part by ISONB_DATA, or by ISONB_RESULTS another one for a study of your own."
+        )
+
+
+def _id(cell: Cell) -> str:
+    return cell.run.run_id
+
+
+def _reads_cifar10(cell: Cell) -> bool:
+    return cell.run.data == "cifar10"
+
+
+def _has_read_a_part(record: records.Record) -> bool:
+    train, test = fingerprints.CIFAR10_IMAGES
+    return record.data.test < test or record.data.validation < round(record.cell.run.validation_fraction * train)
 
 
 def command(cell: Cell, execution: Mapping[str, object], template: str | None = None) -> str:

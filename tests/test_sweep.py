@@ -128,6 +128,48 @@ def test_only_what_is_missing_or_outdated_has_to_run_and_says_why(monkeypatch):
     assert sweep.reasons(listed, only_missing=True) == {name: by_id[name] for name in by_id if name != old.run.run_id}
 
 
+def read(of, train, validation, test):
+    """Leave the finished cell of a network that has read so many images."""
+    counts = {"name": "cifar10", "train": train, "validation": validation, "test": test}
+    leave(of, data=made_record(of).data.model_copy(update=counts))
+
+
+@pytest.mark.parametrize("counts", [(45_000, 5_000, 200), (450, 50, 10_000)])
+def test_records_of_a_part_of_cifar10_are_not_joined_by_cells_of_the_whole(counts, tmp_path, monkeypatch):
+    monkeypatch.delenv("ISONB_DATA", raising=False)
+    cells = kept, _ = [config.cpu(), config.cpu(seed=1)]
+    read(kept, *counts)
+    left = sweep.reasons(cells)
+    with pytest.raises(ConfigError, match="name the folder of that part by ISONB_DATA, or by ISONB_RESULTS another"):
+        sweep.require_same_data("cpu", cells, left)
+    sweep.require_same_data("cpu", cells, {})  # nothing is left to run
+    sweep.require_same_data("cpu", cells, {cell.run.run_id: "no record" for cell in cells})  # nothing stays
+    sweep.require_same_data("cpu", cells, left, tmp_path)
+    monkeypatch.setenv("ISONB_DATA", str(tmp_path))
+    sweep.require_same_data("cpu", cells, left)
+
+
+def test_records_of_the_whole_of_cifar10_and_of_photographs_are_joined_by_others(monkeypatch):
+    monkeypatch.delenv("ISONB_DATA", raising=False)
+    whole, small = config.cpu(), config.cpu(data_fraction=0.1)
+    read(whole, 45_000, 5_000, 10_000)
+    read(small, 4_500, 5_000, 10_000)
+    photos = [config.smoke(), config.smoke(seed=1)]
+    leave(photos[0])
+    for cells in ([whole, small, config.cpu(seed=1)], photos):
+        sweep.require_same_data("cpu", cells, sweep.reasons(cells))
+
+
+def test_data_are_compared_with_the_folder_that_will_be_read(tmp_path, monkeypatch):
+    monkeypatch.delenv("ISONB_DATA", raising=False)
+    cell = config.cpu()
+    leave(cell)
+    (tmp_path / "data_batch_1.bin").write_bytes(b"other images")
+    assert sweep.reasons([cell]) == {}
+    assert sweep.reasons([cell], folder=tmp_path) == {cell.run.run_id: "the data have changed"}
+    assert sweep.reasons([cell], True, tmp_path) == {}
+
+
 def test_cells_begin_in_the_studys_order_and_those_of_a_short_study_longest_first(study):
     def begun(name):
         cells = {cell.run.run_id: cell for cell in sweep.cells(name)}
