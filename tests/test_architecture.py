@@ -90,6 +90,11 @@ def locked() -> dict[str, str]:
     return {canonicalize_name(name): version for name, version in pins}
 
 
+def test_the_readme_says_how_many_packages_are_downloaded():
+    said = int(re.search(r"About (\d+) Python packages", (PROJECT / "README.md").read_text()).group(1))
+    assert abs(said - len(locked())) <= len(locked()) / 10
+
+
 def test_the_lock_meets_every_declared_requirement():
     project = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]
     declared = [Requirement(text) for text in (*project["dependencies"], *project["optional-dependencies"]["dev"])]
