@@ -30,6 +30,7 @@ WARM_UP, FEWEST, MOST, SECONDS = 3, 4, 64, 2.0  # then steps are timed, as many 
 LARGEST_BATCH = 32  # of a measurement; an image costs hardly less in a larger one
 BYTES_PER_PARAMETER = 16  # float32 weight, gradient, and Adam's two averages
 TRANSIENT = 1.8  # measured peak over what is kept: gradients under way, and what the allocator does not give back
+Counts = tuple[int, int, int]  # training, validation and test images
 FORWARD_SHARE = 1 / 3  # of a training step: the backward pass makes two products of each of the forward pass
 
 
@@ -153,10 +154,11 @@ def _seconds_per_image(run: RunConfig, depth: int, execution: Execution) -> floa
 
 
 @functools.cache
-def memory_bytes(run: RunConfig, batch_size: int, precision: str) -> int:
+def memory_bytes(run: RunConfig, batch_size: int, precision: str, on_gpu: bool = False) -> int:
     """Weights, gradients, Adam's state, and what one training step of that batch keeps for its backward pass.
 
-    What is kept is counted on two images, once for each storage however often it is kept.
+    What is kept is counted on two images of a CPU, once for each storage however often it is kept. On a GPU autocast
+    hands a LayerNorm float32, as it does not on a CPU.
     """
     import torch
 
@@ -165,6 +167,9 @@ def memory_bytes(run: RunConfig, batch_size: int, precision: str) -> int:
     from isonb.training import evaluate
 
     network = networks.build_network(run)
+    for layer in network.modules() if on_gpu and precision == "bfloat16" else ():
+        if isinstance(layer, torch.nn.LayerNorm):
+            layer.register_forward_pre_hook(lambda _, inputs: tuple(x.float() for x in inputs))
     index_B = torch.arange(2)
     pixels_BNC = torch.zeros(2, run.image_size**2, 3, dtype=torch.uint8)
     own = {p.untyped_storage().data_ptr() for p in (*network.parameters(), *network.buffers())}
@@ -182,7 +187,7 @@ def memory_bytes(run: RunConfig, batch_size: int, precision: str) -> int:
     return networks.parameters(network) * BYTES_PER_PARAMETER + round(TRANSIENT * activations * batch_size)
 
 
-def images(run: RunConfig, execution: Execution) -> tuple[int, int, int]:
+def images(run: RunConfig, execution: Execution) -> Counts:
     """How many training, validation and test images the run will read: counted if they are at hand, else published."""
     if run.data == "photos" or execution.data_path or os.environ.get("ISONB_DATA"):
         from isonb.training import data
@@ -192,13 +197,13 @@ def images(run: RunConfig, execution: Execution) -> tuple[int, int, int]:
     return _published_images(run)
 
 
-def _published_images(run: RunConfig) -> tuple[int, int, int]:
+def _published_images(run: RunConfig) -> Counts:
     validation = round(run.validation_fraction * CIFAR10_IMAGES[0])
     return round(run.data_fraction * (CIFAR10_IMAGES[0] - validation)), validation, CIFAR10_IMAGES[1]
 
 
 def estimate(
-    cell: config.Cell, throughput: Throughput, counts: tuple[int, int, int], precision: str, micro_batch: int = 0
+    cell: config.Cell, speed: Throughput, counts: Counts, precision: str, micro_batch: int = 0, on_gpu: bool = False
 ) -> Estimate:
     """One cell's cost: every epoch trains once and validates with every fixed mask; at the end test and features.
 
@@ -206,7 +211,7 @@ def estimate(
     """
     run = cell.run
     train, validation, test = counts
-    seconds, tuned = throughput.seconds(run), cell.finetune.epochs
+    seconds, tuned = speed.seconds(run), cell.finetune.epochs
     masks = 1 if run.is_causal else run.evaluation_masks
     passes = masks * (validation * (run.epochs + 1) + test) + (run.epochs if cell.probe.along else 1) * sum(counts)
     passes += cell.probe.pixels * (train + test) + 2 * (tuned * validation + (tuned > 0) * test)
@@ -215,7 +220,7 @@ def estimate(
         cell,
         training=run.epochs * train * seconds,
         evaluation=(passes * FORWARD_SHARE + 2 * tuned * train) * seconds,
-        memory_bytes=memory_bytes(plain, min(micro_batch or run.batch_size, run.batch_size), precision),
+        memory_bytes=memory_bytes(plain, min(micro_batch or run.batch_size, run.batch_size), precision, on_gpu),
     )
 
 
@@ -230,9 +235,10 @@ def study(name: str, execution: Execution, images_per_second: float | None = Non
     sources = [RunConfig(**cell.run.model_dump(include=decisive)) for cell in cells]
     counts = {source: images(source, execution) for source in set(sources)}  # first, as it refuses missing data at once
     speeds = given(images_per_second, cells) if images_per_second else measured(cells, execution, at_once)
-    precision = evaluate.resolve_precision(execution, torch.device("cuda" if launch.is_on_gpu(execution) else "cpu"))
+    on_gpu = launch.is_on_gpu(execution)
+    precision = evaluate.resolve_precision(execution, torch.device("cuda" if on_gpu else "cpu"))
     return [
-        estimate(cell, speeds[timed_as(cell.run)], counts[source], precision, execution.micro_batch)
+        estimate(cell, speeds[timed_as(cell.run)], counts[source], precision, execution.micro_batch, on_gpu)
         for cell, source in zip(cells, sources, strict=True)
     ]
 
@@ -241,7 +247,7 @@ def by_speed(profile: str, speeds: Sequence[float]) -> list[dict[str, str]]:
     """A row for each network and size of a profile: its cells, the hours of one on devices of some speeds, its memory.
 
     A speed is how many tera multiply-accumulates a second training sustains, of which a step has three for each of the
-    forward pass. Read are the published numbers of images; the memory is that of bfloat16 products.
+    forward pass. Read are the published numbers of images; the memory is that of bfloat16 products on a GPU.
     """
     groups: dict[tuple[str, int], list[config.Cell]] = {}
     for cell in studies.cells(profile):
@@ -250,7 +256,7 @@ def by_speed(profile: str, speeds: Sequence[float]) -> list[dict[str, str]]:
     for (network, size), cells in sorted(groups.items(), key=lambda group: group[0][1]):
         of_speed = {speed: Throughput(0.0, 1 / (FORWARD_SHARE * speed * 1e12)) for speed in speeds}
         counts = _published_images(cells[0].run)
-        found = {speed: estimate(cells[0], throughput, counts, "bfloat16") for speed, throughput in of_speed.items()}
+        found = {speed: estimate(cells[0], of_speed[speed], counts, "bfloat16", on_gpu=True) for speed in speeds}
         row = {"network": network, "size": str(size), "cells": str(len(cells))}
         row |= {f"hours at {speed:g}": f"{one.hours:.2f}" for speed, one in found.items()}
         rows.append(row | {"memory": f"{next(iter(found.values())).memory_bytes / 2**30:.1f} GiB"})

@@ -85,6 +85,14 @@ def test_memory_counts_weights_once_and_activations_by_image():
     assert one - (three - one) / 2 == pytest.approx(16 * parameters(run), abs=2)
 
 
+def test_on_a_gpu_the_input_of_every_norm_is_kept_in_float32():
+    """Two more bytes for each of 64 positions of 8 channels before each of a block's two norms."""
+    run = RunConfig(image_size=8, width=8, depth=3, head_norm=False)
+    cpu, gpu = (estimate.memory_bytes(run, 100, "bfloat16", on_gpu) for on_gpu in (False, True))
+    assert gpu - cpu == pytest.approx(1.8 * 100 * 2 * 64 * 8 * 2 * 3, abs=1)
+    assert estimate.memory_bytes(run, 100, "float32", True) == estimate.memory_bytes(run, 100, "float32", False)
+
+
 def parameters(run):
     """conv: two norms and convolutions a block; an encoding of three maps and biases; a norm and the head."""
     d = run.width
