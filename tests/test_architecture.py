@@ -1,6 +1,7 @@
 """The rules of the house that no import contract can say; `lint-imports` keeps the others."""
 
 import ast
+import json
 import re
 import subprocess
 import sys
@@ -93,6 +94,17 @@ def locked() -> dict[str, str]:
 def test_the_readme_says_how_many_packages_are_downloaded():
     said = int(re.search(r"About (\d+) Python packages", (PROJECT / "README.md").read_text()).group(1))
     assert abs(said - len(locked())) <= len(locked()) / 10
+
+
+def test_the_readme_cuts_the_part_of_cifar10_that_the_committed_records_have_read():
+    said = re.findall(r"head -c \$\(\((\d+) \* (\d+)\)\) \S*/(\w+\.bin)", (PROJECT / "README.md").read_text())
+    data = [json.loads(path.read_text())["data"] for path in sorted((PROJECT / "book/results/cpu").glob("*.json"))]
+    whole = max(data, key=lambda read: read["train"])  # some were given a part of the part
+    images = {"data_batch_1.bin": whole["train"] + whole["validation"], "test_batch.bin": whole["test"]}
+    assert {name: (int(count), int(size)) for count, size, name in said} == {
+        name: (count, 1 + 3 * 32 * 32)
+        for name, count in images.items()  # a label and three planes
+    }
 
 
 def test_the_lock_meets_every_declared_requirement():
