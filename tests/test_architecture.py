@@ -1,6 +1,7 @@
 """The rules of the house that no import contract can say; `lint-imports` keeps the others."""
 
 import ast
+import hashlib
 import json
 import re
 import subprocess
@@ -97,14 +98,18 @@ def test_the_readme_says_how_many_packages_are_downloaded():
 
 
 def test_the_readme_cuts_the_part_of_cifar10_that_the_committed_records_have_read():
-    said = re.findall(r"head -c \$\(\((\d+) \* (\d+)\)\) \S*/(\w+\.bin)", (PROJECT / "README.md").read_text())
+    readme = (PROJECT / "README.md").read_text()
+    said = re.findall(r"head -c \$\(\((\d+) \* (\d+)\)\) \S*/(\w+\.bin)", readme)
     data = [json.loads(path.read_text())["data"] for path in sorted((PROJECT / "book/results/cpu").glob("*.json"))]
     whole = max(data, key=lambda read: read["train"])  # some were given a part of the part
     images = {"data_batch_1.bin": whole["train"] + whole["validation"], "test_batch.bin": whole["test"]}
+    record = 1 + 3 * 32 * 32  # a label and three planes
     assert {name: (int(count), int(size)) for count, size, name in said} == {
-        name: (count, 1 + 3 * 32 * 32)
-        for name, count in images.items()  # a label and three planes
+        name: (count, record) for name, count in images.items()
     }
+    classes = re.search(r"printf '%s\\n' ([\w ]+) >", readme).group(1).split()
+    content = "".join(f"{name}\n" for name in classes).encode()
+    assert hashlib.sha256(content).hexdigest() == whole["sha256"]["batches.meta.txt"]
 
 
 def test_the_lock_meets_every_declared_requirement():
