@@ -72,7 +72,7 @@ def test_a_runner_that_is_asked_to_stop_lets_the_kernel_save(request_to_stop, st
     assert said[-1] == f"{run_id} was stopped: the same command goes on from its last checkpoint."
     assert runner.returncode == 75
     assert (tmp_path / "saved").exists() and not kernel.is_running()
-    assert not list((tmp_path / "runs").rglob("*.ipynb")) and not (tmp_path / "results").exists()
+    assert not list((tmp_path / "runs").rglob("*.ipynb")) and not list((tmp_path / "results").rglob("*.*"))
 
 
 def test_a_runner_ends_with_its_driver_and_lets_the_kernel_save(started, tmp_path):
