@@ -95,17 +95,16 @@ def in_short(study: Study) -> pd.DataFrame:
     for setting in scale.SETTINGS:
         of_setting = {name: one.share_S.mean() for name, one in found.items() if name.startswith(setting)}
         if not of_setting:
-            rows.append({"setting": setting, "best change": NOT_RUN})
+            rows.append({"change": setting})
             continue
         best = max(of_setting, key=of_setting.__getitem__)
         rows.append({
-            "setting": setting,
-            "best change": f"all images, not {best.split()[0]}" if setting == "data_fraction" else best,
+            "change": f"all images, not {best.split()[0]}" if setting == "data_fraction" else best,
             "of the gap removed": f"{_mean(found[best])} ({_interval(found[best])})",
             "networks": f"{', '.join(found[best].by_encoding)}; size {listed(found[best].sizes)}",
             "seeds": str(len(found[best].share_S)),
         })  # fmt: skip
-    return pd.DataFrame(rows).fillna(NOT_RUN)
+    return pd.DataFrame(rows, columns=["change", "of the gap removed", "networks", "seeds"]).fillna(NOT_RUN)
 
 
 def missing_shares(study: Study) -> str:
