@@ -95,7 +95,7 @@ def in_short(study: Study) -> pd.DataFrame:
     for setting in scale.SETTINGS:
         of_setting = {name: one.share_S.mean() for name, one in found.items() if name.startswith(setting)}
         if not of_setting:
-            rows.append({"change": setting})
+            rows.append({"change": setting} | dict.fromkeys(("of the gap removed", "networks", "seeds"), NOT_RUN))
             continue
         best = max(of_setting, key=of_setting.__getitem__)
         rows.append({
@@ -104,7 +104,7 @@ def in_short(study: Study) -> pd.DataFrame:
             "networks": f"{', '.join(found[best].by_encoding)}; size {listed(found[best].sizes)}",
             "seeds": str(len(found[best].share_S)),
         })  # fmt: skip
-    return pd.DataFrame(rows, columns=["change", "of the gap removed", "networks", "seeds"]).fillna(NOT_RUN)
+    return pd.DataFrame(rows)
 
 
 def missing_shares(study: Study) -> str:
