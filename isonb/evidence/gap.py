@@ -42,6 +42,28 @@ def by_positions(t: metrics.Tables) -> pd.DataFrame:
     return pd.DataFrame(rows or [{"transformer": NOT_RUN}])
 
 
+def by_length(t: metrics.Tables) -> str:
+    """How much of what sines and cosines gain over learned positions those reach that begin long, in words.
+
+    1-head transformers, validation loss, over the seeds that have all three; where sines and cosines gain with each.
+    """
+    arms = {metrics.MAIN: "learned", "initialisation=torch": "long", "positions=sincos": "sincos"}
+    runs = t.runs[(t.runs["network"] == "transformer-1") & t.runs["arm"].isin(arms)]
+    said = []
+    for (encoding, depth), cell in runs.groupby(["encoding", "depth"]):
+        losses = cell.pivot(index="seed", columns="arm", values="validation_loss").rename(columns=arms)
+        losses = losses.reindex(columns=list(arms.values())).dropna()
+        gain_S = losses["learned"] - losses["sincos"]
+        if len(losses) and (gain_S > 0).all():
+            share_S = (losses["learned"] - losses["long"]) / gain_S
+            low, high = statistics.student_interval(share_S)
+            over = f", {low:.0%} to {high:.0%} over {len(losses)} seeds" if len(losses) > 1 else ", one seed"
+            said.append(f"with {encoding} input and size {depth} {share_S.mean():.0%}{over}")
+    if not said:
+        return f"Learned positions that begin long, beside sines and cosines: {NOT_RUN}."
+    return f"Of what sines and cosines gain over learned positions, those that begin long reach: {'; '.join(said)}."
+
+
 def gap_shares(study: Study) -> pd.DataFrame:
     """What each setting does to the test loss by which the transformer trails the convolution: a row a setting.
 
