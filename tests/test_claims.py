@@ -736,12 +736,13 @@ def test_networks_that_saw_the_same_images_are_compared_over_images_too():
 
 
 def test_an_average_over_cells_that_disagree_supports_nothing():
-    t = objectives("mse", accuracy=lambda other, seed: 0.4 - 0.2 * other)
+    t = objectives("mse", accuracy=lambda other, seed: 0.4 - 0.35 * other)
     is_odd = (t.runs["network"] == "conv") & (t.runs["arm"] != "main")
     for run_id in t.runs.loc[is_odd, "run_id"]:  # six of 24 cells are the better for regressing
         t.arrays[run_id]["test_correct_LB"][:] = True
     t.runs.loc[is_odd, "test_accuracy"] = 1.0
     found = claims.apply(BY_ID["C20"], t)
+    assert found.interval[0] > 0.04  # on average discrete values win, by (18 x 0.35 - 6 x 0.6) / 24 = 0.11
     assert found.verdict == UNDETERMINED and "conv rff 1 -0.600" in found.note
 
 
