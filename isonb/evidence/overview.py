@@ -18,10 +18,10 @@ from isonb.evidence import metrics, statistics
 from isonb.evidence.ledger import select
 from isonb.evidence.ledger.finding import NotRun, Verdict
 from isonb.evidence.verdicts import Study, link, listed
+from isonb.fingerprints import CIFAR10_IMAGES
 
 LARGEST = 12
 NOT_RUN = str(Verdict.NOT_RUN)
-CIFAR10_TRAIN = 50_000  # images of the training file, before any are set aside
 COLLECTIONS = {"cifar10": "CIFAR-10", "photos": "photographs"}
 
 
@@ -77,8 +77,8 @@ def _scale(study: Study) -> str:
     seeds = runs.groupby(select.CELL)["seed"].nunique().groupby("depth")
     sizes = listed([f"size {size} with {_seeds_of(counts.min(), counts.max())}" for size, counts in seeds])
     data = listed([COLLECTIONS[name] for name in sorted(set(runs["data"]))])
-    paper = config.paper().run
-    fewer = paper.epochs * CIFAR10_TRAIN * (1 - paper.validation_fraction) / (runs["epochs"] * runs["data_train"]).max()
+    paper, (whole, _) = config.paper().run, CIFAR10_IMAGES
+    fewer = paper.epochs * whole * (1 - paper.validation_fraction) / (runs["epochs"] * runs["data_train"]).max()
     return (
         f"{networks.capitalize()} of profile {study.profile} ({sizes}), trained for {epochs} epochs on {train} images "
         f"of {data} and judged on {test} others; the paper has sizes {listed(select.SIZES)} and {paper.epochs} epochs "

@@ -109,24 +109,22 @@ def _size_steps(t: Tables, networks: tuple[str, ...]) -> list[pd.Series]:
     return [step for step in steps if len(step)]
 
 
-def _by_objective(t: Tables, of: Answers) -> pd.Series:
+def _by_objective(t: Tables, of: Answers, column: str) -> pd.Series:
     runs = grid(t, (MAIN, AUTOREGRESSIVE), network=TRANSFORMERS)
-    if of is tuned_correct_B:
-        runs = runs.dropna(subset=["finetune_accuracy"])
-    return image_differences(t, runs, "objective", "autoregressive", "bert", of)
+    return image_differences(t, runs, "objective", "autoregressive", "bert", of, column)
 
 
 def c31(t: Tables) -> Finding:
     """Probe accuracy of autoregressive minus BERT, same cell, seed and test images."""
-    return over_seeds_and_images(_by_objective(t, chosen_correct_B))
+    return over_seeds_and_images(_by_objective(t, chosen_correct_B, "test_accuracy"))
 
 
 def c32(t: Tables) -> Finding:
     """Half the probe gap minus the gap after fine-tuning, same cell, seed and test images."""
-    before_B = _by_objective(t, chosen_correct_B)
+    before_B = _by_objective(t, chosen_correct_B, "test_accuracy")
     if over_seeds_and_images(before_B).verdict != Verdict.SUPPORTED:
         raise NotRun("There is no certain probe gap between autoregression and BERT that could be caught up (C31).")
-    after_B = _by_objective(t, tuned_correct_B)
+    after_B = _by_objective(t, tuned_correct_B, "finetune_accuracy")
     both_B = pd.Series([before_B[key] / 2 - after_B[key] for key in after_B.index], after_B.index)
     return over_seeds_and_images(both_B, "accuracy, half the gap before minus the gap after")
 

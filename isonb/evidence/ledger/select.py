@@ -108,9 +108,14 @@ def gap(difference: pd.Series) -> Gap:
     )
 
 
-def image_differences(t: Tables, runs: pd.DataFrame, factor: str, a: object, b: object, of: Answers) -> pd.Series:
-    """What level a of a factor gets right minus what level b does, by test image, for each cell and seed with both."""
-    paired = differences(runs, "test_accuracy", factor, a, b).index
+def image_differences(
+    t: Tables, runs: pd.DataFrame, factor: str, a: object, b: object, of: Answers, column: str = "test_accuracy"
+) -> pd.Series:
+    """What level a of a factor gets right minus what level b does, by test image, for each cell and seed with both.
+
+    Those have both whose `column`, the accuracy that `of` adds up to, is known. Raises `NotRun` if none has.
+    """
+    paired = differences(runs, column, factor, a, b).index
     run = runs.set_index([*paired.names, factor]).sort_index()
     return pd.Series([of(t, run.loc[(*key, a)]) - of(t, run.loc[(*key, b)]) for key in paired], paired)
 
