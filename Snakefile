@@ -7,7 +7,7 @@
 Further settings: only=missing takes records of other code and data as they are; placement=auto|cpu|gpu-each|gpu-all|given
 and threads=N say where a cell computes; execution={...} is handed to every cell, as in 'execution={precision: float32}';
 template=another.ipynb runs another notebook; book=no leaves the book as it is.
-What has to run is decided in `isonb.sweep` by content. Snakemake runs it, each time with marker files of its own, so that
+What has to run is decided in `isonb.running.sweep` by content. Snakemake runs it, each time with marker files of its own, so that
 the times of files and what an earlier sweep left do not count.
 """
 
@@ -21,7 +21,8 @@ import time
 from snakemake.logging import logger
 
 from isonb import config as settings
-from isonb import disk, placement, predictions, records, sweep, watch
+from isonb import disk, records
+from isonb.running import placement, predictions, sweep, watch
 
 STUDY = str(config.get("study", "smoke"))
 PYTHON = shlex.quote(sys.executable)

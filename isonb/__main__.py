@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from isonb import config, disk, interruption, placement, records, studies
+from isonb import config, disk, records, studies
+from isonb.running import interruption, placement
 from isonb.validation import unknown_name
 
 
@@ -84,7 +85,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _run_cell(chosen: argparse.Namespace) -> int:
-    from isonb import runner
+    from isonb.running import runner
 
     settings = _settings(chosen)
     try:
@@ -147,7 +148,7 @@ def _as_text(value: Any) -> str:
 
 
 def _cells(chosen: argparse.Namespace) -> int:
-    from isonb import runner
+    from isonb.running import runner
 
     for cell in studies.cells(chosen.profile):
         try:
@@ -163,7 +164,7 @@ def _estimate(chosen: argparse.Namespace) -> int:
     config.profile(chosen.profile)  # refuses an unknown one
     if chosen.images_per_second is not None and not chosen.images_per_second > 0:
         raise config.ConfigError(f"images-per-second={chosen.images_per_second:g} is not allowed: it must be above 0.")
-    from isonb import estimate
+    from isonb.running import estimate
     from isonb.training import data, launch
 
     execution = config.Execution(device=chosen.device)
@@ -199,8 +200,8 @@ def _claims(chosen: argparse.Namespace) -> int:
 
 def _report(chosen: argparse.Namespace) -> int:
     interruption.end_with_driver()
-    from isonb import sweep
     from isonb.evidence import claims, metrics
+    from isonb.running import sweep
 
     profile = sweep.Plan.read(chosen.folder).profile
     table, faults = metrics.write_table(profile)
@@ -218,7 +219,7 @@ def _report(chosen: argparse.Namespace) -> int:
 
 def _book(chosen: argparse.Namespace) -> int:
     interruption.end_with_driver()
-    from isonb import sweep
+    from isonb.running import sweep
 
     return sweep.build_book()
 

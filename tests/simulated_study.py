@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterable
 import numpy as np
 import pandas as pd
 
-from isonb.evidence import claims, metrics, verdicts
+from isonb.evidence import claims, metrics
+from isonb.pages import verdicts
 
 ENCODINGS = ("continuous", "rff", "pix2vec")
 NETWORKS = ("conv", "mixer", "transformer-1", "transformer-4")

@@ -14,7 +14,8 @@ from built_book import LOSSES, book_with_results, build, copy_sources, page, sha
 from made_records import made_arrays, made_record
 
 from isonb import config, records, studies
-from isonb.evidence import book, claims, departures, figures, metrics, tables, verdicts
+from isonb.evidence import claims, figures, metrics, tables
+from isonb.pages import departures, numbers, verdicts
 
 CONV = "smoke:block=conv,encoding=continuous"
 
@@ -75,7 +76,7 @@ def pages(folder):
 )
 def test_a_key_reads_as_the_records_number(results, key, text):
     records.write_record(made_record(config.smoke(), 3.125, test_accuracy=0.375), made_arrays())
-    assert book.number(key) == text
+    assert numbers.number(key) == text
 
 
 @pytest.mark.parametrize("is_run", [True, False])
@@ -97,19 +98,19 @@ def test_a_key_reads_as_the_records_number(results, key, text):
 def test_a_key_that_can_never_name_a_number_is_a_fault(results, key, fault, is_run):
     if is_run:
         records.write_record(made_record(config.smoke()), made_arrays())
-    with pytest.raises(book.KeyFault, match=re.escape(fault)):
-        book.number(key)
+    with pytest.raises(numbers.KeyFault, match=re.escape(fault)):
+        numbers.number(key)
 
 
 def test_the_number_of_a_damaged_record_reads_damaged(results):
     records.write_record(made_record(config.smoke()), made_arrays()).write_text("{")
-    assert book.number("smoke::training.validation_loss:.2f") == "damaged"
+    assert numbers.number("smoke::training.validation_loss:.2f") == "damaged"
 
 
 def test_a_row_past_the_end_is_a_fault(results):
     records.write_record(made_record(config.smoke()), made_arrays())
-    with pytest.raises(book.KeyFault, match="there are 2 rows"):
-        book.number("smoke::training.curve.2.validation_loss")
+    with pytest.raises(numbers.KeyFault, match="there are 2 rows"):
+        numbers.number("smoke::training.curve.2.validation_loss")
 
 
 # The tables

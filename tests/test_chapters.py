@@ -16,9 +16,11 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from isonb import __main__ as command_line
-from isonb import config, records, runner
-from isonb.evidence import claims, departures
+from isonb import config, records
+from isonb.evidence import claims
 from isonb.models import blocks
+from isonb.pages import departures
+from isonb.running import runner
 
 BOOK = records.PROJECT / "book"
 TEXTS = {path.stem: path.read_text(encoding="utf-8") for path in sorted(BOOK.glob("*.md"))}
@@ -146,8 +148,10 @@ def test_every_block_has_a_count_of_its_own(name):
 ADDED = """
 import os
 from made_records import made_arrays, made_record
-from isonb import config, records, runner, studies
-from isonb.evidence import figures, metrics, tables, verdicts
+from isonb import config, records, studies
+from isonb.running import runner
+from isonb.evidence import figures, metrics, tables
+from isonb.pages import verdicts
 
 tiny = {"block": "depthwise", "image_size": 8, "width": 8, "data_fraction": 0.05, "epochs": 1, "batch_size": 16,
         "evaluation_masks": 1, "probe_epochs": 1}

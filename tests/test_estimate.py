@@ -12,10 +12,11 @@ import pytest
 import torch
 from made_records import made_record
 
-from isonb import config, estimate, predictions, records, studies
+from isonb import config, records, studies
 from isonb.__main__ import main
 from isonb.config import Execution, RunConfig
-from isonb.estimate import Throughput
+from isonb.running import estimate, predictions
+from isonb.running.estimate import Throughput
 from isonb.training import train
 
 CONV_OPERATIONS = 2 * 9 * 1024 * 128 * 128  # two 3x3 convolutions of 128 channels at 1024 positions
@@ -278,7 +279,7 @@ def test_what_was_measured_is_remembered_though_a_record_is_damaged_and_the_rest
 ):
     cells = [config.smoke(batch_size=4, seed=seed) for seed in (0, 1)]
     monkeypatch.setattr(studies, "cells", lambda profile: cells)
-    monkeypatch.setattr("isonb.placement.cores", lambda: 2)
+    monkeypatch.setattr("isonb.running.placement.cores", lambda: 2)
     records.write_record(made_record(cells[0]), {}).write_text("{")
     measured = estimate.study
 

@@ -11,7 +11,8 @@ import nbformat
 import numpy as np
 import pytest
 
-from isonb import draws, explorer, features
+from isonb import draws, features
+from isonb.pages import explorer
 
 NODE = shutil.which("node") or shutil.which("nodejs")
 needs_node = pytest.mark.skipif(NODE is None, reason="needs node to run the page's script")

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from chromium import EXECUTABLE, Chromium
 
-from isonb import explorer
+from isonb.pages import explorer
 
 pytestmark = pytest.mark.skipif(EXECUTABLE is None, reason="needs a Chromium on the PATH")
 COLOURS = matplotlib.colormaps[explorer.COLOURS](np.arange(256), bytes=True)[:, :3].astype(int)

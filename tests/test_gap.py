@@ -6,8 +6,9 @@ import pandas as pd
 import pytest
 from simulated_study import judged, study
 
-from isonb.evidence import gap, metrics
+from isonb.evidence import metrics
 from isonb.evidence.ledger import scale
+from isonb.pages import gap
 
 ARM = "positions=none"
 

@@ -11,7 +11,8 @@ import psutil
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 
-from isonb import config, interruption
+from isonb import config
+from isonb.running import interruption
 
 # Says who it is, then computes until it is interrupted; a run that was asked to stop saves, which takes a while.
 SOURCE = """

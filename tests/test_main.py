@@ -8,9 +8,10 @@ import time
 import pytest
 from made_records import made_record
 
-from isonb import config, records, runner, studies, sweep
+from isonb import config, records, studies
 from isonb.__main__ import main
-from isonb.runner import CellError, Outcome
+from isonb.running import runner, sweep
+from isonb.running.runner import CellError, Outcome
 
 NO_CUDA = "device='cuda' is not allowed: PyTorch finds no such device here; choose 'auto' or 'cpu'.\n"
 NO_FOLDER = "ISONB_DATA '/nothing' is not a directory: name the one that holds cifar-10-batches-bin.\n"
@@ -76,7 +77,7 @@ def test_a_folder_that_cannot_be_written_is_one_sentence_before_anything_is_trai
     command, variable, capsys, tmp_path, monkeypatch
 ):
     monkeypatch.setattr("isonb.training.train.pretrain", lambda *_: pytest.fail("it trains"))
-    monkeypatch.setattr("isonb.notebook.execute", lambda *_: pytest.fail("it executes the notebook"))
+    monkeypatch.setattr("isonb.running.notebook.execute", lambda *_: pytest.fail("it executes the notebook"))
     monkeypatch.setenv("ISONB_RUNS", str(tmp_path))
     monkeypatch.setenv("ISONB_RESULTS", str(tmp_path))
     (tmp_path / "file").touch()

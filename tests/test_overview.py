@@ -7,7 +7,8 @@ import pandas as pd
 import pytest
 from simulated_study import judged, study
 
-from isonb.evidence import metrics, overview
+from isonb.evidence import metrics
+from isonb.pages import overview
 
 
 def words(html):

@@ -6,8 +6,8 @@ import sys
 
 import pytest
 
-from isonb import placement
 from isonb.config import ConfigError
+from isonb.running import placement
 
 
 @pytest.fixture

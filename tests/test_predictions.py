@@ -2,8 +2,9 @@
 
 import pytest
 
-from isonb import config, predictions
-from isonb.predictions import Prediction
+from isonb import config
+from isonb.running import predictions
+from isonb.running.predictions import Prediction
 
 
 @pytest.fixture(autouse=True)

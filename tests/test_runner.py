@@ -7,7 +7,8 @@ import pytest
 from made_records import made_record
 from nbformat.v4 import new_code_cell, new_notebook
 
-from isonb import config, records, runner, studies
+from isonb import config, records, studies
+from isonb.running import runner
 
 PARAMETERS = "profile = 'smoke'\nblock = 'conv'\nencoding = None\ndepth = None\nseed = None"
 # Writes what the test wrote down for it as the record of the cell that its parameters describe; it has no arrays.

@@ -13,8 +13,9 @@ from made_records import made_record
 from nbformat.v4 import new_code_cell, new_notebook
 
 from isonb import __main__ as command_line
-from isonb import config, fingerprints, records, runner, sweep
+from isonb import config, fingerprints, records
 from isonb.config import ConfigError
+from isonb.running import runner, sweep
 
 SNAKEMAKE = Path(sys.executable).with_name("snakemake")
 # A cell that leaves the record that the test wrote down for it, or fails as it is told to.

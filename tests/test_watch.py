@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from isonb import sweep, watch
+from isonb.running import sweep, watch
 
 BAR = "one:  45%|####      | 540/1200 [00:20<00:25, 26.1step/s, epoch=2/3, loss=4.12]"
 

@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from isonb import config, estimate
+from isonb import config
 from isonb.config import Execution
+from isonb.running import estimate
 from isonb.training import data, train
 
 

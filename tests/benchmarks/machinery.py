@@ -19,7 +19,8 @@ TINY = "width = 8\nimage_size = 8\ndata_fraction = 0.1\nepochs = 1\nevaluation_m
 STUDY = 'profile = "smoke"\n' + "".join(f"[[cell]]\nseed = {seed}\n{TINY}" for seed in range(CELLS))
 SCRIPT = """
 import sys
-from isonb import config, records, sweep
+from isonb import config, records
+from isonb.running import sweep
 from isonb.training import data, launch, outcome, probe
 cell, execution = sweep.cells(sys.argv[1])[int(sys.argv[2])], config.Execution(device="cpu", threads=1)
 images = data.load(cell.run)

@@ -12,8 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from isonb import config, fingerprints, records, runner
+from isonb import config, fingerprints, records
 from isonb.evidence import metrics
+from isonb.running import runner
 
 PROFILE = "cpu"
 PARTS = ("data", "counts", "baselines", "training", "reconstruction", "encoding", "probe")

@@ -147,7 +147,7 @@ class SigmaExplorer(ipywidgets.VBox):
 def page() -> str:
     """The explorer as HTML that needs nothing else: any number of copies may stand in one page."""
     css, maths, view = (
-        resources.files("isonb").joinpath(name).read_text(encoding="utf-8")
+        resources.files("isonb.pages").joinpath(name).read_text(encoding="utf-8")
         for name in ("explorer.css", "explorer_maths.js", "explorer_page.js")
     )
     colours = matplotlib.colormaps[COLOURS](np.arange(256), bytes=True)[:, :3].tobytes()

@@ -11,7 +11,7 @@ from isonb import studies
 from isonb.evidence import metrics, statistics
 from isonb.evidence.ledger import scale
 from isonb.evidence.ledger.finding import SEEDS, Verdict
-from isonb.evidence.verdicts import Study, listed
+from isonb.pages.verdicts import Study, listed
 
 NOT_RUN = str(Verdict.NOT_RUN)
 

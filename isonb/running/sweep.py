@@ -25,8 +25,9 @@ from typing import TextIO
 
 import pydantic
 
-from isonb import config, disk, fingerprints, records, runner, studies
+from isonb import config, disk, fingerprints, records, studies
 from isonb.config import Cell, ConfigError
+from isonb.running import runner
 from isonb.validation import unknown_name
 
 PAGE = records.PROJECT / "_build" / "html" / "index.html"

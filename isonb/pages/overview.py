@@ -17,8 +17,8 @@ from isonb import config
 from isonb.evidence import metrics, statistics
 from isonb.evidence.ledger import select
 from isonb.evidence.ledger.finding import NotRun, Verdict
-from isonb.evidence.verdicts import Study, link, listed
 from isonb.fingerprints import CIFAR10_IMAGES
+from isonb.pages.verdicts import Study, link, listed
 
 LARGEST = 12
 NOT_RUN = str(Verdict.NOT_RUN)

@@ -15,8 +15,9 @@ from typing import Any, Literal
 
 import filelock
 
-from isonb import config, disk, interruption, records
+from isonb import config, disk, records
 from isonb.config import Cell, Execution
+from isonb.running import interruption
 
 TEMPLATE = records.PROJECT / "notebooks" / "cell.ipynb"
 
@@ -96,7 +97,7 @@ def _run_alone(
 ) -> None:
     """Execute the cell and put its notebook among the results. Raises `CellError` and `Stopped`."""
     sys.modules.setdefault("rfc3987_syntax", None)  # jsonschema would build a grammar with it that nobody needs: 1 s
-    from isonb import notebook  # here, as papermill takes a second to import
+    from isonb.running import notebook  # here, as papermill takes a second to import
 
     runs, run_id, output = records.runs_folder(cell.profile), cell.run.run_id, notebook_path(cell)
     names = {"running": "ipynb", "logs": "log", "failed": "ipynb"}

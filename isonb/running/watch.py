@@ -16,7 +16,8 @@ from typing import TextIO
 
 import psutil
 
-from isonb import records, sweep
+from isonb import records
+from isonb.running import sweep
 
 PERIOD = 1.0  # seconds between two looks
 QUIET_PERIOD = 60.0  # seconds between two lines of a cell where no terminal can overwrite them

@@ -21,9 +21,10 @@ from collections.abc import Sequence
 from concurrent import futures
 from pathlib import Path
 
-from isonb import config, predictions, records, studies
+from isonb import config, records, studies
 from isonb.config import Execution, RunConfig
 from isonb.fingerprints import CIFAR10_IMAGES
+from isonb.running import predictions
 
 DEPTHS = (1, 3)  # two points make a line: what every network costs, and what each block adds
 WARM_UP, FEWEST, MOST, SECONDS = 3, 4, 64, 2.0  # then steps are timed, as many as take so long: short ones vary
