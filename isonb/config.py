@@ -1,9 +1,12 @@
-"""What a run is: frozen, validated configurations, and the profiles that give them useful defaults.
+"""What a cell is: the network to pre-train and the ways to judge it, and the studies that give them useful defaults.
 
 The paper leaves many details open. Each such point is a field here, with its number in the book's table of
 departures (A1 to A26) and the reason for its default on the same line. Nothing in this module computes.
 
-Book: chapter "Departures from the paper".
+A setting may be added at any time: with `since=VERSION`, after VERSION has been raised by one, it is a part of a run's
+name only where it is not at its default, so that every earlier result keeps its name.
+
+Paper: section 4.2. Book: chapters "Departures from the paper" and "From pixels to probes".
 """
 
 from __future__ import annotations
@@ -16,14 +19,16 @@ from typing import Any, Literal
 
 import pydantic
 
-from isonb.protocols import FinetuneConfig, ProbeConfig
+from isonb import rows
 from isonb.validation import ConfigError, Frozen, choice, unknown_name
 
-Block = Literal["conv", "mixer", "transformer"]
-Encoding = Literal["continuous", "rff", "pix2vec"]
-BLOCKS: tuple[Block, ...] = ("conv", "mixer", "transformer")
-ENCODINGS: tuple[Encoding, ...] = ("continuous", "rff", "pix2vec")
-Objective = Literal["bert", "mse", "autoregressive"]
+VERSION = 2  # of settings and records together: raised when either grows, so that older programs refuse in a sentence
+BLOCKS = tuple(rows.BLOCKS)
+ENCODINGS = tuple(rows.ENCODINGS)
+Block = Literal[BLOCKS]
+Encoding = Literal[ENCODINGS]
+Objective = Literal[tuple(rows.OBJECTIVES)]
+Data = Literal[tuple(rows.SOURCES)]
 
 
 class RunConfig(Frozen):
@@ -88,10 +93,26 @@ class RunConfig(Frozen):
     evaluation_masks: int = choice(4, "A19", "fixed masks per image, the same for every network", ge=1, le=64)
 
     # The data
-    data: Literal["photos", "cifar10"] = choice("photos", "4.1", "CIFAR-10 in the paper; photos needs no download")
+    data: Data = choice("photos", "4.1", "CIFAR-10 in the paper; photos needs no download")
     image_size: int = choice(32, "4.1", "1024 positions, one token per pixel", ge=8, le=64)
     data_fraction: float = choice(1.0, "C24", "share of the training images that is used", gt=0, le=1)
-    validation_fraction: float = choice(0.1, "A20", "part of CIFAR-10's training file kept for validation", gt=0, lt=1)
+    validation_fraction: float = choice(0.1, "A20", "share of the training images kept for validation", gt=0, lt=1)
+    test_fraction: float = choice(
+        0.2,
+        "4.1",
+        "share kept for the test of a folder that has no train/ and test/",
+        {"data": "folder"},
+        since=2,
+        gt=0,
+        lt=1,
+    )
+    image_fit: Literal["resize", "crop"] = choice(
+        "resize",
+        "4.1",
+        "the central square, shrunk by area averaging; 'crop' cuts a piece out",
+        {"data": "folder"},
+        since=2,
+    )
     augmentation: Literal["none", "flip-crop"] = choice("none", "A25", "the paper names none")
     seed: int = choice(0, "A26", "decides weights, order and masks together", ge=0, le=2**31 - 1)
 
@@ -108,8 +129,8 @@ class RunConfig(Frozen):
     @pydantic.model_validator(mode="before")
     @classmethod
     def _positions_by_block(cls, values: dict[str, Any]) -> dict[str, Any]:
-        if isinstance(values, dict) and "positions" not in values and values.get("block") == "transformer":
-            values = {**values, "positions": "learned"}
+        if isinstance(values, dict) and "positions" not in values and (row := rows.BLOCKS.get(values.get("block"))):
+            values = {**values, "positions": row.default_positions}
         return values
 
     @pydantic.model_validator(mode="after")
@@ -118,6 +139,11 @@ class RunConfig(Frozen):
             raise ValueError(f"heads={self.heads} does not divide width={self.width}: choose a divisor.")
         if self.positions == "sincos" and self.width % 4:
             raise ValueError(f"width={self.width} is not allowed with positions='sincos': it must be divisible by 4.")
+        if self.is_causal and not rows.BLOCKS[self.block].has_causal_form:
+            raise ValueError(
+                f"objective={self.objective!r} is not allowed with block={self.block!r}, which has no causal form: it "
+                "would see the pixels that it is to predict; choose another objective or block."
+            )
         if self.is_causal and self.padding != "zeros":
             raise ValueError(
                 f"padding={self.padding!r} is not allowed with objective='autoregressive': at the border it would show "
@@ -129,30 +155,96 @@ class RunConfig(Frozen):
             )
         if self.warmup_epochs > self.epochs:
             raise ValueError(f"warmup_epochs={self.warmup_epochs} is longer than epochs={self.epochs}: shorten it.")
-        if self.data == "cifar10" and self.image_size != 32:
-            raise ValueError(f"image_size={self.image_size} is not allowed with data='cifar10': its images are 32x32.")
-        if self.data == "photos" and self.validation_fraction != 0.1:
+        source = rows.SOURCES[self.data]
+        if source.size not in (None, self.image_size):
             raise ValueError(
-                f"validation_fraction={self.validation_fraction} has no effect with data='photos': "
-                "its validation crops come from regions of their own."
+                f"image_size={self.image_size} is not allowed with data={self.data!r}: "
+                f"its images are {source.size}x{source.size}."
+            )
+        if source.has_own_validation and self.validation_fraction != 0.1:
+            raise ValueError(
+                f"validation_fraction={self.validation_fraction} has no effect with data={self.data!r}: "
+                "it has validation images of its own."
             )
         return self
 
     @property
     def is_causal(self) -> bool:
         """True where a position must not see those after it in raster order."""
-        return self.objective == "autoregressive"
+        return rows.OBJECTIVES[self.objective].is_causal
+
+    @property
+    def network(self) -> str:
+        """The name of this kind of network: its block's, with the number of heads where the block has any."""
+        return rows.network(self.block, self.heads)
 
     @property
     def run_id(self) -> str:
         """A readable name that is unique to this configuration: block, encoding, depth, seed and a digest of all."""
-        block = f"{self.block}{self.heads}" if self.block == "transformer" else self.block
+        block = self.network.replace("-", "")
         return f"{block}-{self.encoding}-L{self.depth}-s{self.seed}-{self.digest[:8]}"
 
     @property
     def digest(self) -> str:
-        """Hexadecimal SHA-256 of the configuration's canonical JSON."""
-        return hashlib.sha256(json.dumps(self.model_dump(), sort_keys=True).encode()).hexdigest()
+        """Hexadecimal SHA-256 of the canonical JSON of the settings that make its identity."""
+        return hashlib.sha256(json.dumps(self.identity(), sort_keys=True).encode()).hexdigest()
+
+
+class ProbeConfig(Frozen):
+    """How the layers of a frozen network are judged by linear classifiers. Paper: section 4.2."""
+
+    pooling: Literal["mean", "grid4", "flatten"] = choice("mean", "A21", "mean over positions, as image-GPT")
+    feature: Literal["layernorm", "raw"] = choice("layernorm", "A22", "each token normalised, no learned scale")
+    scaling: Literal["whiten", "standardise", "none"] = choice(
+        "whiten", "A22", "the same classifiers, found by Adam within 100 epochs; only 'mean' has few enough features"
+    )
+    inputs: Literal["unmasked", "masked", "vote5"] = choice("unmasked", "A24", "the whole image, as image-GPT")
+    solver: Literal["adam", "lbfgs"] = choice("adam", "A23", "the paper's optimiser; L-BFGS is the cross-check")
+    learning_rate: float = choice(0.01, "A23", "the paper: the same as in pre-training", {"solver": "adam"}, gt=0, le=1)
+    epochs: int = choice(100, "A23", "the paper decays over 100 epochs", {"solver": "adam"}, ge=1, le=10_000)
+    batch_size: int = choice(128, "A23", "the same as in pre-training", {"solver": "adam"}, ge=1)
+    select_on: Literal["validation", "test"] = choice("validation", "A20", "the best layer is chosen off the test set")
+    along: bool = choice(False, "C29", "after each epoch too, as image-GPT; each costs as much again")
+    pixels: bool = choice(False, "C36", "linear maps from each layer to the pixels, too: another pass over the images")
+
+    @pydantic.model_validator(mode="before")
+    @classmethod
+    def _scaling_by_pooling(cls, values: dict[str, Any]) -> dict[str, Any]:
+        if isinstance(values, dict) and "scaling" not in values and values.get("pooling", "mean") != "mean":
+            values = {**values, "scaling": "standardise"}
+        return values
+
+    @pydantic.model_validator(mode="after")
+    def _consistent(self) -> ProbeConfig:
+        if self.scaling == "whiten" and self.pooling != "mean":
+            raise ValueError(f"scaling='whiten' is not allowed with pooling={self.pooling!r}: choose 'standardise'.")
+        return self
+
+    def with_extras(self, other: ProbeConfig) -> ProbeConfig:
+        """These probes and those that the other has besides: extras add numbers to a record and change none."""
+        return self.model_copy(update={name: True for name in ("along", "pixels") if getattr(other, name)})
+
+
+class FinetuneConfig(Frozen):
+    """How the whole network is trained on to name the classes, beside the same network from its initial weights.
+
+    Seed, Adam's constants and the shape of the schedule are those of pre-training. Book: chapter "image-GPT".
+    """
+
+    epochs: int = choice(
+        0, "C33", "0 does not fine-tune; an epoch costs as much as two of pre-training", ge=0, le=10_000
+    )
+    learning_rate: float = choice(0.001, "C33", "peak; a tenth of pre-training's, to keep what was learned", gt=0, le=1)
+    batch_size: int = choice(0, "C33", "0 is that of pre-training, as in image-GPT", ge=0)
+    generative_weight: float = choice(1.0, "C33", "of pre-training's loss beside that of the classes", ge=0, le=100)
+    augmentation: Literal["none", "flip-crop"] = choice("flip-crop", "C34", "labels are few; the same from scratch")
+
+    @pydantic.model_validator(mode="after")
+    def _consistent(self) -> FinetuneConfig:
+        for name, field in type(self).model_fields.items():
+            if not self.epochs and getattr(self, name) != field.default:
+                raise ValueError(f"{name}={getattr(self, name)!r} has no effect with epochs=0: set the epochs, too.")
+        return self
 
 
 class Execution(Frozen):
@@ -176,9 +268,9 @@ class Execution(Frozen):
 
 
 class Cell(Frozen):
-    """One experiment cell: a network to pre-train and the ways to judge it, under the profile that lists it."""
+    """One experiment cell: a network to pre-train and the ways to judge it, under the study that lists it."""
 
-    profile: Literal["smoke", "cpu", "paper"] = choice("smoke", "-", "names the results folder and the defaults")
+    study: Literal["smoke", "cpu", "paper"] = choice("smoke", "-", "names the results folder and the defaults")
     run: RunConfig = choice(RunConfig(), "-", "the pre-training run")
     probe: ProbeConfig = choice(ProbeConfig(), "-", "the probes of its layers")
     finetune: FinetuneConfig = choice(FinetuneConfig(), "-", "the fine-tuning of the whole network")
@@ -195,7 +287,7 @@ MODELS: dict[str, type[Frozen]] = {name: Cell.model_fields[name].annotation for 
 IN_WORDS = {"probe": "the probe's", "finetune": "the fine-tuning's"}
 
 
-def _cell(profile: str, defaults: Mapping[str, Any], changes: Mapping[str, Any]) -> Cell:
+def _cell(study: str, defaults: Mapping[str, Any], changes: Mapping[str, Any]) -> Cell:
     values = {**defaults, **{name: value for name, value in changes.items() if value is not None}}
     if unknown := set(values) - set(_part_names()):
         if elsewhere := unknown & {*Execution.model_fields}:
@@ -208,7 +300,7 @@ def _cell(profile: str, defaults: Mapping[str, Any], changes: Mapping[str, Any])
             parts[part] = MODELS[part](**mine)
         except ConfigError as error:
             raise ConfigError(f"Of {IN_WORDS[part]} settings, {error}" if prefix else str(error)) from None
-    return Cell(profile=profile, **parts)
+    return Cell(study=study, **parts)
 
 
 def _part_names() -> list[str]:
@@ -236,33 +328,43 @@ def paper(**changes: Any) -> Cell:
     return _cell("paper", {"data": "cifar10"}, changes)
 
 
-PROFILES = {"smoke": smoke, "cpu": cpu, "paper": paper}
+STUDIES = {"smoke": smoke, "cpu": cpu, "paper": paper}
 
 
-def profile(name: str, /, **changes: Any) -> Cell:
-    """The profile's cell with some settings changed; `None` keeps the profile's value.
+def cell(study: str, /, **changes: Any) -> Cell:
+    """A study's cell with some settings changed; `None` keeps the study's value.
 
-    Raises `ConfigError` for an unknown profile, an unknown setting or a value that is not allowed.
+    Raises `ConfigError` for an unknown study, an unknown setting or a value that is not allowed.
     """
-    if not isinstance(name, str) or name not in PROFILES:
-        raise ConfigError(f"profile={name!r} is not allowed: choose {', '.join(PROFILES)}.")
-    return PROFILES[name](**changes)
+    if not isinstance(study, str) or study not in STUDIES:
+        raise ConfigError(f"study={study!r} is not allowed: choose {', '.join(STUDIES)}.")
+    return STUDIES[study](**changes)
 
 
 def from_parameters(namespace: Mapping[str, Any]) -> tuple[Cell, Execution]:
-    """Read a notebook's parameters out of its namespace, so that a name nobody knows is refused.
+    """Read a notebook's parameters out of its namespace, so that an unknown name is refused.
 
     Names that begin with an underscore are no parameters, nor are unknown names of anything but a truth value, a number
     or a word: what the notebook has imported, and what it made when it ran before.
     Raises `ConfigError` for an unknown name or a value that is not allowed.
     """
-    known = {"profile", *setting_names()}
+    known = {"study", "profile", *setting_names()}
     values = {
         name: value
         for name, value in namespace.items()
         if not name.startswith("_") and value is not None
         if name in known or isinstance(value, bool | int | float | str)
     }
-    name = values.pop("profile", "smoke")
+    study = one_study(values.pop("study", None), values.pop("profile", None))
     execution = Execution(**{key: values.pop(key) for key in list(values) if key in Execution.model_fields})
-    return profile(name, **values), execution
+    return cell(study, **values), execution
+
+
+def one_study(study: str | None, profile: str | None) -> str:
+    """The study that is meant, where it may go by its older name `profile`, too; smoke where neither is given.
+
+    Raises `ConfigError` where both are and differ. A notebook's own `study = "smoke"` counts as not given.
+    """
+    if profile is not None and study not in (None, "smoke", profile):
+        raise ConfigError(f"study={study!r} and profile={profile!r} name two studies: leave profile out.")
+    return "smoke" if (study, profile) == (None, None) else profile or study

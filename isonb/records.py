@@ -1,6 +1,6 @@
 """What a run leaves behind: the schema of a result file, its write and its validated read.
 
-A cell leaves `<results>/<profile>/<run_id>.json` (this schema) and, beside it, a `<run_id>.npz` of a few kilobytes with
+A cell leaves `<results>/<study>/<run_id>.json` (this schema) and, beside it, a `<run_id>.npz` of a few kilobytes with
 what figures and paired tests need: reconstructions, per-image correctness, similarities. No tensors, no pickle.
 
 Book: chapter "Run it yourself".
@@ -16,29 +16,71 @@ import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Any
 
 import numpy as np
 import pydantic
 
-from isonb import fingerprints
-from isonb.config import Cell
+from isonb.config import VERSION, Cell
 from isonb.disk import write_atomically
-from isonb.provenance import Counts, Data, Environment
+from isonb.numerics import NUMERICS
 from isonb.validation import Frozen
 
 PROJECT = Path(__file__).resolve().parent.parent
-UNITS = {  # of a loss, by objective
-    "bert": "nats per masked sub-pixel",
-    "mse": "squared error per masked sub-pixel",  # of values in [-1, 1]
-    "autoregressive": "nats per sub-pixel",  # of all of them: none is masked
-}
 CAUSE = 300  # characters of what is wrong with a record: another version may differ in all of its parts
 HIDDEN_GREY = 128  # how a masked sub-pixel is drawn
 
 
 class RecordError(ValueError):
-    """A result file that is damaged or of another schema; its message names the file and what to do."""
+    """A result file that cannot be read; its message names the file and what to do."""
+
+
+class NewerRecordError(RecordError):
+    """A record that a newer version of this program wrote, which must neither be misread nor replaced."""
+
+
+class Data(Frozen):
+    """The images a run really read.
+
+    `name` is the source's own: that of the data set or of the folder. `official` says whether the files are the
+    published ones, by their checksums; None where nothing is published. `remarks` name what makes a number doubtful, as
+    images that are both in training and in test.
+    """
+
+    name: str
+    classes: list[str]
+    train: int
+    validation: int
+    test: int
+    sha256: dict[str, str]
+    official: bool | None = None
+    remarks: list[str] = pydantic.Field(default=[])
+
+
+class Environment(Frozen):
+    """Where and how the run computed."""
+
+    isonb: str
+    python: str
+    torch: str
+    numpy: str
+    platform: str
+    device: str
+    processes: int
+    threads: int
+    precision: str
+    compiled: bool
+    git_revision: str | None
+    git_dirty: bool | None
+
+
+class Counts(Frozen):
+    """Operations and parameters, counted from the network itself."""
+
+    parameters: int
+    parameters_per_block: int
+    multiply_accumulates: int
+    multiply_accumulates_per_block: int
 
 
 class Baselines(Frozen):
@@ -160,12 +202,15 @@ class Finetuned(Frozen):
 
 
 class Record(Frozen):
-    """One finished cell. See each part for units; `code` holds a fingerprint of each module that decided a number."""
+    """One finished cell. See each part for units; `numerics` is the number of `isonb.numerics` that it was made under.
 
-    schema_version: Literal[1] = 1
+    Records of every earlier version can be read.
+    """
+
+    schema_version: int = VERSION
     run_id: str
     cell: Cell
-    code: dict[str, str]
+    numerics: int = NUMERICS
     data: Data
     environment: Environment
     counts: Counts
@@ -177,26 +222,36 @@ class Record(Frozen):
     finetune: Finetuned | None = None
 
 
-def results_folder(profile: str) -> Path:
-    """Where a profile's results live: `book/results/<profile>`, or below ISONB_RESULTS where that is set."""
+def results_folder(study: str) -> Path:
+    """Where a study's results live: `book/results/<study>`, or below ISONB_RESULTS where that is set."""
     root = os.environ.get("ISONB_RESULTS")
-    return (Path(root).resolve() if root else PROJECT / "book" / "results") / profile
+    return (Path(root).resolve() if root else PROJECT / "book" / "results") / study
 
 
-def runs_folder(profile: str) -> Path:
-    """Where a profile's checkpoints, logs and failed notebooks live: `_runs/<profile>`, or below ISONB_RUNS."""
+def runs_folder(study: str) -> Path:
+    """Where a study's checkpoints, logs and failed notebooks live: `_runs/<study>`, or below ISONB_RUNS."""
     root = os.environ.get("ISONB_RUNS")
-    return (Path(root).resolve() if root else PROJECT / "_runs") / profile
+    return (Path(root).resolve() if root else PROJECT / "_runs") / study
 
 
 def record_path(cell: Cell) -> Path:
     """Where the record of a cell lies, whether or not it has been run."""
-    return results_folder(cell.profile) / f"{cell.run.run_id}.json"
+    return results_folder(cell.study) / f"{cell.run.run_id}.json"
 
 
 def write_record(record: Record, arrays: Mapping[str, np.ndarray]) -> Path:
-    """Write a cell's record and its arrays; the record last, so that a record's arrays are always there."""
+    """Write a cell's record and its arrays; the record last, so that a record's arrays are always there.
+
+    A damaged record in its place is replaced. Raises `NewerRecordError` where a newer version's is there.
+    """
     path = record_path(record.cell)
+    if path.exists():
+        try:
+            read_record(path)
+        except NewerRecordError:
+            raise
+        except RecordError:
+            pass
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **arrays)
     write_atomically(path.with_suffix(".npz"), buffer.getvalue())
@@ -205,14 +260,35 @@ def write_record(record: Record, arrays: Mapping[str, np.ndarray]) -> Path:
 
 
 def read_record(path: Path) -> Record:
-    """Read and validate one record. Raises `RecordError` naming the file when it is damaged or foreign."""
+    """Read and validate one record, of this or an earlier version.
+
+    Raises `RecordError` naming the file when it is damaged or foreign, `NewerRecordError` when it is of a later one.
+    """
     try:
-        return Record(**json.loads(path.read_text()))
-    except (OSError, TypeError, ValueError, pydantic.ValidationError) as error:
+        content = json.loads(path.read_text())
+        version = content["schema_version"] if isinstance(content, dict) else None
+        if isinstance(version, int) and version > VERSION:
+            raise NewerRecordError(
+                f"{path} was written by a newer version of isonb (record version {version}; this one reads up to "
+                f"{VERSION}): update isonb."
+            )
+        return Record(**_upgraded(content))
+    except NewerRecordError:
+        raise
+    except (OSError, KeyError, TypeError, ValueError, pydantic.ValidationError) as error:
         why = textwrap.shorten(str(error), CAUSE, placeholder=" ...").rstrip(".")
         raise RecordError(
             f"{path} is not a result file of this version ({why}): delete it and run its cell again."
         ) from None
+
+
+def _upgraded(content: dict[str, Any]) -> dict[str, Any]:
+    """A record's content in the words of this version. Settings that came later are at their defaults by themselves."""
+    if content["schema_version"] == 1:
+        content = {name: value for name, value in content.items() if name != "code"}  # the text that made it
+        cell = dict(content["cell"])
+        content |= {"cell": {"study": cell.pop("profile"), **cell}, "numerics": 1}
+    return content
 
 
 def read_arrays(path: Path) -> dict[str, np.ndarray]:
@@ -255,29 +331,7 @@ def readable(cell: Cell) -> Record | None:
         return None
 
 
-def why_outdated(cell: Cell, folder: Path | None = None, only_missing: bool = False) -> str:
-    """Why a cell has to be run, in a few words: no result, or another code or other data; empty where it has not.
-
-    `folder` holds the data if ISONB_DATA does not. With `only_missing` any code and data will do.
-    Raises `RecordError` for a damaged record.
-    """
-    record = finished(cell)
-    if record is None:
-        return "it is judged in another way" if record_path(cell).exists() else "no record"
-    try:
-        zipfile.ZipFile(record_path(cell).with_suffix(".npz")).close()  # reads the directory at its end, no array
-    except (OSError, zipfile.BadZipFile):
-        return "its arrays are missing or damaged"
-    if only_missing:
-        return ""
-    idle = fingerprints.idle(record.cell)
-    if changed := [name for name in fingerprints.changed(record.code, fingerprints.code()) if name not in idle]:
-        return f"isonb.{' and isonb.'.join(changed)} {'has' if len(changed) == 1 else 'have'} changed"
-    at_hand = fingerprints.data(cell.run, folder)
-    return "the data have changed" if at_hand and at_hand != record.data.sha256 else ""
-
-
-def read_profile(profile: str) -> Iterator[Record]:
-    """Every record of a profile, by run_id. Raises `RecordError` at the first damaged one."""
-    for path in sorted(results_folder(profile).glob("*.json")):
+def read_study(study: str) -> Iterator[Record]:
+    """Every record of a study, by run_id. Raises `RecordError` at the first damaged one."""
+    for path in sorted(results_folder(study).glob("*.json")):
         yield read_record(path)

@@ -1,4 +1,4 @@
-"""Which cells each profile's study holds, and in which order they are worth having.
+"""Which cells each study holds, and in which order they are worth having.
 
 Book: chapters "Results" and "Why do the transformers fail?".
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from isonb import config
+from isonb import config, rows
 from isonb.config import BLOCKS, ENCODINGS, Cell
 
 SIZES = {"smoke": (1,), "cpu": (1, 3, 6), "paper": (1, 3, 6, 12)}
@@ -17,22 +17,22 @@ FINETUNE_EPOCHS = {"cpu": 3, "paper": 20}  # as many from scratch; together abou
 ARM_SIZES = {"smoke": (), "cpu": (1, 3), "paper": (1, 3)}  # the arms are run where three seeds can be afforded
 
 
-def cells(profile: str) -> list[Cell]:
-    """The cells of a profile's study; stopped at any point, the ones before it are the most useful table.
+def cells(study: str) -> list[Cell]:
+    """The cells of a study; stopped at any point, the ones before it are the most useful table.
 
     First every size of the grid and the arms of the smallest networks at one seed; then further seeds, small networks
-    first. Raises `ConfigError` for an unknown profile.
+    first. Raises `ConfigError` for an unknown study.
     """
-    config.profile(profile)  # refuses an unknown one
-    first, *further = SEEDS[profile]
-    smallest, *larger = SIZES[profile]
+    config.cell(study)  # refuses an unknown one
+    first, *further = SEEDS[study]
+    smallest, *larger = SIZES[study]
     parts = [(first, smallest, "grid"), (first, smallest, "arms"), *((first, size, "grid") for size in larger)]
-    for size in SIZES[profile]:
+    for size in SIZES[study]:
         parts += [(seed, size, "grid") for seed in further]
-        parts += [(seed, size, "arms") for seed in SEEDS[profile] if (seed, size, "arms") not in parts]
-    listed = {"grid": grid(profile), "arms": arms(profile)}
+        parts += [(seed, size, "arms") for seed in SEEDS[study] if (seed, size, "arms") not in parts]
+    listed = {"grid": grid(study), "arms": arms(study)}
     return [
-        config.profile(profile, seed=seed, **settings, **_extras(profile, seed, **settings))
+        config.cell(study, seed=seed, **settings, **_extras(study, seed, **settings))
         for seed, size, part in parts
         for settings in listed[part]
         if settings["depth"] == size
@@ -40,7 +40,7 @@ def cells(profile: str) -> list[Cell]:
 
 
 def _extras(
-    profile: str, seed: int, block: str, depth: int, encoding: str = "", heads: int = 1, **changes: Any
+    study: str, seed: int, block: str, depth: int, encoding: str = "", heads: int = 1, **changes: Any
 ) -> dict[str, Any]:
     """In which further ways a cell is judged: where a claim hangs on them, and they are affordable.
 
@@ -49,68 +49,75 @@ def _extras(
     image-GPT's, with learned tables and one head, are fine-tuned where they are small; pixels are decoded from them,
     and from the largest networks with learned tables.
     """
-    if profile == "smoke" or heads > 1 or set(changes) - {"objective"}:
+    if study == "smoke" or heads > 1 or set(changes) - {"objective"}:
         return {}
     extras: dict[str, Any] = {}
-    if profile == "cpu" and encoding and not changes and (depth == 1 or (depth == 3 and encoding == "continuous")):
+    if study == "cpu" and encoding and not changes and (depth == 1 or (depth == 3 and encoding == "continuous")):
         extras["probe_along"] = seed == 0 or block == "transformer"
-    if profile == "paper" and encoding and not changes and block == "transformer" and depth <= 6:
+    if study == "paper" and encoding and not changes and block == "transformer" and depth <= 6:
         extras["probe_along"] = True
-    if encoding == "pix2vec" and block == "transformer" and depth in FINETUNED[profile]:
-        extras |= {"finetune_epochs": FINETUNE_EPOCHS[profile], "probe_pixels": True}
+    if encoding == "pix2vec" and block == "transformer" and depth in FINETUNED[study]:
+        extras |= {"finetune_epochs": FINETUNE_EPOCHS[study], "probe_pixels": True}
     if encoding == "pix2vec" and depth == 6:
         extras["probe_pixels"] = True
     return extras
 
 
-def grid(profile: str) -> list[dict[str, Any]]:
+def grid(study: str) -> list[dict[str, Any]]:
     """The paper's grid: every network, encoding and size. At its largest size the paper has no 4-head transformer."""
-    networks = [{"block": block} for block in BLOCKS] + [{"block": "transformer", "heads": 4}] * (profile != "smoke")
+    networks = [
+        {"block": block.name} | ({"heads": network.heads} if network.heads > 1 else {})
+        for block in rows.BLOCKS.values()
+        for network in block.networks
+        if not (study == "smoke" and network.heads > 1)
+    ]
     return [
         {**network, "encoding": encoding, "depth": size}
-        for size in SIZES[profile]
+        for size in SIZES[study]
         for network in networks
         for encoding in ENCODINGS
-        if not (profile == "cpu" and network.get("heads") == 4 and size == 6)
+        if not (study == "cpu" and network.get("heads") == 4 and size == 6)
     ]
 
 
-def arms(profile: str) -> list[dict[str, Any]]:
+def arms(study: str) -> list[dict[str, Any]]:
     """The settings of the cells that change one setting of the grid each, to see what hangs on it.
 
     What the transformers' failure may hang on: positions and learning rate at every arm size, batch and data at the
-    smallest; there also the kernel of conv, twins that regress values, and the initialisation, which says how long
-    learned positions are; at every arm size image-GPT's other objective; and the initialisation of the networks of
-    Figure 5. A profile of minutes has none.
+    smallest; there also the kernel of conv, twins with another objective, and the initialisation, which says how long
+    learned positions are; at every arm size the autoregressive objective; and the initialisation of the networks of
+    Figure 5. A study of minutes has none.
     """
-    return [arm for size in ARM_SIZES[profile] for arm in _arms_of_size(profile, size)]
+    return [arm for size in ARM_SIZES[study] for arm in _arms_of_size(study, size)]
 
 
-def _arms_of_size(profile: str, size: int) -> list[dict[str, Any]]:
-    batch_size = 32 if profile == "paper" else 128  # the other of the paper's two
-    whole = config.profile(profile).run
-    parts = [  # passed over more often: as many steps, with the same schedule, so that only the images are fewer
+def _arms_of_size(study: str, size: int) -> list[dict[str, Any]]:
+    batch_size = 32 if study == "paper" else 128  # the other of the paper's two
+    whole = config.cell(study).run
+    parts = [  # trained on for more epochs: as many steps, with the same schedule, so that only the images are fewer
         {"data_fraction": share, "epochs": round(whole.epochs / share), "warmup_epochs": whole.warmup_epochs / share}
         for share in (0.25, 0.5)
     ]
+    causal = [name for name, objective in rows.OBJECTIVES.items() if objective.is_causal]
+    twins = [name for name in rows.OBJECTIVES if name not in (*causal, whole.objective)]
     transformer = {"block": "transformer", "depth": size}
     every_block = [{"block": block, "depth": size} for block in BLOCKS]
     tables = {"encoding": "pix2vec", "initialisation": "torch", "depth": size}
     of_each_size = [
         *({**transformer, "positions": kind, "encoding": e} for kind in ("none", "sincos") for e in ENCODINGS),
         *({**network, "learning_rate": rate} for rate in (0.003, 0.001) for network in every_block),
-        {**transformer, "encoding": "pix2vec", "objective": "autoregressive"},
+        *({**transformer, "encoding": "pix2vec", "objective": name} for name in causal),
     ]
     of_the_smallest = [
         *({**network, "batch_size": batch_size} for network in every_block),
         *({**network, **part} for part in parts for network in every_block),
         {"block": "conv", "depth": size, "kernel_size": 5},
-        *({**network, "objective": "mse"} for network in every_block),
+        *({**network, "objective": name} for name in twins for network in every_block),
         *({**transformer, "encoding": e, "initialisation": "torch"} for e in ENCODINGS),
     ]
     of_figure_5 = [*({**tables, "block": block} for block in BLOCKS), {**tables, "block": "transformer", "heads": 4}]
     return [
         *of_each_size,
-        *(of_the_smallest if size == ARM_SIZES[profile][0] else ()),
+        *(of_the_smallest if size == ARM_SIZES[study][0] else ()),
         *(of_figure_5 if size == 3 else ()),
     ]

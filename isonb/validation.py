@@ -17,13 +17,17 @@ class ConfigError(ValueError):
     """A configuration that cannot be run; its message is one sentence per fault."""
 
 
-def choice(default: Any, point: str, why: str, only: Mapping[str, str] | None = None, **bounds: Any) -> Any:
+def choice(
+    default: Any, point: str, why: str, only: Mapping[str, str] | None = None, since: int = 1, **bounds: Any
+) -> Any:
     """A field with its open point (`A1` to `A26`, or the paper's section), its reason, and when it has an effect.
 
     `only={"block": "conv"}` says that the field means something for conv networks alone; setting it to something
-    else than its default for another network is refused, so that one network never has two identities.
+    else than its default for another network is refused, so that one network never has two identities. `since` is the
+    version of the settings that brought the field.
     """
-    return pydantic.Field(default, description=why, json_schema_extra={"point": point, "only": only or {}}, **bounds)
+    extra = {"point": point, "only": only or {}, "since": since}
+    return pydantic.Field(default, description=why, json_schema_extra=extra, **bounds)
 
 
 class Frozen(pydantic.BaseModel):
@@ -36,6 +40,15 @@ class Frozen(pydantic.BaseModel):
             super().__init__(**values)
         except pydantic.ValidationError as error:
             raise ConfigError(" ".join(_sentence(type(self), fault) for fault in error.errors())) from None
+
+    def identity(self) -> dict[str, Any]:
+        """The values that tell one from another: all of the first version's fields, later ones where not at default."""
+        fields, values = type(self).model_fields, self.model_dump()
+        return {
+            name: value
+            for name, value in values.items()
+            if (fields[name].json_schema_extra or {}).get("since", 1) == 1 or value != fields[name].default
+        }
 
     @pydantic.field_validator("*", mode="before")
     @classmethod

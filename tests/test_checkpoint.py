@@ -97,6 +97,20 @@ def test_another_configuration_is_refused_by_the_names_of_what_differs(tmp_path)
     )
 
 
+def test_a_checkpoint_from_before_a_setting_came_goes_on(tmp_path):
+    with pytest.raises(Killed):
+        pretrain(RUN, tmp_path / "older", kill_at(3), checkpoint_seconds=0)
+    path = checkpoint.latest(tmp_path / "older")
+    header, tensors = checkpoint._decode(path.read_bytes())
+    del header["config"]["image_fit"]
+    checkpoint._write(path, header, tensors)
+    assert_same_bits(pretrain(RUN, tmp_path / "older"), pretrain(RUN, tmp_path / "whole"))
+    header["config"]["of_the_future"] = 1
+    checkpoint._write(checkpoint.latest(tmp_path / "older"), header, tensors)
+    with pytest.raises(CheckpointError, match=r"\(of_the_future is 1 there and None here\)"):
+        pretrain(RUN, tmp_path / "older")
+
+
 def test_a_run_keeps_the_precision_it_began_with(tmp_path):
     run_for(tmp_path, 2)
     with pytest.raises(CheckpointError, match="holds a run in float64 and precision='float32' was asked for: leave it"):

@@ -8,7 +8,7 @@ import torch
 
 from isonb import draws, features
 from isonb.config import ENCODINGS, RunConfig
-from isonb.models.encodings import Encoding
+from isonb.models.encodings import build_encoding
 
 SMALL = {"width": 8, "image_size": 8}
 MERGES = ["sum", "concat"]
@@ -16,7 +16,7 @@ MERGES = ["sum", "concat"]
 
 def build(encoding, seed=0, **changes):
     """A float64 encoding whose maps, tables and biases are random, so that no term is zero."""
-    module = Encoding(RunConfig(encoding=encoding, **{**SMALL, **changes})).double()
+    module = build_encoding(RunConfig(encoding=encoding, **{**SMALL, **changes})).double()
     generator = torch.Generator().manual_seed(seed)
     for name, parameter in module.named_parameters():
         if name != "beta_k":
@@ -101,7 +101,7 @@ def test_frequencies_give_the_readers_features_and_learn_only_when_told(trainabl
     module = build("rff", frequencies=16, rff_trainable=trainable, rff_range=value_range)
     beta_k = features.draw_frequencies(1.0, 16, seed=0)
     expected_VF = features.random_fourier(beta_k, value_range)
-    np.testing.assert_allclose(module._fixed_features().detach().numpy(), expected_VF, atol=2e-6)
+    np.testing.assert_allclose(module.features().detach().numpy(), expected_VF, atol=2e-6)
     module(random_pixels(), None).square().sum().backward()
     assert ("beta_k" in module.state_dict()) and module.beta_k.requires_grad is trainable
     if trainable:
@@ -111,7 +111,7 @@ def test_frequencies_give_the_readers_features_and_learn_only_when_told(trainabl
 
 
 def test_every_run_draws_its_own_frequencies():
-    beta = [Encoding(RunConfig(encoding="rff", seed=seed, **SMALL)).beta_k for seed in (0, 0, 1)]
+    beta = [build_encoding(RunConfig(encoding="rff", seed=seed, **SMALL)).beta_k for seed in (0, 0, 1)]
     assert torch.equal(beta[0], beta[1]) and not torch.isclose(beta[0], beta[2]).any()
 
 
@@ -146,7 +146,7 @@ def test_a_masked_sub_pixel_adds_nothing_and_leaves_the_others(encoding, merge):
 def test_maps_start_glorot_uniform_or_as_torchs_linear(encoding, merge, fan_in, initialisation):
     settings = {"frequencies": 20} if encoding == "rff" else {}
     settings |= {"channel_merge": merge, "initialisation": initialisation}
-    module = Encoding(RunConfig(encoding=encoding, width=64, image_size=8, **settings))
+    module = build_encoding(RunConfig(encoding=encoding, width=64, image_size=8, **settings))
     torch.manual_seed(0)
     module.reset_parameters()
     bound = sqrt(6 / (fan_in + 64)) if initialisation == "keras" else 1 / sqrt(fan_in)
@@ -159,7 +159,7 @@ def test_maps_start_glorot_uniform_or_as_torchs_linear(encoding, merge, fan_in, 
 
 
 def test_embeddings_start_in_the_keras_interval():
-    module = Encoding(RunConfig(encoding="pix2vec", **SMALL))
+    module = build_encoding(RunConfig(encoding="pix2vec", **SMALL))
     torch.manual_seed(0)
     module.reset_parameters()
     table_CVF = module.embedding_CVF.detach()

@@ -197,7 +197,7 @@ def test_both_losses_equal_those_computed_apart(objective, head_norm):
     is_scored_BNC = objectives.sample_scored(run, split.index_B, "training", 7)
     classes, generative = one.losses(split.pixels_BNC, split.labels_B, is_scored_BNC)
     network, head = one.classifier.network, one.classifier.classify
-    expected, _ = objectives.summed_loss(network, split.pixels_BNC, is_scored_BNC, objective)
+    expected, _ = objectives.summed_loss(run, network, split.pixels_BNC, is_scored_BNC)
     assert generative.item() == pytest.approx(expected.item(), rel=1e-12)
 
     shown = None if objective == "autoregressive" else is_scored_BNC
@@ -218,7 +218,7 @@ def test_the_first_step_is_of_an_even_guess_and_pre_trainings_loss():
     images = coloured_images()
     one = tuning(cell, images)
     is_masked_BNC = objectives.sample_masks(cell.run, images.train.index_B, "training", cell.run.epochs)
-    total, count = objectives.summed_loss(one.classifier.network, images.train.pixels_BNC, is_masked_BNC)
+    total, count = objectives.summed_loss(cell.run, one.classifier.network, images.train.pixels_BNC, is_masked_BNC)
     assert not one.classifier.classify.weight.any() and not one.classifier.classify.bias.any()
     first = one._step(cell.run.epochs, torch.arange(24))
     assert first == pytest.approx(math.log(2) + 0.5 * total.item() / count, rel=1e-12)

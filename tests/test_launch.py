@@ -17,12 +17,12 @@ from nbclient import NotebookClient
 from nbformat.v4 import new_code_cell, new_notebook
 from tiny_runs import PROCESSES, Trained, assert_close, curve, free_port, weights
 
-from isonb import config, fingerprints
+from isonb import config
 from isonb.__main__ import main
 from isonb.training import checkpoint, data, launch, signals, train
 
 SETTINGS = {
-    "profile": "cpu", "width": 4, "batch_size": 3, "epochs": 2, "evaluation_masks": 1, "validation_fraction": 0.5,
+    "study": "cpu", "width": 4, "batch_size": 3, "epochs": 2, "evaluation_masks": 1, "validation_fraction": 0.5,
     "device": "cpu", "precision": "float64", "checkpoint_seconds": 0.0,
 }  # fmt: skip
 
@@ -75,8 +75,8 @@ def finished(settings, images_folder):
 
 
 def command(settings, *torchrun):
-    words = [f"{name}={value}" for name, value in settings.items() if name != "profile"]
-    return [sys.executable, *torchrun, "-m", "isonb", "pretrain", "--profile", settings["profile"], *words]
+    words = [f"{name}={value}" for name, value in settings.items() if name != "study"]
+    return [sys.executable, *torchrun, "-m", "isonb", "pretrain", "--study", settings["study"], *words]
 
 
 def processes_about(text):
@@ -130,7 +130,7 @@ def test_two_hosts_meet_and_train_as_one(settings, alone, images_folder, tmp_pat
 
 
 SOURCE = """
-from isonb import config, fingerprints
+from isonb import config
 from isonb.training import data, launch
 cell, execution = config.from_parameters({settings!r})
 images = data.load(cell.run, execution.data_path)
@@ -247,13 +247,12 @@ def test_nothing_computes_on_when_the_parent_is_killed(settings, images_folder):
     assert checkpoint.latest(folder)
 
 
-def test_other_code_and_other_images_do_not_go_on_from_these_checkpoints(settings, images_folder, monkeypatch):
+def test_other_numerics_and_other_images_do_not_go_on_from_these_checkpoints(settings, images_folder, monkeypatch):
     cell, _ = config.from_parameters(settings)
     images = data.load(cell.run, images_folder)
     ours = launch.checkpoints_folder(cell, images)
     assert launch.checkpoints_folder(cell, dataclasses.replace(images, sha256={"other": "00"})) != ours
-    now = fingerprints.code
-    monkeypatch.setattr(fingerprints, "code", lambda modules: now(modules) | {"training.train": "other"})
+    monkeypatch.setattr(launch, "NUMERICS", launch.NUMERICS + 1)
     assert launch.checkpoints_folder(cell, images) != ours
 
 

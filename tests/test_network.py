@@ -162,14 +162,14 @@ def test_a_causal_network_sees_a_start_token_and_the_pixels_before():
 def test_every_parameter_of_a_causal_network_learns(settings):
     network = shaken(objective="autoregressive", **settings)
     pixels_BNC = random_pixels(4)
-    summed_loss(network, pixels_BNC, torch.ones_like(pixels_BNC, dtype=torch.bool), "autoregressive")[0].backward()
+    summed_loss(network.config, network, pixels_BNC, torch.ones_like(pixels_BNC, dtype=torch.bool))[0].backward()
     assert all(parameter.grad.abs().sum() > 0 for parameter in network.parameters())
 
 
 @pytest.mark.parametrize("block", BLOCKS)
 def test_an_untrained_network_knows_nothing(block):
     network = build(block=block, encoding="rff", mask_unit="subpixel").double()
-    nats, count = summed_loss(network, random_pixels(8), masks_of(network, 8))
+    nats, count = summed_loss(network.config, network, random_pixels(8), masks_of(network, 8))
     assert nats.item() / count == pytest.approx(log(256), rel=1e-12)
     assert not network.head.weight.any() and not network.head.bias.any()
 
@@ -187,7 +187,7 @@ def test_every_parameter_learns(block, encoding, positions, mask_fill, mask_unit
     sgd = torch.optim.SGD(network.parameters(), 0.1)
     for _ in range(2):  # the head starts at zero, so the first step moves the head alone
         sgd.zero_grad()
-        summed_loss(network, random_pixels(4), masks_of(network, 4))[0].backward()
+        summed_loss(network.config, network, random_pixels(4), masks_of(network, 4))[0].backward()
         sgd.step()
     for name, parameter in network.named_parameters():
         assert parameter.grad is not None, name
@@ -308,24 +308,9 @@ def test_a_twin_that_regresses_differs_in_its_head_alone():
     assert saved == positions * 8 * (3 * 256 - 3)
 
 
-@pytest.mark.parametrize("masked", [0, 1, 7, 8, 9])
-def test_rows_that_fill_up_the_head_change_no_logit(masked, monkeypatch):
-    network = networks.build_network(RunConfig(block="conv", **SMALL))
-    torch.nn.init.normal_(network.head.weight)
-    pixels_BNC, is_masked_BNC = random_pixels(1), torch.zeros(1, 64, 3, dtype=torch.bool)
-    is_masked_BNC[:, :masked] = True
-    logits = []
-    for rows in (1, 8):
-        monkeypatch.setattr(networks, "ROWS", rows)
-        logits.append(network(pixels_BNC, is_masked_BNC))
-    assert logits[1].shape == (masked, 3, 256)
-    torch.testing.assert_close(logits[1], logits[0])
-
-
 @pytest.mark.parametrize("unit", ["pixel", "subpixel"])
 @pytest.mark.parametrize("block", BLOCKS)
-def test_multiply_accumulates_are_those_of_the_real_forward(block, unit, monkeypatch):
-    monkeypatch.setattr(networks, "ROWS", 1)  # the rows that only fill up are no part of the equations
+def test_multiply_accumulates_are_those_of_the_real_forward(block, unit):
     config = RunConfig(block=block, encoding="pix2vec", depth=2, mask_unit=unit, mask_rate=0.25, **SMALL)
     expected_positions = round(64 * (0.25 if unit == "pixel" else 1 - 0.75**3))
     assert networks.multiply_accumulates(config) == (

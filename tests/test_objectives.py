@@ -95,7 +95,7 @@ def scene(unit="pixel", images=3, seed=0):
 @pytest.mark.parametrize("unit", ["pixel", "subpixel"])
 def test_nats_are_minus_log_softmax_of_the_masked_and_zero_elsewhere(unit):
     pixels_BNC, is_masked_BNC, logits_BNCV = scene(unit)
-    nats_MC = objectives.masked_nats(logits_BNCV[is_masked_BNC.any(2)], pixels_BNC, is_masked_BNC)
+    nats_MC = objectives.CrossEntropy.per_subpixel(logits_BNCV[is_masked_BNC.any(2)], pixels_BNC, is_masked_BNC)
     expected = []
     for image, position in is_masked_BNC.any(2).nonzero().tolist():  # in raster order
         for channel in range(3):
@@ -108,9 +108,11 @@ def test_nats_are_minus_log_softmax_of_the_masked_and_zero_elsewhere(unit):
 def test_bfloat16_logits_are_scored_in_single_precision():
     pixels_BNC, is_masked_BNC, logits_BNCV = scene()
     logits_MCV = logits_BNCV[is_masked_BNC.any(2)].bfloat16()
-    nats_MC = objectives.masked_nats(logits_MCV, pixels_BNC, is_masked_BNC)
+    nats_MC = objectives.CrossEntropy.per_subpixel(logits_MCV, pixels_BNC, is_masked_BNC)
     assert nats_MC.dtype == torch.float32
-    torch.testing.assert_close(nats_MC, objectives.masked_nats(logits_MCV.float(), pixels_BNC, is_masked_BNC))
+    torch.testing.assert_close(
+        nats_MC, objectives.CrossEntropy.per_subpixel(logits_MCV.float(), pixels_BNC, is_masked_BNC)
+    )
 
 
 @pytest.mark.parametrize("unit", ["pixel", "subpixel"])
@@ -121,13 +123,14 @@ def test_the_parts_of_a_batch_add_up_to_the_whole(unit):
         image = [next(i for i in range(3) if torch.equal(pixels_BNC[i], one)) for one in pixels]
         return logits_BNCV[image][is_masked.any(2)]
 
-    whole, count = objectives.summed_loss(network, pixels_BNC, is_masked_BNC)
+    whole, count = objectives.summed_loss(RunConfig(), network, pixels_BNC, is_masked_BNC)
     parts = [
-        objectives.summed_loss(network, pixels_BNC[part], is_masked_BNC[part]) for part in (slice(0, 1), slice(1, 3))
+        objectives.summed_loss(RunConfig(), network, pixels_BNC[part], is_masked_BNC[part])
+        for part in (slice(0, 1), slice(1, 3))
     ]
     assert whole.item() == pytest.approx(sum(nats.item() for nats, _ in parts), rel=1e-12)
     assert count == sum(number for _, number in parts) == is_masked_BNC.sum()
-    empty, none = objectives.summed_loss(network, pixels_BNC, torch.zeros_like(is_masked_BNC))
+    empty, none = objectives.summed_loss(RunConfig(), network, pixels_BNC, torch.zeros_like(is_masked_BNC))
     assert (empty.item(), none) == (0, 0)
 
 
@@ -138,7 +141,7 @@ def test_the_parts_of_a_batch_add_up_to_the_whole(unit):
 def test_squares_are_of_the_distance_on_the_scale_from_minus_one_to_one(unit):
     pixels_BNC, is_masked_BNC, logits_BNCV = scene(unit)
     guess_BNC1 = logits_BNCV[..., :1] / 3
-    square_MC = objectives.masked_squares(guess_BNC1[is_masked_BNC.any(2)], pixels_BNC, is_masked_BNC)
+    square_MC = objectives.SquaredError.per_subpixel(guess_BNC1[is_masked_BNC.any(2)], pixels_BNC, is_masked_BNC)
     expected = []
     for image, position in is_masked_BNC.any(2).nonzero().tolist():  # in raster order
         for channel in range(3):
@@ -151,8 +154,9 @@ def test_squares_are_of_the_distance_on_the_scale_from_minus_one_to_one(unit):
 def test_a_network_that_says_mid_grey_is_wrong_by_the_mean_square_of_the_values():
     pixels_BNC, is_masked_BNC, _ = scene()
     total, count = objectives.summed_loss(
+        RunConfig(objective="mse"),
         lambda pixels, is_masked: torch.zeros(int(is_masked.any(2).sum()), 3, 1, dtype=torch.bfloat16),
-        pixels_BNC, is_masked_BNC, "mse",
+        pixels_BNC, is_masked_BNC,
     )  # fmt: skip
     value_S = pixels_BNC[is_masked_BNC].double() / 127.5 - 1
     assert (total.item(), count) == (pytest.approx(value_S.square().sum().item(), rel=1e-5), len(value_S))
@@ -161,7 +165,7 @@ def test_a_network_that_says_mid_grey_is_wrong_by_the_mean_square_of_the_values(
 def test_what_a_prediction_fills_in():
     logits_MCV = torch.zeros(1, 3, 256)
     logits_MCV[0, 0, 7] = logits_MCV[0, 1, 200] = logits_MCV[0, 2, 0] = 1
-    assert objectives.filled_in(logits_MCV, "bert").tolist() == [[7, 200, 0]]
+    assert objectives.CrossEntropy.filled_in(logits_MCV).tolist() == [[7, 200, 0]]
     # 127.5 (1 + y), rounded: -1 is black, 1 is white, and what lies beyond is cut off
     value_MC1 = torch.tensor([[-1.0, 1.0, 0.5], [-1.2, 1.3, 0.1]])[..., None]
-    assert objectives.filled_in(value_MC1, "mse").tolist() == [[0, 255, 191], [0, 255, 140]]
+    assert objectives.SquaredError.filled_in(value_MC1).tolist() == [[0, 255, 191], [0, 255, 140]]

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import isonb
-from isonb import config, features, fingerprints, records
+from isonb import config, features, numerics, records
 from isonb.config import Execution
 from isonb.models import network as networks
 from isonb.training import checkpoint, data, evaluate, finetune, outcome, probe
@@ -47,7 +47,7 @@ def finished(encoding="continuous", **changes):
 def test_a_record_holds_what_was_measured():
     cell, network, probed, record, _ = finished(depth=2)
     assert (record.cell, record.run_id, record.probe) == (cell, cell.run.run_id, probed.record)
-    assert record.code == fingerprints.code()
+    assert record.numerics == numerics.NUMERICS
     assert record.data == records.Data(
         name="made", classes=["a", "b", "c"], train=12, validation=5, test=7, sha256={"file": "00ff"}
     )

@@ -8,6 +8,7 @@ Paper: section 3.2, equation 4. Book: chapter "Encodings".
 
 from __future__ import annotations
 
+import abc
 import math
 
 import torch
@@ -15,7 +16,7 @@ from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from isonb import features
+from isonb import features, rows
 from isonb.config import RunConfig
 from isonb.features import CHANNELS
 
@@ -28,59 +29,39 @@ def reset_embedding(embedding: nn.Parameter, is_torch: bool) -> None:
         nn.init.uniform_(embedding, -0.05, 0.05)
 
 
-class Encoding(nn.Module):
+class Encoding(nn.Module, abc.ABC):
     """pixels_BNC -> x_BND. A masked sub-pixel contributes nothing, so a masked pixel has zero content.
 
-    `table()` is the encoding itself: row [c, v] is what value v of channel c adds to its token.
+    `table()` is the encoding itself: row [c, v] is what value v of channel c adds to its token. A subclass says by
+    `features()` what the rows are made from, F numbers for each value, which maps of the width then project.
     """
 
-    def __init__(self, config: RunConfig) -> None:
+    def __init__(self, config: RunConfig, width_F: int, projects: bool = True) -> None:
         super().__init__()
-        self.kind, self.value_range, self.initialisation = config.encoding, config.rff_range, config.initialisation
-        width_F = config.width
-        if config.encoding == "pix2vec":
-            self.embedding_CVF = nn.Parameter(torch.empty(CHANNELS, features.VALUES, config.width))
-        elif config.encoding == "continuous":
-            self.register_buffer("features_VF", torch.from_numpy(features.continuous()).float())
-            width_F = 1
-        else:
-            beta_k = features.draw_frequencies(config.sigma, config.frequencies, config.seed)
-            self.beta_k = nn.Parameter(torch.from_numpy(beta_k).float(), requires_grad=config.rff_trainable)
-            width_F = 2 * config.frequencies
-        self.projects = config.encoding != "pix2vec" or config.channel_merge == "concat"
-        if self.projects:
+        self.is_torch, self.projects = config.initialisation == "torch", projects
+        if projects:
             self.weight_CFD = nn.Parameter(torch.empty(CHANNELS, width_F, config.width))
             self.bias_CD = nn.Parameter(torch.zeros(CHANNELS, config.width))
         # Glorot's fan-in: one map per channel sees F features, one map of the concatenated channels sees 3 F.
         self.fan_in = width_F * (CHANNELS if config.channel_merge == "concat" else 1)
 
-    def reset_parameters(self) -> None:
-        """Table A12. Keras: embeddings U(-0.05, 0.05), maps Glorot uniform, biases zero.
+    @abc.abstractmethod
+    def features(self) -> Float[Tensor, "*C V F"]:
+        """What the values are described by, the same in every channel or one table for each."""
 
-        torch: embeddings N(0, 1), maps and biases U(-1/sqrt(F), 1/sqrt(F)) for F features.
-        """
-        is_torch = self.initialisation == "torch"
-        if self.kind == "pix2vec":
-            reset_embedding(self.embedding_CVF, is_torch)
+    def reset_parameters(self) -> None:
+        """Table A12. Keras: maps Glorot uniform, biases zero. torch: both U(-1/sqrt(F), 1/sqrt(F)) for F features."""
         if self.projects:
-            bound = math.sqrt(1.0 / self.fan_in if is_torch else 6.0 / (self.fan_in + self.weight_CFD.shape[2]))
+            bound = math.sqrt(1.0 / self.fan_in if self.is_torch else 6.0 / (self.fan_in + self.weight_CFD.shape[2]))
             nn.init.uniform_(self.weight_CFD, -bound, bound)
-            if is_torch:
+            if self.is_torch:
                 nn.init.uniform_(self.bias_CD, -bound, bound)
 
     def table(self) -> Float[Tensor, "C V D"]:
         """What each value of each channel adds to its token."""
-        features_VF = self.embedding_CVF if self.kind == "pix2vec" else self._fixed_features()
-        if not self.projects:
-            return features_VF
-        return torch.matmul(features_VF, self.weight_CFD) + self.bias_CD[:, None]
-
-    def _fixed_features(self) -> Float[Tensor, "V F"]:
-        if self.kind == "continuous":
-            return self.features_VF
-        p_V = torch.from_numpy(features.scaled_values(self.value_range)).to(self.beta_k)
-        phase_Vk = 2.0 * math.pi * p_V[:, None] * self.beta_k
-        return torch.cat([phase_Vk.sin(), phase_Vk.cos()], dim=1)
+        return (
+            torch.matmul(self.features(), self.weight_CFD) + self.bias_CD[:, None] if self.projects else self.features()
+        )
 
     def forward(
         self, pixels_BNC: UInt8[Tensor, "B N C"], is_masked_BNC: Bool[Tensor, "B N C"] | None
@@ -92,6 +73,56 @@ class Encoding(nn.Module):
             row_BNC = row_BNC.masked_fill(is_masked_BNC, nothing)
         table_RD = F.pad(self.table().flatten(0, 1), (0, 0, 0, 1))  # one more row, of zeros, for what is masked
         return _SumOfRows.apply(table_RD, row_BNC.flatten(0, 1)).unflatten(0, pixels_BNC.shape[:2])
+
+
+class Continuous(Encoding):
+    """One number for each value, from -1 to 1. Paper: section 3.2."""
+
+    def __init__(self, config: RunConfig) -> None:
+        super().__init__(config, width_F=1)
+        self.register_buffer("features_VF", torch.from_numpy(features.continuous()).float())
+
+    def features(self) -> Float[Tensor, "V F"]:
+        """The scaled values."""
+        return self.features_VF
+
+
+class RandomFourier(Encoding):
+    """Sines and cosines of random frequencies. Paper: equation 4."""
+
+    def __init__(self, config: RunConfig) -> None:
+        super().__init__(config, width_F=2 * config.frequencies)
+        self.value_range = config.rff_range
+        beta_k = features.draw_frequencies(config.sigma, config.frequencies, config.seed)
+        self.beta_k = nn.Parameter(torch.from_numpy(beta_k).float(), requires_grad=config.rff_trainable)
+
+    def features(self) -> Float[Tensor, "V F"]:
+        """`(sin 2 pi beta p, cos 2 pi beta p)` of every value."""
+        p_V = torch.from_numpy(features.scaled_values(self.value_range)).to(self.beta_k)
+        phase_Vk = 2.0 * math.pi * p_V[:, None] * self.beta_k
+        return torch.cat([phase_Vk.sin(), phase_Vk.cos()], dim=1)
+
+
+class Pix2vec(Encoding):
+    """A learned vector for each value of each channel. Paper: section 3.2."""
+
+    def __init__(self, config: RunConfig) -> None:
+        super().__init__(config, width_F=config.width, projects=config.channel_merge == "concat")
+        self.embedding_CVF = nn.Parameter(torch.empty(CHANNELS, features.VALUES, config.width))
+
+    def reset_parameters(self) -> None:
+        """The table as Keras or torch starts it, then the maps, if any."""
+        reset_embedding(self.embedding_CVF, self.is_torch)
+        super().reset_parameters()
+
+    def features(self) -> Float[Tensor, "C V F"]:
+        """The table."""
+        return self.embedding_CVF
+
+
+def build_encoding(config: RunConfig) -> Encoding:
+    """The configured encoding; `network` then initialises it."""
+    return rows.ENCODINGS[config.encoding].load()(config)
 
 
 class _SumOfRows(torch.autograd.Function):

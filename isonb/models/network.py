@@ -10,18 +10,16 @@ import math
 import torch
 from jaxtyping import Bool, Float, UInt8
 from torch import Tensor, nn
-from torch.nn import functional as F
 
+from isonb import rows
 from isonb.config import RunConfig
-from isonb.features import CHANNELS, VALUES
+from isonb.features import CHANNELS
 from isonb.models import blocks
-from isonb.models.encodings import Encoding, reset_embedding
+from isonb.models.encodings import build_encoding, reset_embedding
 
 Pixels = UInt8[Tensor, "B N C"]
 Masks = Bool[Tensor, "B N C"]
 Tokens = Float[Tensor, "B N D"]
-
-ROWS = 64  # the head's product has a multiple of so many rows: a CPU prepares a product anew for every shape
 
 
 class IsotropicNetwork(nn.Module):
@@ -31,7 +29,7 @@ class IsotropicNetwork(nn.Module):
         super().__init__()
         self.config = config
         n, d = config.image_size**2, config.width
-        self.encoding = Encoding(config)
+        self.encoding = build_encoding(config)
         self.start_D = nn.Parameter(torch.zeros(d)) if config.is_causal else None
         self.mask_token_D = nn.Parameter(torch.zeros(d)) if config.mask_fill == "learned" else None
         if config.positions == "learned":
@@ -78,8 +76,7 @@ class IsotropicNetwork(nn.Module):
         """Logits of the M positions that hold a scored sub-pixel, in raster order of (image, position).
 
         What is scored is masked, and a value under a mask cannot reach any logit; a causal network is shown everything,
-        but no pixel before it is predicted. With the objective 'mse' a regressed value on the scale [-1, 1] takes the
-        place of 256 logits.
+        but no pixel before it is predicted. An objective that regresses has one value in the place of 256 logits.
         """
         return self.logits(self.final_layer(pixels_BNC, hidden(self.config, is_scored_BNC)), is_scored_BNC)
 
@@ -89,8 +86,7 @@ class IsotropicNetwork(nn.Module):
         Only these reach it: the loss needs no others, and the full logits are the largest tensor by far.
         """
         x_MD = x_BND[is_scored_BNC.any(2)]
-        padded_MD = F.pad(x_MD, (0, 0, 0, -len(x_MD) % ROWS))
-        return self.head(self.head_norm(padded_MD))[: len(x_MD)].unflatten(1, (CHANNELS, outputs(self.config)))
+        return self.head(self.head_norm(x_MD)).unflatten(1, (CHANNELS, outputs(self.config)))
 
 
 def hidden(config: RunConfig, is_scored_BNC: Masks) -> Masks | None:
@@ -100,7 +96,7 @@ def hidden(config: RunConfig, is_scored_BNC: Masks) -> Masks | None:
 
 def outputs(config: RunConfig) -> int:
     """How many numbers the head predicts for a sub-pixel: 256 logits, or one regressed value."""
-    return 1 if config.objective == "mse" else VALUES
+    return rows.OBJECTIVES[config.objective].outputs
 
 
 def build_network(config: RunConfig) -> IsotropicNetwork:

@@ -1,13 +1,15 @@
-"""The BERT objective: which sub-pixels are masked, and the negative log-likelihood of their values.
+"""What is predicted and what it costs: the paper's masked pixels, and the two objectives that it is compared with.
 
-A twin, for comparison, regresses the values instead: the squared error of one number on the scale [-1, 1]. Another
-hides nothing and predicts every pixel from those before it, its channels at once: image-GPT's autoregressive objective.
+The paper's objective scores the values of masked sub-pixels by their negative log-likelihood. Its twin regresses them.
+image-GPT's hides nothing and predicts every pixel from those before it, its channels at once.
 
 Paper: section 3.3, equation 5. Book: chapter "Objective".
 """
 
 from __future__ import annotations
 
+import abc
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -16,12 +18,16 @@ from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 from torch.nn import functional as F
 
-from isonb import draws
-from isonb.config import Objective, RunConfig
+from isonb import draws, rows
+from isonb.config import RunConfig
 from isonb.features import CHANNELS, VALUES
 
 HALF_RANGE = (VALUES - 1) / 2  # x / HALF_RANGE - 1 maps 0..255 to [-1, 1]
 UNSCORED = -1  # no pixel value
+Pixels = UInt8[Tensor, "B N C"]
+Scored = Bool[Tensor, "B N C"]
+Outputs = Float[Tensor, "M C V"]
+Losses = Float[Tensor, "M C"]
 
 
 def sample_masks(config: RunConfig, index_B: Int[Tensor, "B"], purpose: str, repeat: int = 0) -> Bool[Tensor, "B N C"]:
@@ -48,54 +54,107 @@ def sample_scored(config: RunConfig, index_B: Int[Tensor, "B"], purpose: str, re
     return sample_masks(config, index_B, purpose, repeat)
 
 
-def masked_nats(
-    logits_MCV: Float[Tensor, "M C V"], pixels_BNC: UInt8[Tensor, "B N C"], is_masked_BNC: Bool[Tensor, "B N C"]
-) -> Float[Tensor, "M C"]:
-    """-log p(x_i | unmasked) in nats, for the M positions in raster order; 0 for a sub-pixel that is not masked.
+class Loss(abc.ABC):
+    """What a row of `isonb.rows.OBJECTIVES` leads to: a loss, and all that goes with it."""
 
-    Autoregressively every sub-pixel is scored, and the pixels before it take the place of the unmasked ones.
-    """
-    has_masked_BN = is_masked_BNC.any(2)
-    target_MC = pixels_BNC[has_masked_BN].long().masked_fill(~is_masked_BNC[has_masked_BN], UNSCORED)
-    logits_SV = logits_MCV.flatten(0, 1)
-    if logits_SV.dtype == torch.bfloat16:
-        logits_SV = logits_SV.float()
-    nats_S = F.cross_entropy(logits_SV, target_MC.flatten(), reduction="none", ignore_index=UNSCORED)
-    return nats_S.view_as(target_MC)
+    @staticmethod
+    @abc.abstractmethod
+    def per_subpixel(output_MCV: Outputs, pixels_BNC: Pixels, is_scored_BNC: Scored) -> Losses:
+        """The loss of each sub-pixel of the M positions in raster order, in the row's unit; 0 where not scored."""
 
+    @staticmethod
+    @abc.abstractmethod
+    def filled_in(output_MCV: Outputs) -> UInt8[Tensor, "M C"]:
+        """The value that a network's output stands for."""
 
-def masked_squares(
-    value_MC1: Float[Tensor, "M C 1"], pixels_BNC: UInt8[Tensor, "B N C"], is_masked_BNC: Bool[Tensor, "B N C"]
-) -> Float[Tensor, "M C"]:
-    """(prediction - x_i)^2, x_i scaled to [-1, 1], for the M positions in raster order; 0 where not masked."""
-    has_masked_BN = is_masked_BNC.any(2)
-    value_MC = value_MC1.squeeze(2)
-    if value_MC.dtype == torch.bfloat16:
-        value_MC = value_MC.float()
-    target_MC = pixels_BNC[has_masked_BN].to(value_MC) / HALF_RANGE - 1.0
-    return (value_MC - target_MC).square().masked_fill(~is_masked_BNC[has_masked_BN], 0.0)
+    @staticmethod
+    @abc.abstractmethod
+    def of_guesses(value_S: np.ndarray, centre_S: np.ndarray, count_V: np.ndarray, count_R: np.ndarray) -> list[float]:
+        """The summed loss of three guesses at S values: uniform, by how often each value occurs, and around a centre.
+
+        `count_V` counts the channel's training values, `count_R` their offsets -255 to 255 from such centres.
+        """
 
 
-LOSS = {"bert": masked_nats, "mse": masked_squares, "autoregressive": masked_nats}
+class CrossEntropy(Loss):
+    """-log p of the value among 256. Paper: equation 5."""
+
+    @staticmethod
+    def per_subpixel(output_MCV: Outputs, pixels_BNC: Pixels, is_scored_BNC: Scored) -> Losses:
+        """-log p(x_i | what is shown) in nats: the unmasked pixels, or autoregressively those before it."""
+        has_scored_BN = is_scored_BNC.any(2)
+        target_MC = pixels_BNC[has_scored_BN].long().masked_fill(~is_scored_BNC[has_scored_BN], UNSCORED)
+        logits_SV = output_MCV.flatten(0, 1)
+        if logits_SV.dtype == torch.bfloat16:
+            logits_SV = logits_SV.float()
+        nats_S = F.cross_entropy(logits_SV, target_MC.flatten(), reduction="none", ignore_index=UNSCORED)
+        return nats_S.view_as(target_MC)
+
+    @staticmethod
+    def filled_in(output_MCV: Outputs) -> UInt8[Tensor, "M C"]:
+        """The most probable of 256 values."""
+        return output_MCV.argmax(2).to(torch.uint8)
+
+    @staticmethod
+    def of_guesses(value_S: np.ndarray, centre_S: np.ndarray, count_V: np.ndarray, count_R: np.ndarray) -> list[float]:
+        """In nats; the third distribution is renormalised to the values that are possible."""
+        first_S = VALUES - 1 - centre_S
+        return [
+            len(value_S) * math.log(VALUES),
+            -np.log(count_V[value_S] / count_V.sum()).sum(),
+            -np.log(count_R[first_S + value_S] / _possible(count_R, centre_S)).sum(),
+        ]
+
+
+class SquaredError(Loss):
+    """(prediction - x_i)^2 on the scale [-1, 1]: the regression that the paper's section 3.3 sets aside."""
+
+    @staticmethod
+    def per_subpixel(output_MCV: Outputs, pixels_BNC: Pixels, is_scored_BNC: Scored) -> Losses:
+        """(prediction - x_i)^2, x_i scaled to [-1, 1]."""
+        has_scored_BN = is_scored_BNC.any(2)
+        value_MC = output_MCV.squeeze(2)
+        if value_MC.dtype == torch.bfloat16:
+            value_MC = value_MC.float()
+        target_MC = pixels_BNC[has_scored_BN].to(value_MC) / HALF_RANGE - 1.0
+        return (value_MC - target_MC).square().masked_fill(~is_scored_BNC[has_scored_BN], 0.0)
+
+    @staticmethod
+    def filled_in(output_MCV: Outputs) -> UInt8[Tensor, "M C"]:
+        """The regressed value, rounded."""
+        value_MC = (output_MCV.squeeze(2).float() + 1.0) * HALF_RANGE
+        return value_MC.round().clamp(0, VALUES - 1).to(torch.uint8)
+
+    @staticmethod
+    def of_guesses(value_S: np.ndarray, centre_S: np.ndarray, count_V: np.ndarray, count_R: np.ndarray) -> list[float]:
+        """Of the means of the same three distributions, on the scale [-1, 1]."""
+        offset_R = np.arange(1 - VALUES, VALUES)
+        guesses = (
+            HALF_RANGE,
+            np.average(np.arange(VALUES), weights=count_V),
+            centre_S + _possible(count_R * offset_R, centre_S) / _possible(count_R, centre_S),
+        )
+        return [np.square((value_S - guess) / HALF_RANGE).sum() for guess in guesses]
+
+
+def _possible(weight_R: np.ndarray, centre_S: np.ndarray) -> np.ndarray:
+    """The sum of the weights over the offsets -centre..255-centre that lead from a centre to a possible value."""
+    cumulative_R = np.concatenate([[0.0], np.cumsum(weight_R)])
+    first_S = VALUES - 1 - centre_S
+    return cumulative_R[first_S + VALUES] - cumulative_R[first_S]
+
+
+def loss_of(config: RunConfig) -> type[Loss]:
+    """The loss of the configured objective, with all that belongs to it."""
+    return rows.OBJECTIVES[config.objective].load()
 
 
 def summed_loss(
-    network: Callable[[Tensor, Tensor], Tensor],
-    pixels_BNC: UInt8[Tensor, "B N C"],
-    is_scored_BNC: Bool[Tensor, "B N C"],
-    objective: Objective = "bert",
+    config: RunConfig, network: Callable[[Tensor, Tensor], Tensor], pixels_BNC: Pixels, is_scored_BNC: Scored
 ) -> tuple[Float[Tensor, ""], int]:
     """(summed loss, how many sub-pixels are scored), so that parts of a batch add up to the whole.
 
-    In nats, or for the twin 'mse' in squared errors. Paper: eq. (5).
+    In the unit of the configured objective. Paper: eq. (5).
     """
-    loss_MC = LOSS[objective](network(pixels_BNC, is_scored_BNC), pixels_BNC, is_scored_BNC)
+    loss_MC = loss_of(config).per_subpixel(network(pixels_BNC, is_scored_BNC), pixels_BNC, is_scored_BNC)
     return loss_MC.sum(), int(is_scored_BNC.sum())
-
-
-def filled_in(output_MCV: Float[Tensor, "M C V"], objective: Objective) -> UInt8[Tensor, "M C"]:
-    """The value that a network's output stands for: the most probable of 256, or the regressed one, rounded."""
-    if objective != "mse":
-        return output_MCV.argmax(2).to(torch.uint8)
-    value_MC = (output_MCV.squeeze(2).float() + 1.0) * HALF_RANGE
-    return value_MC.round().clamp(0, VALUES - 1).to(torch.uint8)

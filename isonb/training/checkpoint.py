@@ -124,7 +124,7 @@ def read_kept(path: Path, config: RunConfig) -> dict[str, torch.Tensor]:
         raise CheckpointError(
             f"{path} cannot be read ({error}): delete {path.parent} to train the network anew."
         ) from None
-    _refuse_other_configuration(path.parent, header["config"], config.model_dump())
+    _refuse_other_configuration(path.parent, header["config"], config)
     return {name.removeprefix(NETWORK): tensor for name, tensor in tensors.items()}
 
 
@@ -146,7 +146,7 @@ def read(content: bytes, config: RunConfig, folder: Path) -> Saved:
     version of this program.
     """
     header, tensors = _decode(content)
-    _refuse_other_configuration(folder, header["config"], config.model_dump())
+    _refuse_other_configuration(folder, header["config"], config)
     try:
         progress = Progress(**header["progress"])
         progress.curve = [records.Epoch(**epoch) for epoch in progress.curve]
@@ -199,7 +199,10 @@ def _all(folder: Path) -> list[Path]:
     return sorted(folder.glob("step-*.safetensors"))
 
 
-def _refuse_other_configuration(folder: Path, theirs: dict[str, Any], ours: dict[str, Any]) -> None:
+def _refuse_other_configuration(folder: Path, theirs: dict[str, Any], config: RunConfig) -> None:
+    """A setting that came after the checkpoint was written is at its default there."""
+    ours = config.model_dump()
+    theirs = {name: field.default for name, field in type(config).model_fields.items()} | theirs
     names = [name for name in sorted({*theirs, *ours}) if theirs.get(name) != ours.get(name)]
     if names:
         differences = ", ".join(f"{name} is {theirs.get(name)!r} there and {ours.get(name)!r} here" for name in names)

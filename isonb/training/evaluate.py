@@ -6,7 +6,6 @@ Book: chapters "Objective" and "Results".
 from __future__ import annotations
 
 import contextlib
-import math
 
 import numpy as np
 import torch
@@ -37,15 +36,19 @@ def autocast(device: torch.device, precision: str) -> contextlib.AbstractContext
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bfloat16")
 
 
+def unrounded(x: torch.Tensor) -> torch.Tensor:
+    """x in float32, where it is in half precision; else as it is."""
+    return x.float() if x.dtype == torch.bfloat16 else x
+
+
 @torch.inference_mode()
 def loss_per_image(
     network: nn.Module, config: RunConfig, split: data.Split, precision: str, image_B: torch.Tensor | None = None
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Summed loss (float64) and scored sub-pixels (int64) of each image over its evaluation masks; both of shape B.
 
-    Autoregressively every sub-pixel is scored, once. The loss is in nats, or in squared errors of values in [-1, 1] for
-    the objective 'mse'. `image_B` says which images of the split to score; the others are left at zero, so that ranks'
-    parts add up.
+    Autoregressively every sub-pixel is scored, once. The loss is in the objective's unit. `image_B` says which images
+    of the split to score; the others are left at zero, so that the parts of all ranks add up.
     """
     device = next(network.parameters()).device
     loss_B, count_B = torch.zeros(len(split), dtype=torch.float64), torch.zeros(len(split), dtype=torch.int64)
@@ -56,7 +59,7 @@ def loss_per_image(
             is_scored_BNC = objectives.sample_scored(config, split.index_B[chunk_B], "evaluation", repeat).to(device)
             with autocast(device, precision):
                 output_MCV = network(pixels_BNC, is_scored_BNC)
-            loss_MC = objectives.LOSS[config.objective](output_MCV, pixels_BNC, is_scored_BNC)
+            loss_MC = objectives.loss_of(config).per_subpixel(output_MCV, pixels_BNC, is_scored_BNC)
             positions_B = is_scored_BNC.any(2).sum(1).tolist()
             loss_B[chunk_B] += torch.stack([part.sum() for part in loss_MC.double().cpu().split(positions_B)])
             count_B[chunk_B] += is_scored_BNC.sum((1, 2)).cpu()
@@ -69,8 +72,7 @@ def reconstruct(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """The images with every masked sub-pixel set to the value predicted for it, and the masks; both of shape B, N, C.
 
-    That is the most probable value, or for the objective 'mse' the regressed one; autoregressively the most probable
-    one after the true pixels before it.
+    Autoregressively that is the value predicted after the true pixels before it.
     """
     device = next(network.parameters()).device
     filled, masks = [], []
@@ -78,7 +80,7 @@ def reconstruct(
         pixels_BNC = split.pixels_BNC[chunk_B].to(device)
         is_masked_BNC = objectives.sample_masks(config, split.index_B[chunk_B], "evaluation").to(device)
         with autocast(device, precision):
-            value_MC = objectives.filled_in(network(pixels_BNC, is_masked_BNC), config.objective)
+            value_MC = objectives.loss_of(config).filled_in(network(pixels_BNC, is_masked_BNC))
         guess_BNC = pixels_BNC.clone()
         guess_BNC[is_masked_BNC.any(2)] = value_MC
         filled.append(torch.where(is_masked_BNC, guess_BNC, pixels_BNC).cpu())
@@ -107,7 +109,7 @@ def baselines(config: RunConfig, images: data.Images) -> records.Baselines:
 
     Uniform over 256 values; each channel's histogram; and a histogram of the difference to the rounded mean of the
     visible ones among the eight neighbours of the same channel, renormalised to the values that are possible. Counts
-    start at one, so that no value is impossible. For the objective 'mse' each predictor guesses its mean;
+    start at one, so that no value is impossible. A regressing objective scores the mean of each prediction;
     autoregressively the visible neighbours are the four before the pixel in raster order.
     """
     channel_CV = np.ones((features.CHANNELS, features.VALUES))
@@ -115,40 +117,13 @@ def baselines(config: RunConfig, images: data.Images) -> records.Baselines:
     for channel, value, mean in _scored_values(config, images.train, "training"):
         channel_CV[channel] += np.bincount(value, minlength=features.VALUES)
         offset_CR[channel] += np.bincount(value - mean + features.VALUES - 1, minlength=2 * features.VALUES - 1)
-    score = _summed_squares if config.objective == "mse" else _summed_nats
+    score = objectives.loss_of(config).of_guesses
     loss, count = np.zeros(3), 0
     for channel, value, mean in _scored_values(config, images.validation, "evaluation"):
         loss += score(value, mean, channel_CV[channel], offset_CR[channel])
         count += len(value)
     uniform, channel_marginal, neighbour_mean = (loss / count).tolist()
     return records.Baselines(uniform=uniform, channel_marginal=channel_marginal, neighbour_mean=neighbour_mean)
-
-
-def _summed_nats(value_S: np.ndarray, mean_S: np.ndarray, count_V: np.ndarray, count_R: np.ndarray) -> list[float]:
-    first_S = features.VALUES - 1 - mean_S
-    return [
-        len(value_S) * math.log(features.VALUES),
-        -np.log(count_V[value_S] / count_V.sum()).sum(),
-        -np.log(count_R[first_S + value_S] / _possible(count_R, mean_S)).sum(),
-    ]
-
-
-def _summed_squares(value_S: np.ndarray, mean_S: np.ndarray, count_V: np.ndarray, count_R: np.ndarray) -> list[float]:
-    """Of the means of the same three predictions, on the scale [-1, 1]."""
-    offset_R = np.arange(1 - features.VALUES, features.VALUES)
-    guesses = (
-        objectives.HALF_RANGE,
-        np.average(np.arange(features.VALUES), weights=count_V),
-        mean_S + _possible(count_R * offset_R, mean_S) / _possible(count_R, mean_S),
-    )
-    return [np.square((value_S - guess) / objectives.HALF_RANGE).sum() for guess in guesses]
-
-
-def _possible(weight_R: np.ndarray, mean_S: np.ndarray) -> np.ndarray:
-    """The sum of the weights over the offsets -mean..255-mean that lead from a mean to a possible value."""
-    cumulative_R = np.concatenate([[0.0], np.cumsum(weight_R)])
-    first_S = features.VALUES - 1 - mean_S
-    return cumulative_R[first_S + features.VALUES] - cumulative_R[first_S]
 
 
 def _scored_values(config: RunConfig, split: data.Split, purpose: str):

@@ -216,7 +216,7 @@ class _Tuning:
         classes = F.cross_entropy(logits_BK, label_B, reduction="sum")
         if logits_MCV is None:
             return classes, 0.0
-        return classes, objectives.LOSS[self.run.objective](logits_MCV, pixels_BNC, is_scored_BNC).sum()
+        return classes, objectives.loss_of(self.run).per_subpixel(logits_MCV, pixels_BNC, is_scored_BNC).sum()
 
     @torch.inference_mode()
     def is_correct(self, split: data.Split) -> np.ndarray:

@@ -9,6 +9,7 @@ Book: chapter "Training".
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import signal
@@ -19,8 +20,9 @@ from pathlib import Path
 import filelock
 import torch
 
-from isonb import disk, fingerprints, records
+from isonb import disk, records
 from isonb.config import PROBE_PREFIX, Cell, ConfigError, Execution
+from isonb.numerics import NUMERICS
 from isonb.training import checkpoint, data, signals, train
 
 # What a worker tells its launcher on standard output, a line each: the word, a space, then JSON or a sentence.
@@ -37,11 +39,12 @@ FAULTS = (train.TrainingError, checkpoint.CheckpointError, data.DataError)  # th
 def checkpoints_folder(cell: Cell, images: data.Images) -> Path:
     """Where a cell's checkpoints and its workers' log live.
 
-    Another folder for other code, for other images, and for a run that is probed along its training: what one without
-    has left lacks the weights of its epochs.
+    Another folder for other numerics, for other images, and for a run that is probed along its training: what one
+    without has left lacks the weights of its epochs.
     """
-    name = fingerprints.of_training(images.sha256) + "-along" * cell.probe.along
-    return records.runs_folder(cell.profile) / "checkpoints" / cell.run.run_id / name
+    content = repr((NUMERICS, sorted(images.sha256.items()))).encode()
+    name = hashlib.sha256(content).hexdigest()[:12] + "-along" * cell.probe.along
+    return records.runs_folder(cell.study) / "checkpoints" / cell.run.run_id / name
 
 
 def pretrain(
@@ -132,7 +135,7 @@ def _run_workers(cell: Cell, execution: Execution, processes: int, folder: Path,
     probe = {PROBE_PREFIX + name: value for name, value in cell.probe.model_dump().items()}
     settings = {**cell.run.model_dump(), **probe, **execution.model_dump(), "processes": 1}
     command = [sys.executable, "-c", TORCHRUN, "--standalone", f"--nproc-per-node={processes}"]
-    command += [f"--shutdown-timeout={GRACE}", "-m", "isonb", "pretrain", "--worker", "--profile", cell.profile]
+    command += [f"--shutdown-timeout={GRACE}", "-m", "isonb", "pretrain", "--worker", "--study", cell.study]
     command += [f"{name}={json.dumps(value)}" for name, value in settings.items()]
     paths = [str(records.PROJECT), *filter(None, [os.environ.get("PYTHONPATH")])]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 import isonb
-from isonb import features, fingerprints, records
+from isonb import features, records, rows
 from isonb.config import Cell, Execution
 from isonb.models import blocks
 from isonb.models import network as networks
@@ -23,7 +23,6 @@ from isonb.training.train import Pretrained
 
 SHOWN = 3  # test images whose reconstruction is kept, as many as in the paper's Figure 1
 RED = 0  # the channel of the paper's Figure 5
-CODE = fingerprints.code()  # taken when this process loads the code, not hours later
 
 
 def record(
@@ -38,8 +37,8 @@ def record(
 
     `test_loss_B`: mean loss per masked sub-pixel of each test image; `test_correct_LB`: which test images each layer's
     probe gets right; `original_BHWC`, `is_masked_BHWC`, `filled_S`: three test images, which of their sub-pixels were
-    masked, and the values filled in there (`records.pictures` puts them together); `similarity_P`, for pix2vec
-    networks: how alike the learned rows of the red channel are (`features.unpack_similarity`); `finetune_correct_B` and
+    masked, and the values filled in there (`records.pictures` puts them together); `similarity_P`, for learned
+    encodings: how alike the rows of the red channel are (`features.unpack_similarity`); `finetune_correct_B` and
     `scratch_correct_B`, where the network was fine-tuned: which test images it gets right, and its twin from scratch.
     """
     network, progress, run = pretrained.network, pretrained.progress, cell.run
@@ -55,7 +54,7 @@ def record(
         "is_masked_BHWC": _as_pictures(is_masked_BNC),
         "filled_S": filled_BNC[:SHOWN][is_masked_BNC[:SHOWN]].numpy(),
     }
-    if run.encoding == "pix2vec":
+    if rows.ENCODINGS[run.encoding].is_learned:
         arrays["similarity_P"] = features.pack_similarity(features.cosine_similarity(_table(network)[RED]))
     if tuned:
         arrays |= {"finetune_correct_B": tuned.correct_B, "scratch_correct_B": tuned.scratch_correct_B}
@@ -63,7 +62,6 @@ def record(
         records.Record(
             run_id=run.run_id,
             cell=cell,
-            code=CODE,
             data=data.describe(images),
             environment=environment(pretrained, execution),
             counts=counts(initial),

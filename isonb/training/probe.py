@@ -92,14 +92,10 @@ def _probe(
     """The probes of one network, and which test images each layer gets right."""
     started = time.perf_counter()
     splits = {name: getattr(images, name) for name in ("train", "validation", "test")}
-    features = {name: extract(network, split, config, precision) for name, split in splits.items()}
-    if config.scaling != "none":
-        (_whiten if config.scaling == "whiten" else _standardise)(features)
-    labels = {name: split.labels_B for name, split in splits.items()}
-    fit = _fit_adam if config.solver == "adam" else _fit_lbfgs
-    weight_LFK, bias_LK = fit(features["train"][0], labels["train"], len(images.classes), config, network.config.seed)
+    features, weights = fit(network, images, config, precision)
     correct = {
-        name: torch.stack([_vote(view_LBF, weight_LFK, bias_LK) for view_LBF in views]).sum(0).argmax(2) == labels[name]
+        name: torch.stack([probabilities(view_LBF, *weights) for view_LBF in views]).sum(0).argmax(2)
+        == splits[name].labels_B
         for name, views in features.items()
     }
     accuracy = {name: is_correct_LB.double().mean(1).tolist() for name, is_correct_LB in correct.items()}
@@ -118,6 +114,20 @@ def _probe(
     return probes, correct["test"].numpy()
 
 
+def fit(
+    network: networks.IsotropicNetwork, images: data.Images, config: ProbeConfig, precision: str
+) -> tuple[dict[str, list[Float[Tensor, "L B F"]]], tuple[Float[Tensor, "L F K"], Float[Tensor, "L K"]]]:
+    """The scaled features of every split, and the classifiers of all layers that the training images give."""
+    features = {
+        name: extract(network, getattr(images, name), config, precision) for name in ("train", "validation", "test")
+    }
+    if config.scaling != "none":
+        (_whiten if config.scaling == "whiten" else _standardise)(features)
+    solve = _fit_adam if config.solver == "adam" else _fit_lbfgs
+    classes, seed = len(images.classes), network.config.seed
+    return features, solve(features["train"][0], images.train.labels_B, classes, config, seed)
+
+
 def describe(config: ProbeConfig) -> str:
     """The protocol in one line, to stand beside an accuracy."""
     pooling = {"mean": "mean-pooled", "grid4": "4x4-pooled", "flatten": "flattened"}[config.pooling]
@@ -134,7 +144,7 @@ def describe(config: ProbeConfig) -> str:
 def extract(
     network: networks.IsotropicNetwork, split: data.Split, config: ProbeConfig, precision: str = "float32"
 ) -> list[Float[Tensor, "L B F"]]:
-    """Pooled features of every layer, float32: one tensor per view of the images.
+    """Pooled features of every layer: one tensor per view of the images; float64 of a network in float64, else float32.
 
     There is one view, of whole or of masked images, except for `vote5`, whose probe is trained on the first of five
     masked views and asked about all of them.
@@ -152,7 +162,9 @@ def extract(
                 is_masked_BNC = objectives.sample_masks(run, split.index_B[chunk_B], "evaluation", view).to(device)
             with evaluate.autocast(device, precision):
                 layers = network.forward_layers(pixels_BNC, is_masked_BNC)
-            parts.append(torch.stack([_pool(x_BND.float(), run.image_size, config) for x_BND in layers]).cpu())
+            parts.append(
+                torch.stack([_pool(evaluate.unrounded(x_BND), run.image_size, config) for x_BND in layers]).cpu()
+            )
     return [torch.cat(parts, dim=1) for parts in pooled]
 
 
@@ -214,7 +226,8 @@ def _logits(x_LBF: Tensor, weight_LFK: Tensor, bias_LK: Tensor) -> Float[Tensor,
     return torch.baddbmm(bias_LK[:, None], x_LBF, weight_LFK)
 
 
-def _vote(x_LBF: Tensor, weight_LFK: Tensor, bias_LK: Tensor) -> Float[Tensor, "L B K"]:
+def probabilities(x_LBF: Tensor, weight_LFK: Tensor, bias_LK: Tensor) -> Float[Tensor, "L B K"]:
+    """What each layer's classifier gives every class."""
     return _logits(x_LBF, weight_LFK, bias_LK).softmax(2)
 
 
@@ -226,8 +239,8 @@ def _fit_adam(
     The layers' losses are summed, so each classifier gets the gradient of its own mean loss.
     """
     layers, images, width = x_LBF.shape
-    weight_LFK = nn.Parameter(torch.zeros(layers, width, classes))
-    bias_LK = nn.Parameter(torch.zeros(layers, classes))
+    weight_LFK = nn.Parameter(torch.zeros(layers, width, classes, dtype=x_LBF.dtype))
+    bias_LK = nn.Parameter(torch.zeros(layers, classes, dtype=x_LBF.dtype))
     adam = torch.optim.Adam([weight_LFK, bias_LK], fused=True)
     steps_per_epoch = data.steps_per_epoch(images, config.batch_size)
     steps = config.epochs * steps_per_epoch
@@ -259,9 +272,9 @@ def _fit_lbfgs(
         coefficient_KF, intercept_K = model.coef_, model.intercept_
         if len(model.classes_) == 2:  # scikit-learn keeps the second class's row alone
             coefficient_KF, intercept_K = np.vstack([0 * coefficient_KF, coefficient_KF]), np.append(0, intercept_K)
-        weight_FK, bias_K = torch.zeros(x_BF.shape[1], classes), torch.full((classes,), -torch.inf)
-        weight_FK[:, model.classes_] = torch.from_numpy(coefficient_KF.T).float() / scale_F[:, None]
-        bias_K[model.classes_] = torch.from_numpy(intercept_K).float()
+        weight_FK, bias_K = x_BF.new_zeros(x_BF.shape[1], classes), x_BF.new_full((classes,), -torch.inf)
+        weight_FK[:, model.classes_] = torch.from_numpy(coefficient_KF.T).to(x_BF) / scale_F[:, None]
+        bias_K[model.classes_] = torch.from_numpy(intercept_K).to(x_BF)
         weights.append(weight_FK)
         biases.append(bias_K)
     return torch.stack(weights), torch.stack(biases)

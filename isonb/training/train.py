@@ -151,7 +151,7 @@ class _Run:
         pixels_BNC = self.images.train.pixels_BNC[:1].to(self.world.device)
         unscored_BNC = torch.zeros_like(pixels_BNC, dtype=torch.bool)
         with evaluate.autocast(self.world.device, self.progress.precision):
-            nothing, _ = objectives.summed_loss(self.model, pixels_BNC, unscored_BNC, self.config.objective)
+            nothing, _ = objectives.summed_loss(self.config, self.model, pixels_BNC, unscored_BNC)
         nothing.backward()
         self.adam.zero_grad()
 
@@ -220,7 +220,7 @@ class _Run:
             waits = self.world.size > 1 and number < len(parts)
             with self.model.no_sync() if waits else contextlib.nullcontext():
                 with evaluate.autocast(device, self.progress.precision):
-                    part, _ = objectives.summed_loss(self.model, pixels_BNC, scored.to(device), config.objective)
+                    part, _ = objectives.summed_loss(config, self.model, pixels_BNC, scored.to(device))
                 # DistributedDataParallel averages over ranks; a sum is wanted.
                 (part * (self.world.size / count)).backward()
             total += float(part.detach())

@@ -218,8 +218,8 @@ def _repeat(rows: list[dict[str, Any]], about: dict[str, Any]) -> Iterator[str]:
             yield row["skipped"]
             continue
         different = ", ".join(row["different"]) or "none differs"
-        yield f"{row['run_id']}: {row['numbers']} entries and {row['arrays']} arrays run again; {different}"
-        yield f"  modules rewritten since: {', '.join(row['rewritten']) or 'none'}"
+        yield f"{row['run_id']} (made on {row['device']}): {row['numbers']} entries and {row['arrays']} arrays"
+        yield f"  run again; {different}; the test loss differs by {row['test_loss_difference']:.1e}"
 
 
 TEXTS = {

@@ -9,7 +9,7 @@ from typing import Any
 
 from isonb import config
 from isonb.config import Execution
-from isonb.running import estimate
+from isonb.running import throughput
 from isonb.training import data, train
 
 
@@ -18,7 +18,7 @@ def run(blocks: tuple[str, ...] = ("conv", "mixer")) -> Iterator[dict[str, Any]]
     for block in blocks:
         run = config.smoke(block=block).run
         images = data.load(run)
-        predicted = run.epochs * len(images.train) * estimate.calibrate(run, Execution()).seconds(run)
+        predicted = run.epochs * len(images.train) * throughput.calibrate(run, Execution()).seconds(run)
         with tempfile.TemporaryDirectory() as folder:
             measured = train.pretrain(run, images, Path(folder), Execution()).progress.seconds
         yield {

@@ -16,7 +16,7 @@ from isonb import records
 
 CELLS = 3
 TINY = "width = 8\nimage_size = 8\ndata_fraction = 0.1\nepochs = 1\nevaluation_masks = 1\nprobe_epochs = 1\n"
-STUDY = 'profile = "smoke"\n' + "".join(f"[[cell]]\nseed = {seed}\n{TINY}" for seed in range(CELLS))
+STUDY = 'study = "smoke"\n' + "".join(f"[[cell]]\nseed = {seed}\n{TINY}" for seed in range(CELLS))
 SCRIPT = """
 import sys
 from isonb import config, records

@@ -1,4 +1,7 @@
-"""Whether finished cells come out again: each is run anew in a folder of its own and compared, bit for bit."""
+"""Whether finished cells come out again: each is run anew in a folder of its own and compared, bit for bit.
+
+On the kind of processor that made it a record comes out with the same bits; on another kind it differs by rounding.
+"""
 
 from __future__ import annotations
 
@@ -12,11 +15,11 @@ from typing import Any
 
 import numpy as np
 
-from isonb import config, fingerprints, records
+from isonb import config, records, rows
 from isonb.evidence import metrics
 from isonb.running import runner
 
-PROFILE = "cpu"
+STUDY = "cpu"
 PARTS = ("data", "counts", "baselines", "training", "reconstruction", "encoding", "probe")
 CHOSEN = {("conv", "continuous"), ("mixer", "pix2vec"), ("transformer", "rff")}  # all blocks, and all encodings
 MAY_DIFFER = {"seconds", "peak_memory_bytes", "along"}  # times, memory, and probes that are not asked for again
@@ -25,38 +28,40 @@ MAY_DIFFER = {"seconds", "peak_memory_bytes", "along"}  # times, memory, and pro
 def run() -> Iterator[dict[str, Any]]:
     """One row per block, each with another encoding: its smallest finished network of the grid, and what differs."""
     cheapest: dict[str, records.Record] = {}
-    for record in sorted(records.read_profile(PROFILE), key=lambda one: one.counts.multiply_accumulates):
+    for record in sorted(records.read_study(STUDY), key=lambda one: one.counts.multiply_accumulates):
         run = record.cell.run
-        can_run = metrics.arm(record.cell) == metrics.MAIN and fingerprints.data(run) == record.data.sha256
+        at_hand = rows.SOURCES[run.data].load().checksums(run, None)
+        can_run = metrics.arm(record.cell) == metrics.MAIN and at_hand == record.data.sha256
         if can_run and (run.block, run.encoding) in CHOSEN:
             cheapest.setdefault(run.block, record)
     if not cheapest:
-        yield {"skipped": f"No finished cell of the profile {PROFILE} has its images in ISONB_DATA: set it."}
+        yield {"skipped": f"No finished cell of the study {STUDY} has its images in ISONB_DATA: set it."}
     for record in cheapest.values():
         yield _repeat(record)
 
 
 def _repeat(record: records.Record) -> dict[str, Any]:
-    cell = config.Cell(profile=PROFILE, run=record.cell.run)
+    cell = config.Cell(study=STUDY, run=record.cell.run)
     execution = config.Execution(threads=record.environment.threads, precision=record.environment.precision)
-    settings = [f"{name}={value}" for name, value in runner.parameters(cell, execution).items() if name != "profile"]
+    settings = [f"{name}={value}" for name, value in runner.parameters(cell, execution).items() if name != "study"]
     with tempfile.TemporaryDirectory() as folder:
         places = {"ISONB_RESULTS": f"{folder}/results", "ISONB_RUNS": f"{folder}/runs"}
-        command = [sys.executable, "-m", "isonb", "run-cell", "--profile", PROFILE, *settings]
+        command = [sys.executable, "-m", "isonb", "run-cell", "--study", STUDY, *settings]
         subprocess.run(command, cwd=records.PROJECT, env=os.environ | places, check=True, capture_output=True)
-        path = Path(folder) / "results" / PROFILE / f"{record.run_id}.json"
+        path = Path(folder) / "results" / STUDY / f"{record.run_id}.json"
         again, arrays = records.read_record(path), records.read_arrays(path)
     before, after = (_leaves({part: one.model_dump()[part] for part in PARTS}) for one in (record, again))
     kept = records.read_arrays(records.record_path(record.cell))
     return {
         "run_id": record.run_id,
+        "device": record.environment.device,
         "numbers": len(before),
         "arrays": len(kept),
         "different": [
             *(name for name in sorted({*before, *after}) if before.get(name) != after.get(name)),
             *(name for name in sorted({*kept, *arrays}) if not _same(kept.get(name), arrays.get(name))),
         ],
-        "rewritten": [name for name in again.code if record.code.get(name) != again.code[name]],
+        "test_loss_difference": abs(again.training.test_loss - record.training.test_loss),
     }
 
 

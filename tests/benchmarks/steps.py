@@ -183,7 +183,7 @@ def _kind(event: torch.autograd.profiler_util.FunctionEvent) -> str:
     """Which of KINDS an operator is of; the products by which attention's gradients are taken are attention's."""
     caller = event
     while caller is not None:
-        if "_Attention" in caller.name:
+        if "Attention" in caller.name:
             return "attention"
         caller = caller.cpu_parent
     words = event.name.removeprefix("aten::")
