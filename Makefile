@@ -1,6 +1,6 @@
 # The few verbs of the project; `make help` lists them. The first one that needs it builds .venv from requirements.lock.
 
-PROFILE ?= smoke
+STUDY ?= $(or $(PROFILE),smoke)
 PYTHON ?= $(shell command -v python3.11 || command -v python3 || echo python3.11)
 TORCH_ARGS ?=
 BENCH ?=
@@ -12,20 +12,26 @@ READY := .venv/ready
 OWN := _runs/mine.ipynb
 
 .DEFAULT_GOAL := help
-.PHONY: help study test lab book bench chaos clean
+.PHONY: help study test quick lab book bench chaos clean
 
 help: ## say what can be made
-	@echo "make ... (PROFILE=$(PROFILE), PYTHON=$(PYTHON))"
+	@echo "make ... (STUDY=$(STUDY), PYTHON=$(PYTHON))"
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-study: $(READY) ## train and probe the cells of PROFILE that have yet to run, then build the book
-	@$(BIN)/snakemake --config study=$(PROFILE) $(SNAKEMAKE)
+study: $(READY) ## train and probe the cells of STUDY that have yet to run, then build the book
+	@$(BIN)/snakemake --config study=$(STUDY) $(addprefix profile=,$(PROFILE)) $(SNAKEMAKE)
 
 test: $(READY) ## check style and import rules, then run every test, every notebook and the book's build
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
 	$(BIN)/pytest --numprocesses $(JOBS) --maxprocesses 8 --dist loadfile
+
+quick: $(READY) ## check style and import rules, then run the tests that take a minute or two in all
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+	$(BIN)/pytest --numprocesses $(JOBS) --maxprocesses 8 --dist loadfile -m "not slow" tests
 
 lab: $(READY) $(OWN) ## open JupyterLab on a copy of the experiment's notebook that is yours to change
 	$(BIN)/jupyter lab $(OWN)

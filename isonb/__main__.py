@@ -34,14 +34,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(disk.in_a_sentence(error), file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("Interrupted: give the same command again to go on.", file=sys.stderr)
+        print("Interrupted: run the same command again to continue.", file=sys.stderr)
         return 130
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """The command and what goes with it; settings may stand before, between and after options.
 
-    argparse can mix them, but not in a parser with commands: it leaves over what follows the options.
+    argparse can mix them, but not in a parser with commands, where it leaves over what follows the options.
     """
     parser = _parser()
     chosen, left = parser.parse_known_args(arguments)
@@ -58,9 +58,9 @@ def _parser() -> argparse.ArgumentParser:
     for name, command, text in (
         ("run-cell", _run_cell, "run one cell with some settings changed"),
         ("pretrain", _pretrain, "pre-train one network, alone or as a process of torchrun, without probes or a record"),
-        ("cells", _cells, "list the cells of a profile's study"),
-        ("estimate", _estimate, "predict the hours and the memory of a profile's study"),
-        ("claims", _claims, "judge the paper's claims from a profile's results"),
+        ("cells", _cells, "list the cells of a study"),
+        ("estimate", _estimate, "predict the hours and the memory of a study"),
+        ("claims", _claims, "judge the paper's claims from a study's results"),
         ("report", _report, "write the table, the verdicts and the failures of a sweep, as the Snakefile does"),
         ("book", _book, "build the book from the results at hand; warnings are errors"),
     ):
@@ -69,16 +69,17 @@ def _parser() -> argparse.ArgumentParser:
         if command is _report:
             sub.add_argument("folder", type=Path, help="of the sweep")
         elif command is not _book:
-            sub.add_argument("--profile", default="smoke", help="smoke, cpu or paper; smoke unless told")
+            text = "smoke, which is the default, cpu or paper; --profile is the older name of this option"
+            sub.add_argument("--study", "--profile", action="append", dest="studies", metavar="STUDY", help=text)
         if command is _run_cell:
-            sub.add_argument("--template", type=Path, help="another notebook than notebooks/cell.ipynb")
+            sub.add_argument("--template", type=Path, help="a notebook to run instead of notebooks/cell.ipynb")
         if command in (_run_cell, _pretrain):
             sub.add_argument("settings", nargs="*", metavar="name=value", help="as in block=mixer depth=3")
         if command is _pretrain:
             sub.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)  # of `launch.pretrain`
         if command is _estimate:
             sub.add_argument("--device", default="auto", help="auto, cpu or cuda; some steps are timed on it, once")
-            sub.add_argument("--images-per-second", type=float, help="instead: what the profile's first cell reaches")
+            sub.add_argument("--images-per-second", type=float, help="of the study's first cell, instead of timing any")
         if command is _claims:
             sub.add_argument("--json", action="store_true", help="print JSON instead of a table")
     return parser
@@ -113,29 +114,39 @@ def _pretrain(chosen: argparse.Namespace) -> int:
     except signals.Preempted as stop:
         print(stop, file=sys.stderr)
         return signals.PREEMPTED
-    except launch.FAULTS as fault:
-        print(fault, file=sys.stderr)
+    except launch.FAULTS as error:
+        print(error, file=sys.stderr)
         return 1
     return 0
 
 
+def _study(chosen: argparse.Namespace, *among_settings: Any) -> Any:
+    """The study that options and settings name. Raises `ConfigError` for an unknown one and for two different ones."""
+    from isonb.running import sweep
+
+    study = sweep.one_study(*(chosen.studies or []), *among_settings)
+    config.cell(study)
+    return study
+
+
 def _settings(chosen: argparse.Namespace) -> dict[str, Any]:
-    """The profile and the settings by name. Raises `ConfigError` for a name that is unknown or given twice."""
+    """The study and the settings by name. Raises `ConfigError` for a name that is unknown or given twice."""
     settings: dict[str, Any] = {}
     for name, value in map(_setting, chosen.settings):
-        if name not in (known := ("profile", *config.setting_names())):
+        if name not in (known := ("study", "profile", *config.setting_names())):
             raise config.ConfigError(unknown_name(name, known))
         if name in settings:
-            raise config.ConfigError(f"{name!r} is given twice: leave one of the two out.")
+            raise config.ConfigError(f"{name!r} is given twice: remove one of the two.")
         settings[name] = value
-    return {"profile": chosen.profile, **settings}
+    study = _study(chosen, settings.pop("study", None), settings.pop("profile", None))
+    return {"study": study, **settings}
 
 
 def _setting(text: str) -> tuple[str, Any]:
     """A name and a value out of `name=value`; the value is JSON where it can be read so, else the text itself."""
     name, equals, value = text.partition("=")
     if not (name and equals):
-        raise config.ConfigError(f"{text!r} is no setting: write name=value, as in depth=3.")
+        raise config.ConfigError(f"{text!r} is not a setting: write name=value, as in depth=3.")
     try:
         return name, json.loads(value)
     except json.JSONDecodeError:
@@ -148,11 +159,13 @@ def _as_text(value: Any) -> str:
 
 
 def _cells(chosen: argparse.Namespace) -> int:
-    from isonb.running import runner
+    from isonb.running import outdated, runner
 
-    for cell in studies.cells(chosen.profile):
+    for cell in studies.cells(_study(chosen)):
         try:
-            state = records.why_outdated(cell) or "finished"
+            state = outdated.why(cell) or "finished"
+        except records.NewerRecordError:
+            state = "newer than this isonb"
         except records.RecordError:
             state = "damaged"
         settings = " ".join(f"{name}={_as_text(value)}" for name, value in runner.parameters(cell).items())
@@ -161,18 +174,19 @@ def _cells(chosen: argparse.Namespace) -> int:
 
 
 def _estimate(chosen: argparse.Namespace) -> int:
-    config.profile(chosen.profile)  # refuses an unknown one
+    study = _study(chosen)
     if chosen.images_per_second is not None and not chosen.images_per_second > 0:
         raise config.ConfigError(f"images-per-second={chosen.images_per_second:g} is not allowed: it must be above 0.")
-    from isonb.running import estimate
-    from isonb.training import data, launch
+    from isonb.running import estimate, throughput
+    from isonb.training import launch
+    from isonb.training.sources import DataError
 
     execution = config.Execution(device=chosen.device)
     launch.require_device(execution)
     try:
-        alone = estimate.study(chosen.profile, execution, chosen.images_per_second)
-    except data.DataError as fault:
-        raise config.ConfigError(str(fault)) from None
+        alone = estimate.study(study, execution, chosen.images_per_second)
+    except DataError as error:
+        raise config.ConfigError(str(error)) from None
     is_measured = chosen.images_per_second is None
     if is_measured:
         estimate.remember(alone)  # at once: what follows takes minutes, too
@@ -180,22 +194,21 @@ def _estimate(chosen: argparse.Namespace) -> int:
     if is_measured:
         cores = placement.cores()
         if cores > 1 and not launch.is_on_gpu(execution):
-            together = estimate.study(chosen.profile, config.Execution(device="cpu", threads=1), at_once=cores)
+            together = estimate.study(study, config.Execution(device="cpu", threads=1), at_once=cores)
             estimate.remember(alone, together)
             hours = sum(one.hours for one in together) / cores
             print(f"That is one cell after another; {cores} at once, a core each: {hours:.1f} hours in all.")
-        print(f"Throughputs are measured once and kept in {estimate.cache(execution)}; delete it to measure again.")
+        print(f"Throughputs are measured once and kept in {throughput.cache(execution)}; delete it to measure again.")
     return 0
 
 
 def _claims(chosen: argparse.Namespace) -> int:
-    config.profile(chosen.profile)  # refuses an unknown one
+    study = _study(chosen)
     from isonb.evidence import claims
 
-    tables = claims.read(chosen.profile)
-    show = claims.as_json if chosen.json else claims.as_text
-    print(show(claims.judge(tables), tables.faults))
-    return int(bool(tables.faults))
+    sets = claims.read_sets(study)
+    print(claims.as_json(sets) if chosen.json else claims.as_text(sets))
+    return int(bool(sets[0].faults))
 
 
 def _report(chosen: argparse.Namespace) -> int:
@@ -203,11 +216,10 @@ def _report(chosen: argparse.Namespace) -> int:
     from isonb.evidence import claims, metrics
     from isonb.running import sweep
 
-    profile = sweep.Plan.read(chosen.folder).profile
-    table, faults = metrics.write_table(profile)
-    tables = claims.read(profile)
+    study = sweep.Plan.read(chosen.folder).base
+    table, faults = metrics.write_table(study)
     verdicts = table.with_name("claims.txt")
-    disk.write_atomically(verdicts, (claims.as_text(claims.judge(tables), tables.faults) + "\n").encode())
+    disk.write_atomically(verdicts, (claims.as_text(claims.read_sets(study)) + "\n").encode())
     print(f"One row for each finished cell: {table}; every claim's verdict: {verdicts}")
     if failures := sweep.write_failures(chosen.folder):
         print(f"What failed, and why: {failures}")
@@ -219,9 +231,9 @@ def _report(chosen: argparse.Namespace) -> int:
 
 def _book(chosen: argparse.Namespace) -> int:
     interruption.end_with_driver()
-    from isonb.running import sweep
+    from isonb.running import publishing
 
-    return sweep.build_book()
+    return publishing.build_book()
 
 
 if __name__ == "__main__":

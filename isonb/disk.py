@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, and what a disk refuses in one sentence.
+"""Files that appear whole or not at all, and what a disk refuses, in one sentence.
 
 Book: chapter "Run it yourself".
 """
@@ -15,7 +15,7 @@ from isonb.validation import ConfigError
 def in_a_sentence(error: OSError) -> str:
     """Which file or folder cannot be used, why, and what to do."""
     place, cause = error.filename or "The disk", error.strerror or error
-    return f"{place} cannot be used ({cause}): mend it, or name another folder by ISONB_RUNS and ISONB_RESULTS."
+    return f"{place} cannot be used ({cause}): fix it, or set ISONB_RUNS and ISONB_RESULTS to another folder."
 
 
 def require_writable(*folders: Path) -> None:

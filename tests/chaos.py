@@ -5,7 +5,7 @@
 
 Two studies of tiny networks: nine cells of one process each, and two cells of two processes each, whose ranks are
 killed. Each is run once undisturbed and once with kills, started again as often as it takes. Then tables, records and
-arrays must be equal bit for bit, apart from times, memory and fingerprints of the machine.
+arrays must be equal bit for bit, apart from times, memory and the description of the machine.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Sweep:
         self.folder, self.processes = folder, processes
         folder.mkdir(parents=True)
         cells = [f'[[cell]]\nblock = "{block}"\nencoding = "{code}"\n{TINY}' for block, code in networks]
-        (folder / "study.toml").write_text('profile = "smoke"\n' + "\n".join(cells))
+        (folder / "study.toml").write_text('study = "smoke"\n' + "\n".join(cells))
         places = {"ISONB_RESULTS": str(folder / "results"), "ISONB_RUNS": str(folder / "runs")}
         self.environment = os.environ | places | {"OMP_NUM_THREADS": "1"}
 
@@ -62,12 +62,12 @@ class Sweep:
         """Everything that must be equal: the table, each record, each array."""
         folder = self.folder / "results/smoke"
         table = pd.read_csv(folder / "table.csv").sort_values("run_id").reset_index(drop=True)
-        found: dict[str, object] = {"table": table.drop(columns=sorted(TIMES & set(table))).to_csv()}
+        content: dict[str, object] = {"table": table.drop(columns=sorted(TIMES & set(table))).to_csv()}
         for path in sorted(folder.glob("*.json")):
-            found[path.stem] = without_times(json.loads(path.read_text()))
+            content[path.stem] = without_times(json.loads(path.read_text()))
             with np.load(path.with_suffix(".npz")) as arrays:
-                found |= {f"{path.stem}/{name}": arrays[name].tobytes() for name in arrays.files}
-        return found
+                content |= {f"{path.stem}/{name}": arrays[name].tobytes() for name in arrays.files}
+        return content
 
 
 def without_times(content: object) -> object:
@@ -82,13 +82,13 @@ def victims(driver: psutil.Process, kind: str) -> list[psutil.Process]:
     if kind == "driver":
         return [driver]
     word = {"runner": "run-cell", "kernel": "ipykernel_launcher", "rank": "--worker"}[kind]
-    found = []
+    chosen = []
     for process in driver.children(recursive=True):
         with contextlib.suppress(psutil.NoSuchProcess):
             words = process.cmdline()
             if word in " ".join(words) and "bash" not in words[0] and "torch.distributed.run" not in " ".join(words):
-                found.append(process)
-    return found
+                chosen.append(process)
+    return chosen
 
 
 def disturb(sweep: Sweep, kinds: list[str], kills: int, chance: random.Random) -> list[str]:
@@ -107,9 +107,9 @@ def disturb(sweep: Sweep, kinds: list[str], kills: int, chance: random.Random) -
             if driver.poll() is not None or len(killed) >= kills:
                 continue
             kind = kinds[len(killed) % len(kinds)]
-            if found := victims(watched, kind):
+            if possible := victims(watched, kind):
                 family = watched.children(recursive=True) if kind == "driver" else []
-                chance.choice(found).send_signal(signal.SIGKILL)
+                chance.choice(possible).send_signal(signal.SIGKILL)
                 killed.append(kind)
                 print(f"{time.strftime('%H:%M:%S')} kill {len(killed)}: {kind}", flush=True)
                 left = psutil.wait_procs(family, timeout=PATIENCE)[1]
@@ -135,8 +135,8 @@ def main() -> int:
             status = quiet.start().wait()
             assert status == 0, (quiet.folder / "driver.log").read_text()
             killed += disturb(wild, kinds, kills, chance)
-            expected, found = quiet.results(), wild.results()
-            different = [key for key in sorted({*expected, *found}) if expected.get(key) != found.get(key)]
+            expected, actual = quiet.results(), wild.results()
+            different = [key for key in sorted({*expected, *actual}) if expected.get(key) != actual.get(key)]
             print(f"{name}: {len(expected)} tables, records and arrays compared, {len(different)} differ {different}")
             is_equal &= not different
     counts = ", ".join(f"{killed.count(kind)} {kind}" for kind in sorted(set(killed)))

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# The study's Slurm profile on a real Slurm of two virtual nodes on this machine: twelve short cells, one that fails, and
-# a node that is stopped on the way. For maintainers, as root, in a container or virtual machine of their own:
+# Runs a study with profiles/slurm on a real Slurm of two virtual nodes on this machine: twelve short cells, one of
+# which fails, and a node that is stopped on the way. For maintainers, as root, in a container or virtual machine of
+# their own:
 #
 #   apt-get install --no-install-recommends slurmd slurmctld slurm-client munge
 #   pip install -e '.[cluster]'
@@ -61,7 +62,7 @@ for _ in $(seq 60); do [ "$(sinfo -h -t idle -o %D 2>/dev/null)" = 2 ] && break;
 sinfo
 
 {
-  echo 'profile = "smoke"'
+  echo 'study = "smoke"'
   for block in conv mixer transformer; do
     for encoding in continuous rff pix2vec; do
       printf '[[cell]]\nblock = "%s"\nencoding = "%s"\nwidth = 8\nimage_size = 8\nepochs = 2\n' $block $encoding

@@ -50,4 +50,4 @@ def test_a_folder_that_cannot_be_written_is_refused_in_a_sentence(name, tmp_path
     with pytest.raises(ConfigError) as refusal:
         disk.require_writable(tmp_path, tmp_path / name)
     assert str(refusal.value).startswith(f"{tmp_path / name} cannot be used (")
-    assert str(refusal.value).endswith("mend it, or name another folder by ISONB_RUNS and ISONB_RESULTS.")
+    assert str(refusal.value).endswith("): fix it, or set ISONB_RUNS and ISONB_RESULTS to another folder.")

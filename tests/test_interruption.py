@@ -44,7 +44,7 @@ def started(tmp_path, monkeypatch):
     begun = []
 
     def start(source=SOURCE, driver=None):
-        names = new_code_cell("profile = block = encoding = depth = seed = None", metadata={"tags": ["parameters"]})
+        names = new_code_cell("study = block = encoding = depth = seed = None", metadata={"tags": ["parameters"]})
         kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
         template = new_notebook(cells=[names, new_code_cell(source)], metadata={"kernelspec": kernel})
         nbformat.write(template, tmp_path / "template.ipynb")
@@ -68,9 +68,9 @@ def started(tmp_path, monkeypatch):
 def test_a_runner_that_is_asked_to_stop_lets_the_kernel_save(request_to_stop, started, tmp_path):
     runner, kernel = started()
     runner.send_signal(request_to_stop)
-    said = runner.communicate(timeout=60)[1].splitlines()
+    lines = runner.communicate(timeout=60)[1].splitlines()
     run_id = config.smoke().run.run_id
-    assert said[-1] == f"{run_id} was stopped: the same command goes on from its last checkpoint."
+    assert lines[-1] == f"{run_id} was stopped: run the same command again to continue from its last checkpoint."
     assert runner.returncode == 75
     assert (tmp_path / "saved").exists() and not kernel.is_running()
     assert not list((tmp_path / "runs").rglob("*.ipynb")) and not list((tmp_path / "results").rglob("*.*"))
@@ -101,7 +101,7 @@ def test_a_runner_that_waits_for_another_of_its_cell_can_be_stopped(started, tmp
         second = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
         time.sleep(3)
         driver.kill()
-        assert "was stopped while another execution of it was at work" in second.communicate(timeout=60)[1]
+        assert "was stopped while it waited for another run of it: start it again." in second.communicate(timeout=60)[1]
     assert second.returncode == 75 and first.poll() is None and kernel.is_running()
 
 
@@ -130,7 +130,7 @@ def test_a_dead_kernel_is_a_failure_that_the_runner_survives(started):
 
 
 def test_work_that_is_soon_redone_ends_with_the_driver_and_takes_its_children_along(tmp_path):
-    code = "import subprocess, time; from isonb import interruption; interruption.end_with_driver();"
+    code = "import subprocess, time; from isonb.running import interruption; interruption.end_with_driver();"
     code += "print(subprocess.Popen(['sleep', '120']).pid, flush=True); time.sleep(120)"
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as driver:
         environment = os.environ | {interruption.DRIVER: str(driver.pid)}

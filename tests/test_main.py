@@ -13,16 +13,17 @@ from isonb.__main__ import main
 from isonb.running import runner, sweep
 from isonb.running.runner import CellError, Outcome
 
+TWO_STUDIES = "'smoke' and 'paper' name two studies: remove one of them.\n"
 NO_CUDA = "device='cuda' is not allowed: PyTorch finds no such device here; choose 'auto' or 'cpu'.\n"
 NO_FOLDER = "ISONB_DATA '/nothing' is not a directory: name the one that holds cifar-10-batches-bin.\n"
 
 
-def test_cells_lists_every_cell_of_a_profile_with_its_settings(capsys, tmp_path, monkeypatch):
+def test_cells_lists_every_cell_of_a_study_with_its_settings(capsys, tmp_path, monkeypatch):
     monkeypatch.setenv("ISONB_RESULTS", str(tmp_path))
-    assert main(["cells", "--profile", "smoke"]) == 0
+    assert main(["cells", "--study", "smoke"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 9
-    settings = "profile=smoke block=conv depth=1 encoding=continuous seed=0"
+    settings = "study=smoke block=conv depth=1 encoding=continuous seed=0"
     assert lines[0].split() == [config.smoke().run.run_id, "no", "record", *settings.split()]
 
 
@@ -30,15 +31,15 @@ def test_what_cells_prints_of_a_cell_is_what_run_cell_takes(capsys, tmp_path, mo
     monkeypatch.setenv("ISONB_RESULTS", str(tmp_path))
     ran = []
     monkeypatch.setattr(runner, "run_cell", lambda settings, *_, **__: ran.append(settings) or Outcome("one", "run", 1))
-    main(["cells", "--profile", "cpu"])
+    main(["cells", "--study", "cpu"])
     for line in capsys.readouterr().out.splitlines():
-        settings = [word for word in line.split() if "=" in word and not word.startswith("profile=")]
-        assert main(["run-cell", "--profile", "cpu", *settings]) == 0
+        settings = [word for word in line.split() if "=" in word and not word.startswith("study=")]
+        assert main(["run-cell", "--study", "cpu", *settings]) == 0
     assert [config.from_parameters(settings)[0] for settings in ran] == studies.cells("cpu")
 
 
 def test_a_reader_who_has_seen_enough_is_no_fault():
-    listing = [sys.executable, "-m", "isonb", "cells", "--profile", "paper"]
+    listing = [sys.executable, "-m", "isonb", "cells", "--study", "paper"]
     with subprocess.Popen(listing, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         process.stdout.close()  # as `head` does
         assert (process.stderr.read(), process.wait()) == ("", 0)
@@ -47,20 +48,28 @@ def test_a_reader_who_has_seen_enough_is_no_fault():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["cells", "--profile", "smok"], "profile='smok' is not allowed: choose smoke, cpu, paper.\n"),
-        (["claims", "--profile", "smok"], "profile='smok' is not allowed: choose smoke, cpu, paper.\n"),
-        (["estimate", "--profile", "smok"], "profile='smok' is not allowed: choose smoke, cpu, paper.\n"),
+        (["cells", "--study", "smok"], "study='smok' is not allowed: choose smoke, cpu, paper.\n"),
+        (["claims", "--study", "smok"], "study='smok' is not allowed: choose smoke, cpu, paper.\n"),
+        (["estimate", "--study", "smok"], "study='smok' is not allowed: choose smoke, cpu, paper.\n"),
         (["run-cell", "dept=3"], "There is no setting called 'dept': did you mean 'depth'?\n"),
         (["run-cell", "depth=0"], "depth=0 is not allowed: it must be greater than or equal to 1.\n"),
         (["pretrain", "device=cuda"], NO_CUDA),
         (["estimate", "--device", "cuda"], NO_CUDA),
-        (["estimate", "--profile", "cpu"], NO_FOLDER),
+        (["estimate", "--study", "cpu"], NO_FOLDER),
         (["run-cell", "dpeth=[3]"], "There is no setting called 'dpeth': did you mean 'depth'?\n"),
         (["run-cell", "_depth=3"], "There is no setting called '_depth': did you mean 'depth'?\n"),
         (["pretrain", "dpeth=null"], "There is no setting called 'dpeth': did you mean 'depth'?\n"),
-        (["run-cell", "depth=1", "depth=3"], "'depth' is given twice: leave one of the two out.\n"),
-        (["pretrain", "seed=1", "depth=3", "seed=1"], "'seed' is given twice: leave one of the two out.\n"),
-        (["run-cell", "depth"], "'depth' is no setting: write name=value, as in depth=3.\n"),
+        (["run-cell", "depth=1", "depth=3"], "'depth' is given twice: remove one of the two.\n"),
+        (["pretrain", "seed=1", "depth=3", "seed=1"], "'seed' is given twice: remove one of the two.\n"),
+        (["run-cell", "study=paper", "--study", "smoke"], TWO_STUDIES),
+        (["run-cell", "profile=paper", "--study", "smoke"], TWO_STUDIES),
+        (["run-cell", "profile=paper", "--profile", "smoke"], TWO_STUDIES),
+        (["pretrain", "profile=paper", "study=smoke"], TWO_STUDIES),
+        (["cells", "--profile", "smoke", "--study", "paper"], TWO_STUDIES),
+        (["estimate", "--study", "smoke", "--study", "paper"], TWO_STUDIES),
+        (["claims", "--study", "smoke", "--profile", "paper"], TWO_STUDIES),
+        (["run-cell", "study=[3]"], "study=[3] is not allowed: choose smoke, cpu, paper.\n"),
+        (["run-cell", "depth"], "'depth' is not a setting: write name=value, as in depth=3.\n"),
     ],
 )
 def test_a_request_that_cannot_be_met_is_one_sentence_and_exit_2(arguments, message, capsys, monkeypatch):
@@ -84,7 +93,9 @@ def test_a_folder_that_cannot_be_written_is_one_sentence_before_anything_is_trai
     monkeypatch.setenv(variable, str(tmp_path / "file"))
     assert main([command, "seed=7"]) == 2
     [sentence] = capsys.readouterr().err.splitlines()
-    assert sentence.startswith(f"{tmp_path / 'file'}") and sentence.endswith("by ISONB_RUNS and ISONB_RESULTS.")
+    assert sentence.startswith(f"{tmp_path / 'file'}") and sentence.endswith(
+        "set ISONB_RUNS and ISONB_RESULTS to another folder."
+    )
 
 
 def test_a_disk_that_fails_any_other_command_is_one_sentence(capsys, monkeypatch):
@@ -102,24 +113,33 @@ def test_settings_arrive_with_their_types(monkeypatch):
         runner, "run_cell", lambda settings, *_, **__: passed.update(settings) or Outcome("id", "run", 0.0)
     )
     settings = ["block=mixer", "depth=3", "learning_rate=1e-3", "rff_trainable=true", "positions=none", "heads=null"]
-    assert main(["run-cell", "--profile", "cpu", *settings]) == 0
+    assert main(["run-cell", "--study", "cpu", *settings]) == 0
     assert passed == {
-        "profile": "cpu", "block": "mixer", "depth": 3, "learning_rate": 0.001, "rff_trainable": True,
+        "study": "cpu", "block": "mixer", "depth": 3, "learning_rate": 0.001, "rff_trainable": True,
         "positions": "none", "heads": None,
     }  # fmt: skip
 
 
 @pytest.mark.parametrize(
     "words",
-    ["--profile cpu block=mixer depth=3", "block=mixer --profile cpu depth=3", "block=mixer depth=3 --profile cpu"],
+    [
+        "--study cpu block=mixer depth=3",
+        "block=mixer --study cpu depth=3",
+        "block=mixer depth=3 --study cpu",
+        "--profile cpu block=mixer depth=3",
+        "study=cpu block=mixer depth=3",
+        "block=mixer profile=cpu depth=3",
+        "--study cpu block=mixer study=cpu depth=3 profile=cpu --profile cpu",
+        "--study cpu block=mixer study=null depth=3",
+    ],
 )
-def test_settings_stand_before_between_and_after_options(words, monkeypatch):
+def test_settings_stand_before_between_and_after_options_and_a_study_may_be_either(words, monkeypatch):
     passed = {}
     monkeypatch.setattr(
         runner, "run_cell", lambda settings, *_, **__: passed.update(settings) or Outcome("id", "run", 0.0)
     )
     assert main(["run-cell", *words.split()]) == 0
-    assert passed == {"profile": "cpu", "block": "mixer", "depth": 3}
+    assert passed == {"study": "cpu", "block": "mixer", "depth": 3}
 
 
 @pytest.mark.parametrize("words", ["cells block=mixer", "run-cell block=mixer --dept", "run-cell --dept block=mixer"])
@@ -152,22 +172,34 @@ def test_cells_names_a_damaged_record_among_the_others(capsys, tmp_path, monkeyp
     assert states == ["damaged", *["no"] * 8]
 
 
+def test_cells_names_a_record_of_a_newer_version_and_run_cell_leaves_it_alone(capsys, tmp_path, monkeypatch):
+    monkeypatch.setenv("ISONB_RESULTS", str(tmp_path))
+    monkeypatch.setenv("ISONB_RUNS", str(tmp_path / "runs"))
+    path = records.write_record(made_record(config.smoke()), {})
+    content = json.dumps({"schema_version": records.VERSION + 1})
+    path.write_text(content)
+    assert main(["cells"]) == 0
+    assert "newer than this isonb study=smoke" in " ".join(capsys.readouterr().out.splitlines()[0].split())
+    assert main(["run-cell"]) == 2
+    [sentence] = capsys.readouterr().err.splitlines()
+    assert sentence.startswith(f"{path} was written by a newer version of isonb") and path.read_text() == content
+
+
 def test_a_report_leaves_table_and_verdicts_and_names_a_damaged_record(capsys, tmp_path, monkeypatch):
     monkeypatch.setenv("ISONB_RESULTS", str(tmp_path))
     monkeypatch.setenv("ISONB_RUNS", str(tmp_path / "runs"))
     folder = tmp_path / "runs/smoke/sweep/1"
-    sweep.Plan(study="smoke", profile="smoke", started=time.time(), reasons={"one": "no record"}, reused=1).write(
-        folder
-    )
+    reasons = {"one": "no record"}
+    sweep.Plan(study="smoke", base="smoke", started=time.time(), reasons=reasons, reused=1).write(folder)
     (folder / "one.done").touch()
     records.write_record(made_record(config.smoke(), validation_loss=3.5), {})
     (tmp_path / "smoke" / "damaged.json").write_text("{")
     assert main(["report", str(folder)]) == 0
     assert "3.5" in (tmp_path / "smoke" / "table.csv").read_text()
     assert (tmp_path / "smoke" / "claims.txt").read_text().startswith("id ")
-    said = capsys.readouterr()
-    assert "Study smoke: 1 run, 1 reused, 0 failed, in 0 min" in said.out
-    assert "damaged.json is not a result file" in said.err
+    printed = capsys.readouterr()
+    assert "Study smoke: 1 run, 1 reused, 0 failed, in 0 min" in printed.out
+    assert "damaged.json is not a result file" in printed.err
 
 
 def test_claims_are_printed_as_a_table_or_as_json(capsys, tmp_path, monkeypatch):

@@ -44,7 +44,7 @@ def test_a_machine_without_the_tool_or_with_one_that_fails_has_no_gpus(tmp_path,
     (tmp_path / "nvidia-smi").chmod(0o755)
     assert placement.gpus() == []
     assert placement.resolve("auto") == "cpu"
-    with pytest.raises(ConfigError, match="placement='gpu-all' needs a GPU and nvidia-smi finds none"):
+    with pytest.raises(ConfigError, match="placement='gpu-all' needs a GPU, and nvidia-smi finds none"):
         placement.resolve("gpu-all")
 
 
@@ -64,8 +64,8 @@ def test_gpus_that_torch_cannot_use_are_told_of_and_left_alone(two_gpus, monkeyp
     monkeypatch.setattr(subprocess, "run", lambda words, **more: asked.append(words[0]) or run(words, **more))
     placement.is_usable_by_torch.cache_clear()
     assert placement.resolve("auto") == placement.resolve("auto") == "cpu"
-    said = "There is a GPU, but this PyTorch cannot use it: cells run on the CPU.\n"
-    assert capsys.readouterr().err == 2 * said
+    warning = "There is a GPU, but this PyTorch cannot use it: cells run on the CPU.\n"
+    assert capsys.readouterr().err == 2 * warning
     assert asked.count(sys.executable) == 1
 
     (tmp_path / "torch.py").write_text("class cuda:\n    is_available = lambda: True\n")
@@ -100,7 +100,7 @@ def test_no_more_cells_run_at_once_than_fit_into_memory(monkeypatch):
 
 
 def test_every_runner_has_a_gpu_of_its_own_until_it_ends(two_gpus, monkeypatch):
-    code = "import os; from isonb import placement\nwith placement.a_gpu() as name:\n"
+    code = "import os; from isonb.running import placement\nwith placement.a_gpu() as name:\n"
     code += "    print(name, os.environ['CUDA_VISIBLE_DEVICES'], flush=True); input()"
     monkeypatch.setenv(placement.GPU, "1")
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}

@@ -97,5 +97,5 @@ def test_the_whole_studys_time_or_how_to_find_it_out():
     cells = [config.cpu(), config.cpu(seed=1)]
     one = Prediction(alone=5400, together=None, memory_bytes=1)
     partly = predictions.in_all({cells[0].run.run_id: one}, cells)
-    assert partly.startswith("1 of 2 cells are not predicted: `python -m isonb estimate --profile cpu`")
+    assert partly == "1 of 2 cells have no prediction yet: run `python -m isonb estimate --study cpu`."
     assert predictions.in_all({cell.run.run_id: one for cell in cells}, cells) == "About 3.0 hours, one after another."

@@ -65,6 +65,6 @@ def test_a_cell_that_is_stopped_in_fine_tuning_says_so_and_keeps_its_trained_net
         trained = {path.name: path.read_bytes() for path in tmp_path.rglob("step-*.safetensors")}
         running.send_signal(signal.SIGTERM)
         assert running.wait(PATIENCE) == interruption.STOPPED
-        assert "was stopped: the same command goes on from its last checkpoint." in running.stderr.read()
+        assert "was stopped: run the same command again to continue from its last checkpoint." in running.stderr.read()
     assert trained and trained == {path.name: path.read_bytes() for path in tmp_path.rglob("step-*.safetensors")}
     assert not list(tmp_path.rglob("smoke/*.json")) and not list(tmp_path.rglob("failed/*"))

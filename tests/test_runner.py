@@ -1,22 +1,26 @@
 """The runner, tried with templates of a few lines: what counts as finished, what is kept, what is left untouched."""
 
+import ast
 import json
+from typing import Literal
 
 import nbformat
 import pytest
 from made_records import made_record
 from nbformat.v4 import new_code_cell, new_notebook
+from papermill import iorw, parameterize
 
-from isonb import config, records, studies
-from isonb.running import runner
+from isonb import config, numerics, records, studies
+from isonb.running import outdated, runner
+from isonb.validation import choice
 
-PARAMETERS = "profile = 'smoke'\nblock = 'conv'\nencoding = None\ndepth = None\nseed = None"
+PARAMETERS = "study = 'smoke'\nblock = 'conv'\nencoding = None\ndepth = None\nseed = None"
 # Writes what the test wrote down for it as the record of the cell that its parameters describe; it has no arrays.
 LEAVE_RECORD = """
 import json, os, pathlib
 from isonb import config
-cell, execution = config.from_parameters({name: globals()[name] for name in ("profile", "block", "encoding", "seed")})
-folder = pathlib.Path(os.environ["ISONB_RESULTS"]) / cell.profile
+cell, execution = config.from_parameters({name: globals()[name] for name in ("study", "block", "encoding", "seed")})
+folder = pathlib.Path(os.environ["ISONB_RESULTS"]) / cell.study
 folder.mkdir(parents=True, exist_ok=True)
 (folder / f"{cell.run.run_id}.npz").write_bytes(b"PK\\5\\6" + bytes(18))
 (folder / f"{cell.run.run_id}.json").write_text(os.environ[f"RECORD_{cell.run.block}"])
@@ -129,16 +133,16 @@ def test_a_cell_that_failed_can_be_run_again(template, tmp_path):
     assert not list((tmp_path / "runs").rglob("*.ipynb"))
 
 
-@pytest.mark.parametrize("settings", [{"dept": 3}, {"depth": 0}, {"profile": "smok"}])
+@pytest.mark.parametrize("settings", [{"dept": 3}, {"depth": 0}, {"study": "smok"}])
 def test_settings_that_cannot_be_run_are_refused_before_anything_is_written(settings, template, tmp_path):
     with pytest.raises(config.ConfigError, match=next(iter(settings))):
         runner.run_cell(settings, template(LEAVE_RECORD))
     assert not (tmp_path / "results").exists() and not (tmp_path / "runs").exists()
 
 
-@pytest.mark.parametrize("profile", config.PROFILES)
-def test_the_parameters_of_a_studys_cells_describe_them_completely(profile):
-    for cell in studies.cells(profile):
+@pytest.mark.parametrize("study", config.STUDIES)
+def test_the_parameters_of_a_studys_cells_describe_them_completely(study):
+    for cell in studies.cells(study):
         assert config.from_parameters(runner.parameters(cell)) == (cell, config.Execution())
 
 
@@ -159,10 +163,67 @@ def test_execution_settings_are_passed_on():
     assert config.from_parameters(parameters) == (config.smoke(), config.Execution(threads=2))
 
 
-def test_a_record_of_other_code_is_replaced(template, tmp_path):
+def test_a_record_of_other_numerics_is_replaced(template):
     cell = config.smoke()
-    old = made_record(cell).model_copy(update={"code": {"draws": "other"}})
+    old = made_record(cell).model_copy(update={"numerics": numerics.NUMERICS - 1})
     records.write_record(old, {})
     runner.notebook_path(cell).write_text("{}")
     assert runner.run_cell({"block": "conv"}, template(LEAVE_RECORD)).status == "run"
-    assert records.why_outdated(cell) == ""
+    assert outdated.why(cell) == ""
+
+
+@pytest.mark.parametrize("has_notebook", [True, False])
+def test_a_record_of_a_newer_version_is_neither_reused_nor_replaced(has_notebook, template, tmp_path):
+    path = records.record_path(config.smoke())
+    path.parent.mkdir(parents=True)
+    content = json.dumps({"schema_version": records.VERSION + 1})
+    path.write_text(content)
+    if has_notebook:
+        runner.notebook_path(config.smoke()).write_text("{}")
+    with pytest.raises(records.NewerRecordError, match=f"{path.name} was written by a newer version of isonb"):
+        runner.run_cell({}, template(LEAVE_RECORD))
+    assert path.read_text() == content and not (tmp_path / "runs").exists()
+
+
+# The template
+
+
+def parameters_of(notebook) -> dict[str, object]:
+    """What the cells of parameters, the notebook's and those that papermill has put in, leave in the namespace."""
+    tags = {"parameters", "injected-parameters"}
+    source = "\n".join(cell.source for cell in notebook.cells if tags & {*cell.metadata.get("tags", [])})
+    names = [target.id for line in ast.parse(source).body for target in line.targets]
+    values = [ast.literal_eval(line.value) for line in ast.parse(source).body]
+    return dict(zip(names, values, strict=True))
+
+
+def test_the_template_lists_settings_only_and_leaves_all_of_them_to_the_study():
+    listed = parameters_of(nbformat.read(runner.TEMPLATE, as_version=4))
+    assert set(listed) <= {"study", *config.setting_names()}
+    assert config.from_parameters(listed) == (config.smoke(), config.Execution())
+
+
+def with_parameters(given):
+    """The template as papermill executes it with some parameters."""
+    template = iorw.load_notebook_node(str(runner.TEMPLATE))
+    return parameterize.parameterize_notebook(template, given, kernel_name="python3", language="python")
+
+
+@pytest.mark.parametrize("model", [*config.MODELS, "execution"])
+def test_every_setting_arrives_whether_or_not_the_template_lists_it(model):
+    prefix, fields = config.PREFIXES.get(model, ""), config.MODELS.get(model, config.Execution).model_fields
+    names = [prefix + name for name in fields]
+    arrived = parameters_of(with_parameters({name: f"a {name}" for name in names}))
+    assert [arrived[name] for name in names] == [f"a {name}" for name in names]
+
+
+def test_a_setting_that_is_added_reaches_a_cell_without_a_change_of_the_template(monkeypatch):
+    class Added(config.RunConfig):
+        flavour: Literal["sweet", "salty"] = choice("sweet", "-", "made up by a test", since=config.VERSION + 1)
+
+    monkeypatch.setitem(config.MODELS, "run", Added)
+    cell = config.cell("cpu", block="mixer", flavour="salty")
+    notebook = with_parameters(runner.parameters(cell))
+    assert "flavour" not in nbformat.read(runner.TEMPLATE, as_version=4).cells[1].source
+    assert config.from_parameters(parameters_of(notebook)) == (cell, config.Execution())
+    assert cell.run.flavour == "salty" and cell.run.run_id != config.cell("cpu", block="mixer").run.run_id

@@ -24,7 +24,7 @@ def folder(tmp_path, monkeypatch):
     monkeypatch.setenv("ISONB_RUNS", str(tmp_path))
     reasons = dict.fromkeys(("one", "two", "three"), "no record")
     place = tmp_path / "smoke/sweep/1"
-    sweep.Plan(study="smoke", profile="smoke", started=time.time(), reasons=reasons, reused=0).write(place)
+    sweep.Plan(study="mine.toml", base="smoke", started=time.time(), reasons=reasons, reused=0).write(place)
     (tmp_path / "smoke/logs").mkdir()
     return place
 
@@ -49,10 +49,10 @@ def test_cells_at_work_and_ended_have_a_line_each(folder):
     begin(folder, "three", "three.json: mean-pooled features\n")
     shown.stream.truncate(shown.stream.seek(0))
     shown.look()
-    said = ["[1/3] one run, 40 s", "[2/3] two failed: no memory.", "  three: three.json: mean-pooled features"]
-    assert shown.stream.getvalue().splitlines() == said
+    lines = ["[1/3] one run, 40 s", "[2/3] two failed: no memory.", "  three: three.json: mean-pooled features"]
+    assert shown.stream.getvalue().splitlines() == lines
     shown.look()
-    assert shown.stream.getvalue().splitlines() == said  # the same is not said again within a minute
+    assert shown.stream.getvalue().splitlines() == lines  # the same is not printed again within a minute
 
 
 def test_what_an_earlier_sweep_left_is_no_progress(folder):

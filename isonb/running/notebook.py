@@ -1,7 +1,7 @@
-"""One papermill execution of one notebook, told success from failure.
+"""One papermill execution of one notebook, and whether it succeeded.
 
-papermill calls a notebook complete although its kernel died or a cell left by `sys.exit(0)`, so success is judged by
-what must be there afterwards: every code cell has run without an error.
+papermill calls a notebook complete even if its kernel died or a cell called `sys.exit(0)`, so success is judged by what
+must be there afterwards: every code cell has run without an error.
 
 Book: chapter "Run it yourself".
 """
@@ -63,7 +63,7 @@ def _unfinished(notebook: nbformat.NotebookNode) -> str:
             continue
         errors = [output for output in cell.outputs if output.output_type == "error"]
         if errors:
-            return f"cell {number} left by {errors[0].ename}: {errors[0].evalue}"
+            return f"cell {number} raised {errors[0].ename}: {errors[0].evalue}"
         if cell.execution_count is None:
             return f"cell {number} was not executed"
     return ""

@@ -38,8 +38,8 @@ def gpus() -> list[str]:
     if shutil.which("nvidia-smi") is None:
         return []
     query = ["nvidia-smi", "--query-gpu=index", "--format=csv,noheader"]
-    found = subprocess.run(query, capture_output=True, text=True, check=False)
-    return found.stdout.split() if found.returncode == 0 else []
+    answer = subprocess.run(query, capture_output=True, text=True, check=False)
+    return answer.stdout.split() if answer.returncode == 0 else []
 
 
 @functools.cache
@@ -52,7 +52,8 @@ def is_usable_by_torch() -> bool:
 def resolve(placement: str) -> str:
     """'auto' is a GPU for each cell where PyTorch can use any, else the CPU; 'given' is what a cluster gives a job.
 
-    Says on standard error where PyTorch cannot use the GPUs there are. Raises `ConfigError` for what is not there.
+    Says so on standard error where there are GPUs that PyTorch cannot use. Raises `ConfigError` for an unknown
+    placement and for GPUs that are not there.
     """
     if placement not in PLACEMENTS:
         raise ConfigError(f"placement={placement!r} is not allowed: choose {', '.join(PLACEMENTS)}.")
@@ -64,7 +65,7 @@ def resolve(placement: str) -> str:
             return "cpu"
         return "gpu-each"
     if placement.startswith("gpu") and not gpus():
-        raise ConfigError(f"placement={placement!r} needs a GPU and nvidia-smi finds none: choose 'cpu'.")
+        raise ConfigError(f"placement={placement!r} needs a GPU, and nvidia-smi finds none: choose 'cpu'.")
     return placement
 
 

@@ -1,4 +1,4 @@
-"""What the last estimate of a study said of each cell, at hand without torch.
+"""What the last estimate of a study predicted for each cell, at hand without torch.
 
 Book: chapter "Run it yourself".
 """
@@ -43,9 +43,9 @@ def read() -> dict[str, Prediction]:
     return load(path(), Prediction)
 
 
-def write(found: dict[str, Prediction]) -> None:
+def write(newer: dict[str, Prediction]) -> None:
     """Keep predictions; newer ones replace older ones of the same cell."""
-    keep(path(), read() | found)
+    keep(path(), read() | newer)
 
 
 def load(cache: Path, kind: type[Kept]) -> dict[str, Kept]:
@@ -57,7 +57,7 @@ def load(cache: Path, kind: type[Kept]) -> dict[str, Kept]:
 
 
 def keep(cache: Path, content: dict[str, Any]) -> None:
-    """Write a cache; where that cannot be, what it would hold is found out again the next time."""
+    """Write a cache; if that fails, what it would hold is found out again the next time."""
     with contextlib.suppress(OSError):
         disk.write_atomically(cache, pydantic.TypeAdapter(dict[str, Any]).dump_json(content, indent=1) + b"\n")
 
@@ -100,7 +100,7 @@ def in_all(known: dict[str, Prediction], cells: Sequence[Cell]) -> str:
     """What the cells will take together, or how to find out, in one line."""
     missing = [cell for cell in cells if cell.run.run_id not in known]
     if missing:
-        command = f"python -m isonb estimate --profile {cells[0].profile}"
-        return f"{len(missing)} of {len(cells)} cells are not predicted: `{command}` times some steps and remembers."
+        command = f"python -m isonb estimate --study {cells[0].study}"
+        return f"{len(missing)} of {len(cells)} cells have no prediction yet: run `{command}`."
     alone = sum(known[cell.run.run_id].alone for cell in cells) / 3600
     return f"About {alone:.1f} hours, one after another."

@@ -17,7 +17,7 @@ import filelock
 
 from isonb import config, disk, records
 from isonb.config import Cell, Execution
-from isonb.running import interruption
+from isonb.running import interruption, outdated
 
 TEMPLATE = records.PROJECT / "notebooks" / "cell.ipynb"
 
@@ -32,7 +32,7 @@ class Stopped(CellError):
 
 @dataclass(frozen=True)
 class Outcome:
-    """How one cell ended, `run` or `reused` (it had been run before), and in how many seconds."""
+    """How one cell ended, `run` or `reused` (it had been run before), and after how many seconds."""
 
     run_id: str
     status: Literal["run", "reused"]
@@ -40,15 +40,15 @@ class Outcome:
 
 
 def parameters(cell: Cell, execution: Execution | None = None) -> dict[str, Any]:
-    """The notebook parameters that give this cell: its profile, what names it, and what departs from the profile."""
-    default = config.profile(cell.profile, block=cell.run.block)
+    """The notebook parameters that give this cell: its study, what names it, and what departs from the study."""
+    default = config.cell(cell.study, block=cell.run.block)
     named = ("block", "encoding", "depth", "seed")
     settings = {
         prefix + name: value
         for part, prefix in config.PREFIXES.items()
         for name, value in _departures(getattr(cell, part), getattr(default, part), named * (part == "run")).items()
     }
-    return {"profile": cell.profile, **settings, **_departures(execution or Execution(), Execution())}
+    return {"study": cell.study, **settings, **_departures(execution or Execution(), Execution())}
 
 
 def _departures(chosen: config.Frozen, default: config.Frozen, named: Sequence[str] = ()) -> dict[str, Any]:
@@ -58,7 +58,7 @@ def _departures(chosen: config.Frozen, default: config.Frozen, named: Sequence[s
 
 def notebook_path(cell: Cell) -> Path:
     """Where the executed notebook of a finished cell lies: beside its record."""
-    return records.results_folder(cell.profile) / f"{cell.run.run_id}.ipynb"
+    return records.results_folder(cell.study) / f"{cell.run.run_id}.ipynb"
 
 
 def run_cell(
@@ -67,20 +67,21 @@ def run_cell(
     """Execute one cell, unless its executed notebook is there and its record is not outdated.
 
     `settings` are the notebook's parameters; `timeout` is in seconds for each notebook cell; `progress` draws a bar.
-    What the notebook prints goes to `_runs/<profile>/logs/<run_id>.log`; a notebook that fails is kept, traceback
-    included, as `_runs/<profile>/failed/<run_id>.ipynb`, and no part of it reaches the results.
+    What the notebook prints goes to `_runs/<study>/logs/<run_id>.log`; a notebook that fails is kept, traceback
+    included, as `_runs/<study>/failed/<run_id>.ipynb`, and no part of it reaches the results.
     A second execution of the same cell waits for the end of the first. SIGINT, SIGTERM and the end of the process that
     ISONB_DRIVER names stop it after the training step at hand.
     A damaged record in the cell's place is replaced. Raises `ConfigError` for settings that cannot be run and folders
-    that cannot be written, `CellError` when the execution fails, and `Stopped` when it was asked to end.
+    that cannot be written, `NewerRecordError` where a newer version has left a record, `CellError` when the execution
+    fails, and `Stopped` when it was asked to end.
     """
     start = time.monotonic()
     cell, execution = config.from_parameters(settings)
     run_id = cell.run.run_id
     if _is_there(cell, execution):
         return Outcome(run_id, "reused", time.monotonic() - start)
-    lock = records.runs_folder(cell.profile) / "running" / f"{run_id}.lock"
-    disk.require_writable(lock.parent, records.results_folder(cell.profile))
+    lock = records.runs_folder(cell.study) / "running" / f"{run_id}.lock"
+    disk.require_writable(lock.parent, records.results_folder(cell.study))
     with interruption.heeded() as asked_to_stop:
         try:
             with filelock.FileLock(lock).acquire(cancel_check=asked_to_stop.is_set):
@@ -88,7 +89,7 @@ def run_cell(
                     return Outcome(run_id, "reused", time.monotonic() - start)
                 _run_alone(cell, execution, template, timeout, progress, asked_to_stop)
         except filelock.Timeout:
-            raise Stopped(f"{run_id} was stopped while another execution of it was at work.") from None
+            raise Stopped(f"{run_id} was stopped while it waited for another run of it: start it again.") from None
     return Outcome(run_id, "run", time.monotonic() - start)
 
 
@@ -99,7 +100,7 @@ def _run_alone(
     sys.modules.setdefault("rfc3987_syntax", None)  # jsonschema would build a grammar with it that nobody needs: 1 s
     from isonb.running import notebook  # here, as papermill takes a second to import
 
-    runs, run_id, output = records.runs_folder(cell.profile), cell.run.run_id, notebook_path(cell)
+    runs, run_id, output = records.runs_folder(cell.study), cell.run.run_id, notebook_path(cell)
     names = {"running": "ipynb", "logs": "log", "failed": "ipynb"}
     running, log, failed = (runs / folder / f"{run_id}.{suffix}" for folder, suffix in names.items())
     for path in (running, log, failed):
@@ -110,8 +111,8 @@ def _run_alone(
         fault = notebook.execute(template, running, parameters(cell, execution), log, timeout, progress)
     if asked_to_stop.is_set():
         running.unlink(missing_ok=True)
-        raise Stopped(f"{run_id} was stopped: the same command goes on from its last checkpoint.")
-    if not fault and records.why_outdated(cell, execution.data_path):
+        raise Stopped(f"{run_id} was stopped: run the same command again to continue from its last checkpoint.")
+    if not fault and outdated.why(cell, execution.data_path):
         fault = f"the notebook left no record of this cell in {output.parent}"
     if fault:
         if running.exists():
@@ -121,8 +122,10 @@ def _run_alone(
 
 
 def _is_there(cell: Cell, execution: Execution) -> bool:
-    """Whether it need not run; a damaged record is made anew, as a missing one."""
+    """Whether it need not run; a damaged record is made again, like a missing one."""
     try:
-        return notebook_path(cell).exists() and not records.why_outdated(cell, execution.data_path)
+        return not outdated.why(cell, execution.data_path) and notebook_path(cell).exists()
+    except records.NewerRecordError:
+        raise
     except records.RecordError:
         return False

@@ -26,7 +26,7 @@ UP, CLEAR = "\x1b[{}A", "\x1b[J"
 
 
 class Watch(threading.Thread):
-    """A thread that tells how the cells of a sweep are doing, from what lies in its folder, until `end`."""
+    """A thread that shows how the cells of a sweep are doing, from the files in its folder, until `end`."""
 
     def __init__(self, folder: Path, stream: TextIO) -> None:
         super().__init__(daemon=True)
@@ -34,7 +34,7 @@ class Watch(threading.Thread):
         self.plan = sweep.Plan.read(folder)
         self.ended: set[str] = set()
         self.drawn = 0
-        self.said: dict[str, float] = {}
+        self.printed: dict[str, float] = {}
         self.over = threading.Event()
 
     def run(self) -> None:
@@ -43,14 +43,14 @@ class Watch(threading.Thread):
             self.look()
 
     def end(self) -> None:
-        """Say what is left to be said and stop."""
+        """Show what has ended since the last look, and stop."""
         self.over.set()
         self.join()
         self.look()
         self._clear()
 
     def look(self) -> None:
-        """Tell which cells have ended since the last look, and how those at work are doing."""
+        """Show which cells have ended since the last look, and how those at work are doing."""
         lines = [self._last_words(run_id) for run_id in self._ended()]
         working = [f"  {self._state(run_id)}" for run_id in self._working()]
         self._clear()
@@ -63,8 +63,8 @@ class Watch(threading.Thread):
             self.drawn = len(working)
         else:
             for run_id, line in zip(self._working(), working, strict=False):
-                if time.monotonic() - self.said.get(run_id, -QUIET_PERIOD) >= QUIET_PERIOD:
-                    self.said[run_id] = time.monotonic()
+                if time.monotonic() - self.printed.get(run_id, -QUIET_PERIOD) >= QUIET_PERIOD:
+                    self.printed[run_id] = time.monotonic()
                     print(line, file=self.stream)
         self.stream.flush()
 
@@ -92,7 +92,7 @@ class Watch(threading.Thread):
     def _state(self, run_id: str) -> str:
         """How far a cell at work is: the last line of its notebook, which is the progress bar's while it trains."""
         begun = (self.folder / f"{run_id}.log").stat().st_mtime
-        log = records.runs_folder(self.plan.profile) / "logs" / f"{run_id}.log"
+        log = records.runs_folder(self.plan.base) / "logs" / f"{run_id}.log"
         line = last_line(log) if log.exists() and log.stat().st_mtime >= begun else ""
         return line if line.startswith(run_id) and "|" in line else f"{run_id}: {line or 'begins'}"
 

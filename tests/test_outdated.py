@@ -1,0 +1,94 @@
+"""Why a cell has to be run: its record, its arrays, the numerics and the data, compared by content."""
+
+from types import SimpleNamespace
+
+import pytest
+from made_records import made_arrays, made_record
+
+from isonb import config, numerics, records, rows
+from isonb.running import outdated
+
+OTHERWISE = "its probe or fine-tuning settings differ"
+
+
+@pytest.fixture(autouse=True)
+def results(tmp_path, monkeypatch):
+    monkeypatch.setenv("ISONB_RESULTS", str(tmp_path / "results"))
+
+
+@pytest.fixture
+def at_hand(monkeypatch):
+    """Checksums of the data at hand, which a test may change, and the folders in which they were looked for."""
+    now = SimpleNamespace(sha256={}, folders=[])
+
+    def checksums(run, folder):
+        now.folders.append(folder)
+        return now.sha256
+
+    monkeypatch.setattr(rows.Source, "load", lambda row: SimpleNamespace(checksums=checksums))
+    return now
+
+
+def leave(cell, sha256=None, **changes):
+    record = made_record(cell)
+    data = record.data.model_copy(update={"sha256": sha256 or {}})
+    return records.write_record(record.model_copy(update={"data": data, **changes}), made_arrays())
+
+
+def test_a_cell_without_a_record_and_one_that_is_judged_otherwise_have_to_be_run(at_hand):
+    cell = config.smoke()
+    assert outdated.why(cell) == "no record"
+    leave(cell)
+    assert outdated.why(cell) == outdated.why(cell, only_missing=True) == ""
+    assert outdated.why(config.smoke(seed=1)) == "no record"
+    for changes in ({"probe_epochs": 3}, {"probe_along": True}, {"finetune_epochs": 2}):  # the same network's file
+        assert outdated.why(config.smoke(**changes)) == OTHERWISE
+    leave(config.smoke(probe_along=True))
+    assert outdated.why(cell) == ""  # it has all that is asked, and more
+
+
+def test_numerics_that_were_raised_since_outdate_a_record_and_say_what_has_changed(at_hand, monkeypatch):
+    changes = {1: "the first", 2: "masks of their own", 3: "a fairer mean"}
+    monkeypatch.setattr(numerics, "CHANGES", changes)
+    cell = config.smoke()
+    for number, why in ((1, "masks of their own; a fairer mean"), (2, "a fairer mean"), (3, "")):
+        leave(cell, numerics=number)
+        assert outdated.why(cell) == (f"results have changed: {why}" if why else "")
+        assert outdated.why(cell, only_missing=True) == ""
+
+
+def test_other_data_outdate_a_record_where_they_are_at_hand(at_hand, tmp_path):
+    cell = config.cpu()
+    leave(cell, {"one.bin": "aa", "two.bin": "bb"})
+    assert outdated.why(cell) == ""  # nothing is at hand
+    for sha256, why in (
+        ({"one.bin": "aa", "two.bin": "bb"}, ""),
+        ({"one.bin": "aa", "two.bin": "cc"}, "the data have changed"),
+        ({"one.bin": "aa"}, "the data have changed"),
+    ):
+        at_hand.sha256 = sha256
+        assert outdated.why(cell, tmp_path) == why
+        assert outdated.why(cell, tmp_path, only_missing=True) == ""
+    assert {*at_hand.folders} == {None, tmp_path}
+
+
+def test_a_record_whose_arrays_are_missing_or_damaged_has_to_be_made_again(at_hand):
+    cell = config.smoke()
+    arrays = leave(cell).with_suffix(".npz")
+    whole = arrays.read_bytes()
+    for content in (b"", b"no archive", whole[: len(whole) // 2]):
+        arrays.write_bytes(content)
+        assert outdated.why(cell) == "its arrays are missing or damaged"
+    arrays.unlink()
+    for only_missing in (False, True):
+        assert outdated.why(cell, only_missing=only_missing) == "its arrays are missing or damaged"
+
+
+@pytest.mark.parametrize(
+    ("content", "error"), [("{", records.RecordError), ('{"schema_version": 1000}', records.NewerRecordError)]
+)
+def test_a_record_that_cannot_be_read_is_named(content, error, at_hand):
+    path = leave(config.smoke())
+    path.write_text(content)
+    with pytest.raises(error, match=path.name):
+        outdated.why(config.smoke())

@@ -1,0 +1,49 @@
+"""The book's build: when it is up to date, and what its builder prints."""
+
+import os
+import sys
+
+from isonb import records
+from isonb.running import publishing
+
+
+def test_a_book_is_built_again_after_any_change_of_what_it_is_built_from(tmp_path, monkeypatch):
+    (tmp_path / "book").mkdir()
+    chapter = tmp_path / "book/index.md"
+    chapter.write_text("one")
+    (tmp_path / "_config.yml").write_text("title: none")
+    monkeypatch.setenv("ISONB_RESULTS", str(tmp_path / "results"))
+    monkeypatch.setattr(records, "PROJECT", tmp_path)
+    monkeypatch.setattr(publishing, "PAGE", tmp_path / "_build/html/index.html")
+    monkeypatch.setattr(publishing, "CONTENTS", tmp_path / "_build/contents.sha256")
+    assert not publishing.is_built()
+
+    def build(status):
+        def run(command):
+            page = publishing.PAGE
+            page.parent.mkdir(parents=True, exist_ok=True)
+            page.write_text("the page")
+            return status
+
+        monkeypatch.setattr(publishing, "_run", run)
+        return publishing.build_book()
+
+    assert build(0) == 0 and publishing.is_built()
+    os.utime(chapter, (1, 1))
+    (tmp_path / "book/__pycache__").mkdir()
+    (tmp_path / "book/__pycache__/x.pyc").touch()
+    assert publishing.is_built()
+    for changed in (chapter, tmp_path / "results/smoke/a.json"):
+        changed.parent.mkdir(parents=True, exist_ok=True)
+        changed.write_text("other")
+        assert not publishing.is_built()
+        assert build(1) == 1 and not publishing.is_built()
+        assert build(0) == 0 and publishing.is_built()
+
+
+def test_of_what_the_books_builder_says_only_noise_is_left_out(capfd):
+    code = (
+        f"import sys; print('a page'); sys.stderr.write('a fault\\n[App] {publishing.NOISE}.\\nthe end'); sys.exit(3)"
+    )
+    assert publishing._run([sys.executable, "-c", code]) == 3
+    assert capfd.readouterr() == ("a page\n", "a fault\nthe end")
