@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from isonb import config, fingerprints, records
+from isonb import config, records
 
 IMAGES = 3
 KEEPS_NOTHING = records.Similarity(kept=0.0, kept_off_band=0.0, half_width=1, rank=125)
@@ -25,7 +25,6 @@ def made_record(cell: config.Cell, validation_loss: float = 4.0, test_accuracy: 
     return records.Record(
         run_id=cell.run.run_id,
         cell=cell,
-        code=fingerprints.code(),
         data=records.Data(name="photos", classes=["a", "b"], train=80, validation=20, test=40, sha256={}),
         environment=records.Environment(
             isonb="0", python="3", torch="2", numpy="2", platform="test", device="cpu", processes=1, threads=1,

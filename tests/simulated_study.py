@@ -115,9 +115,9 @@ def _layer(layer_accuracy: Effect | None, accuracy: Effect, cell: dict[str, obje
     return accuracy(**cell) - 0.02 * abs(layer - middle)
 
 
-def judged(t, **said):
+def judged(t, **by_claim):
     """A study `cpu` of these tables in which the named claims have the given verdict, and all others have not run."""
     rows = {row["id"]: row for row in claims.as_rows(claims.judge(metrics.tables({})))}
     for name, row in rows.items():
-        rows[name] = row | {"verdict": said.get(name, "not run"), "seeds": 1 if name in said else None}
+        rows[name] = row | {"verdict": by_claim.get(name, "not run"), "seeds": 1 if name in by_claim else None}
     return verdicts.Study("cpu", t, rows)

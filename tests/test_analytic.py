@@ -5,8 +5,9 @@ import math
 import numpy as np
 import pytest
 
-from isonb import features
+from isonb import config, features
 from isonb.evidence import analytic
+from isonb.models import blocks
 
 
 def test_a_similarity_that_falls_with_distance_keeps_all_of_it():
@@ -62,3 +63,14 @@ def test_counts_of_the_blocks():
     assert rows.loc["transformer", "macs"] == 369_098_752
     assert list(rows["largest_activation"]) == [1024 * 128, 1024 * 128, 1024 * 1024]
     assert analytic.blocks(heads=4).set_index("block").loc["transformer", "largest_activation"] == 4 * 1024 * 1024
+
+
+@pytest.mark.parametrize("kernel", [3, 5])
+@pytest.mark.parametrize(("size", "width", "heads"), [(32, 128, 1), (16, 64, 4)])
+def test_counts_by_hand_are_those_of_the_program(size, width, heads, kernel):
+    counted = analytic.blocks(size**2, width, heads, kernel).set_index("block")["macs"]
+    own = {"conv": {"kernel_size": kernel}, "mixer": {}, "transformer": {"heads": heads}}
+    assert list(counted.index) == list(own)
+    for name, settings in own.items():
+        run = config.RunConfig(block=name, image_size=size, width=width, **settings)
+        assert counted[name] == blocks.multiply_accumulates(run)

@@ -70,7 +70,7 @@ def test_a_ratio_is_shown_with_its_least_and_its_greatest(write):
     step = {"block": "conv", "depth": 3, "speed_up": {"auto": ratio}, "loss_difference": {"auto": 1e-4}}
     write("steps", [step | {"batch": 32}])
     write("large", [step | {"batch": 128}])
-    row, large = benchmarks.speed().to_dict("records")
+    row, large = benchmarks.table("steps", "large").to_dict("records")
     assert (row["batch"], large["batch"], large["ours"]) == (32, 128, row["ours"])
     assert row["ours"] == "2.5 (2.0 to 3.0)"
     assert row["in processor time"] == "9.0"
@@ -83,14 +83,14 @@ def test_a_ratio_is_shown_with_its_least_and_its_greatest(write):
 def test_a_compiled_step_is_shown_with_the_seconds_to_its_first(write):
     ratio = {"median": 1.04, "least": 0.9, "greatest": 1.26, "processor_time": 1.0}
     write("compiled", [{"block": "conv", "depth": 1, "batch": 32, "speed_up": ratio, "first_step_seconds": 61.4}])
-    [row] = benchmarks.compiled().to_dict("records")
+    [row] = benchmarks.table("compiled").to_dict("records")
     assert row == {"block": "conv", "size": 1, "batch": 32, "compiled": "1.0 (0.9 to 1.3)", "first step": "61 s"}
 
 
 def test_two_loss_curves_are_compared_step_by_step(write):
     losses = {"auto": [5.5, 5.1, 4.75], "plain": [5.5, 5.0, 4.7]}
     write("curves", [{"block": "conv", "losses": losses}])
-    [row] = benchmarks.curves().to_dict("records")
+    [row] = benchmarks.table("curves").to_dict("records")
     assert row == {"block": "conv", "steps": 3, "loss at first": "5.500", "ours at last": "4.750",
                    "plain at last": "4.700", "at most apart": "0.100", "from batch to batch": "0.400"}  # fmt: skip
 
@@ -98,14 +98,14 @@ def test_two_loss_curves_are_compared_step_by_step(write):
 def test_a_forecast_is_shown_with_its_error(write):
     write("forecast", [{"block": "mixer", "depth": 1, "images": 4800, "predicted_seconds": 90.0,
                         "measured_seconds": 120.0}])  # fmt: skip
-    [row] = benchmarks.forecasts().to_dict("records")
+    [row] = benchmarks.table("forecast").to_dict("records")
     assert row == {"block": "mixer", "size": 1, "images": "4,800", "predicted": "90 s", "measured": "120 s",
                    "error": "-25%"}  # fmt: skip
 
 
 def test_a_library_that_was_skipped_has_no_row(write):
     write("peers", [{"skipped": "transformers is not installed"}])
-    assert benchmarks.peers().to_dict("records") == [{"library": "not run"}]
+    assert benchmarks.table("peers").to_dict("records") == [{"library": "not run"}]
 
 
 def compared(block, heads=1, **ratios):
@@ -128,7 +128,7 @@ def test_a_library_is_compared_on_its_own_objective_on_its_outputs_and_with_our_
         "size": 3,
         "our network": "2,000 parameters a block, 4,000 in all; 3 x 256 values a pixel",
     }
-    assert benchmarks.peers().to_dict("records") == [
+    assert benchmarks.table("peers").to_dict("records") == [
         both | {"heads": 4, "same objective": "1.5 (1.0 to 4.0)", "same outputs": "2.0 (1.0 to 4.0)",
                 "our BERT step": "3.0 (1.0 to 4.0)",
                 "their network": "1,000 parameters a block, 3,000 in all; 1 x 512 values a pixel"},
@@ -138,38 +138,62 @@ def test_a_library_is_compared_on_its_own_objective_on_its_outputs_and_with_our_
     ]  # fmt: skip
 
 
+def test_shares_of_a_steps_time_are_shown_with_the_rate_that_it_reaches(write):
+    shares = {"products": 0.5, "norms": 0.25, "gelu": 0.125, "copies": 0.0625, "rest": 0.0625}  # the first four
+    write("profile", [{"block": "conv", "depth": 3, "share_of_rate": 0.4, "shares": shares}])
+    [row] = benchmarks.table("profile").to_dict("records")
+    assert row == {"block": "conv", "size": 3, "share of the product rate": "40%",
+                   "time goes to": "products 50%, norms 25%, gelu 12%, copies 6%"}  # fmt: skip
+
+
+def test_two_processes_are_shown_beside_two_that_share_nothing(write):
+    efficiency = {"median": 0.912, "least": 0.8, "greatest": 1.0}
+    write("processes", [{"block": "conv", "depth": 3, "batch": 64, "processes": 2, "efficiency": efficiency,
+                         "efficiency_processor_time": 0.95, "efficiency_apart": 0.9,
+                         "loss_difference": 1e-7}])  # fmt: skip
+    [row] = benchmarks.table("processes").to_dict("records")
+    assert row == {"block": "conv", "size": 3, "global batch": 64, "processes": 2,
+                   "efficiency": "0.91 (0.80 to 1.00)", "in processor time": "0.95",
+                   "two that share nothing": "0.90", "loss differs by": "1e-07"}  # fmt: skip
+
+
+@pytest.mark.parametrize("part", benchmarks.COLUMNS)
+def test_a_table_of_what_was_not_measured_reads_not_run(write, part):
+    table = benchmarks.table(part)
+    assert table.shape == (1, 1)
+    assert table.iloc[0, 0] == "not run"
+
+
 def test_what_was_not_measured_reads_not_run(write):
-    tables = (benchmarks.speed, benchmarks.curves, benchmarks.peers, benchmarks.shares, benchmarks.efficiency)
-    for table in (*tables, benchmarks.compiled, benchmarks.forecasts):
-        assert table().iloc[0, 0] == "not run"
     assert benchmarks.memory().empty
     assert benchmarks.memory_by_positions().iloc[0, 0] == "not run"
     assert benchmarks.machine("steps") == "steps: not run"
+    assert benchmarks.probing_in_words() == "not run"
 
 
 def test_a_damaged_file_is_named(write):
     path = write("steps", [])
     path.write_text("{")
     with pytest.raises(records.RecordError, match=rf"{path} cannot be read .*: run make bench again\."):
-        benchmarks.speed()
+        benchmarks.table("steps")
 
 
-def test_what_probing_saves_is_told_as_ratios_and_what_it_changes_as_points(write):
+def test_what_probing_saves_is_shown_as_ratios_and_what_it_changes_as_points(write):
     write("probing", [{"block": "conv", "depth": 6, "passes": {"ours": 200, "paper": 84_000},
                        "seconds": {"ours": 4.0, "paper": 300.0}, "images": 336, "test_images": 96,
                        "accuracies": {"ours": [0.5, 0.25], "paper": [0.5, 0.26]}}])  # fmt: skip
     write("solvers", [{"block": "conv", "depth": 1, "data": "cifar10", "train_images": 3600, "test_images": 1000,
                        "accuracies": {"adam": [0.25, 0.4], "lbfgs": [0.25, 0.407]}}])  # fmt: skip
-    assert benchmarks.probing().to_dict("records") == [
+    assert benchmarks.table("probing").to_dict("records") == [
         {"network": "conv, size 6", "of": "passes", "at once": "200", "plainly": "84,000",
          "times as many": "420"},
         {"network": "conv, size 6", "of": "processor seconds", "at once": "4", "plainly": "300",
          "times as many": "75"},
     ]  # fmt: skip
-    assert benchmarks.solvers()["differ by"].tolist() == ["0.0 points", "0.7 points"]
-    said = benchmarks.probing_in_words()
-    assert "420 times fewer passes and 75 times less processor time" in said and "by more than 1.0 points (96" in said
-    assert "3,600 training images of cifar10, are at most 0.7 points apart on 1,000 test images." in said
+    assert benchmarks.table("solvers")["differ by"].tolist() == ["0.0 points", "0.7 points"]
+    words = benchmarks.probing_in_words()
+    assert "420 times fewer passes and 75 times less processor time" in words and "by more than 1.0 points (96" in words
+    assert "3,600 training images of cifar10, are at most 0.7 points apart on 1,000 test images." in words
 
 
 def test_accuracies_that_are_the_same_are_called_so(write):
@@ -178,11 +202,6 @@ def test_accuracies_that_are_the_same_are_called_so(write):
     shown = {"images": 336, "test_images": 96}
     write("probing", [{"block": "conv", "depth": 1, "passes": counts, "seconds": counts, "accuracies": same, **shown}])
     assert benchmarks.probing_in_words().endswith("carried out in full, all accuracies agree (96 test crops).")
-
-
-def test_probing_that_was_not_measured_reads_not_run(write):
-    assert [table().iloc[0, 0] for table in (benchmarks.probing, benchmarks.solvers)] == ["not run"] * 2
-    assert benchmarks.probing_in_words() == "not run"
 
 
 @pytest.fixture
@@ -212,16 +231,16 @@ def test_steps_of_both_batch_sizes_are_measured_kept_and_shown(bench, monkeypatc
     assert {(row["batch"], row["steps"]) for row in large} == {(128, 1)}
     for row in (*small, *large):
         assert row["loss_difference"]["float32"] < 1e-4  # the plain form learns the same from the same
-    assert benchmarks.speed()["batch"].tolist() == 4 * [32] + 4 * [128]
+    assert benchmarks.table("steps", "large")["batch"].tolist() == 4 * [32] + 4 * [128]
     text = (records.results_folder("benchmarks") / "large.txt").read_text()
     assert "transformer, depth 3, batch 128: 1 timed steps" in text
 
 
 def test_a_library_that_is_not_installed_is_named_with_the_way_to_install_it(bench, monkeypatch):
     monkeypatch.setattr(bench.peers.importlib.util, "find_spec", lambda name: None)
-    said = bench.write("peers", bench.peers.run(1, 1))
-    assert "transformers is not installed: pip install --editable '.[bench]'." in said
-    assert "mlp_mixer_pytorch is not installed" in said
+    text = bench.write("peers", bench.peers.run(1, 1))
+    assert "transformers is not installed: pip install --editable '.[bench]'." in text
+    assert "mlp_mixer_pytorch is not installed" in text
 
 
 def test_the_causal_blocks_between_a_palette_see_no_later_colour(bench):

@@ -10,7 +10,8 @@ import pytest
 from made_records import made_record
 from simulated_study import ENCODINGS, IMAGES, NETWORKS, noise, sign_of, study
 
-from isonb import config, records, studies
+from isonb import config, records, rows, studies
+from isonb.__main__ import main
 from isonb.evidence import analytic, claims, metrics, statistics
 from isonb.evidence.ledger import scale, select
 from isonb.evidence.ledger.finding import Finding, NotRun, Verdict, by_parts, by_sign, combine, parts_note
@@ -416,7 +417,17 @@ def test_without_data_a_claim_is_not_run_and_says_what_it_needs(claim):
 
 
 def outcome(verdict=SUPPORTED, p=None, seeds=3, by_seed=(1.0, 1.1, 1.2)):
-    return lambda t: Finding(verdict, 1.0, "points", (0.5, 1.5), 9, "cells", p, seeds, by_seed)
+    return lambda t: Finding(
+        verdict=verdict,
+        value=1.0,
+        unit="points",
+        interval=(0.5, 1.5),
+        n=9,
+        of="cells",
+        p=p,
+        seeds=seeds,
+        by_seed=by_seed,
+    )
 
 
 def not_there(t):
@@ -475,14 +486,14 @@ def test_power_is_the_number_of_seeds_for_the_spread_at_hand(monkeypatch):
 
 def test_seeds_are_not_asked_for_where_others_are_lacking(monkeypatch):
     # two seeds would do by this spread: the rule asks for three, and with three or more p is what stays too large
-    found = {
+    outcomes = {
         "C5": outcome(p=0.4),
         "C6": outcome(UNDETERMINED, seeds=2, by_seed=(1, 1.001)),
         "C7": outcome(UNDETERMINED, by_seed=(1, 2, 3)),
         "C8": outcome(),
     }
-    judged = judged_with(monkeypatch, found)
-    assert [judged[name].seeds_needed for name in found] == [None, 3, 5, 3]
+    judged = judged_with(monkeypatch, outcomes)
+    assert [judged[name].seeds_needed for name in outcomes] == [None, 3, 5, 3]
 
 
 def test_more_seeds_are_not_asked_for_where_they_do_not_narrow_the_interval():
@@ -578,8 +589,8 @@ def test_networks_with_enough_seeds_are_judged_without_the_others():
 def test_four_heads_do_not_keep_a_size_waiting():
     t = study(networks=NETWORKS, loss=by_block(0.3), depths=(1, 3))
     is_kept = (t.runs["network"] != "transformer-4") | (t.runs["depth"] == 1) | (t.runs["seed"] == 0)
-    found = claims.find(BY_ID["C7"], dataclasses.replace(t, runs=t.runs[is_kept]))
-    assert (found.n, found.under) == (21, "at size 1 and size 3 (conv, mixer, transformer-1)")
+    finding = claims.find(BY_ID["C7"], dataclasses.replace(t, runs=t.runs[is_kept]))
+    assert (finding.n, finding.under) == (21, "at size 1 and size 3 (conv, mixer, transformer-1)")
 
 
 @pytest.mark.parametrize("arm", ["main", "positions=none"])
@@ -639,11 +650,11 @@ def test_the_share_of_a_gap_is_measured_against_conv():
     assert claims.apply(BY_ID["C24"], worse_conv).value == pytest.approx(0.4, abs=0.01)
     part = claims.apply(BY_ID["C24"], one_setting("data_fraction=0.1", always(6.0), conv=always(4.0)))
     assert part.value == pytest.approx(0.5, abs=0.01)
-    said = (
+    clause = (
         "All images remove 50% of the gap of 2.000 nats with data_fraction=0.1 (continuous 50%, pix2vec 50%, rff 50%)."
     )
     untried = "Not tried with 3 seeds: positions, learning_rate, batch_size."
-    assert part.note == f"lack of data: supported; architecture: partly. {said} {untried}"
+    assert part.note == f"lack of data: supported; architecture: partly. {clause} {untried}"
 
 
 def test_a_setting_that_does_harm_explains_nothing_of_the_gap():
@@ -660,19 +671,21 @@ def test_what_is_left_is_the_architectures_only_once_all_settings_are_tried():
     assert whole.note.startswith("All supported: lack of data, architecture.") and "Not tried" not in whole.note
     for arm in set(t.runs["arm"]) - {"main"}:
         rest = dataclasses.replace(t, runs=t.runs[t.runs["arm"] != arm])
-        found = claims.apply(BY_ID["C24"], rest)
-        assert found.verdict == PARTLY and f"Not tried with 3 seeds: {arm.split('=')[0]}." in found.note
+        finding = claims.apply(BY_ID["C24"], rest)
+        assert finding.verdict == PARTLY and f"Not tried with 3 seeds: {arm.split('=')[0]}." in finding.note
         once = dataclasses.replace(t, runs=t.runs[(t.runs["arm"] != arm) | (t.runs["seed"] == 0)])
-        assert claims.apply(BY_ID["C24"], once) == found  # one seed of a setting is none
+        assert claims.apply(BY_ID["C24"], once) == finding  # one seed of a setting is none
 
 
 def test_a_setting_is_not_lack_of_data_and_data_that_do_not_help_are_no_cause():
     settings = all_settings(learning_rate=4.1, data_fraction=4.1)  # with half the images the gap is 0.6 instead of 1
-    found = claims.apply(BY_ID["C24"], settings)
-    assert found.verdict == PARTLY
-    assert found.note.startswith("lack of data: contradicted; architecture: supported.")
-    said = "All images add 67% to the gap of 0.600 nats with data_fraction=0.5 (continuous 67%, pix2vec 67%, rff 67%)."
-    assert said in found.note
+    finding = claims.apply(BY_ID["C24"], settings)
+    assert finding.verdict == PARTLY
+    assert finding.note.startswith("lack of data: contradicted; architecture: supported.")
+    clause = (
+        "All images add 67% to the gap of 0.600 nats with data_fraction=0.5 (continuous 67%, pix2vec 67%, rff 67%)."
+    )
+    assert clause in finding.note
 
 
 def test_one_encoding_without_a_gap_leaves_nothing_to_the_architecture():
@@ -687,17 +700,17 @@ def test_a_gap_in_accuracy_has_its_own_share():
 
     two, arms = ("conv", "transformer-1"), ("main", "positions=none")
     t = study(networks=two, arms=arms, encodings=("rff",), depths=(1,), accuracy=accuracy)
-    found = scale.gap_shares(t, "test_accuracy")["positions=none"]
+    share = scale.gap_shares(t, "test_accuracy")["positions=none"]
     # behind by 20 points, then by 10
-    assert (found.share_S.tolist(), found.by_encoding) == (pytest.approx([0.5] * 3), {"rff": pytest.approx(0.5)})
+    assert (share.share_S.tolist(), share.by_encoding) == (pytest.approx([0.5] * 3), {"rff": pytest.approx(0.5)})
 
 
 def test_a_size_counts_once_every_encoding_has_its_seeds():
     t = one_setting("learning_rate=0.001", always(4.1))
     t.runs.loc[(t.runs["network"] == "transformer-1") & (t.runs["depth"] > 1), "test_loss"] = 4.5  # helps the smallest
     is_ahead = (t.runs["encoding"] == "continuous") | (t.runs["depth"] == 1) | (t.runs["seed"] == 0)
-    found = scale.gap_shares(dataclasses.replace(t, runs=t.runs[is_ahead]))["learning_rate=0.001"]
-    assert (found.pairs, found.sizes) == (9, (1,))
+    share = scale.gap_shares(dataclasses.replace(t, runs=t.runs[is_ahead]))["learning_rate=0.001"]
+    assert (share.pairs, share.sizes) == (9, (1,))
 
 
 def test_the_share_of_a_gap_is_a_mean_over_the_same_networks_for_every_seed():
@@ -728,11 +741,11 @@ def test_both_gaps_must_agree_in_the_same_cells():
 def test_networks_that_saw_the_same_images_are_compared_over_images_too():
     # 3 of 200 images more, with every seed: 0.015, half-width 1.96 sqrt(0.015 0.985 200 / 199) / sqrt(200) = 0.017
     t = objectives("mse", accuracy=lambda other, seed: 0.4 - 0.015 * other)
-    found = claims.apply(BY_ID["C20"], t)
-    assert (found.verdict, found.value) == (UNDETERMINED, pytest.approx(0.015))
-    assert found.interval == pytest.approx((-0.0019, 0.0319), abs=1e-4)
-    assert found.under == "with continuous and pix2vec and rff input, at size 1 and 3"
-    assert "transformer-4 rff 3 +0.015" in found.note
+    finding = claims.apply(BY_ID["C20"], t)
+    assert (finding.verdict, finding.value) == (UNDETERMINED, pytest.approx(0.015))
+    assert finding.interval == pytest.approx((-0.0019, 0.0319), abs=1e-4)
+    assert finding.under == "with continuous and pix2vec and rff input, at size 1 and 3"
+    assert "transformer-4 rff 3 +0.015" in finding.note
 
 
 def test_an_average_over_cells_that_disagree_supports_nothing():
@@ -741,32 +754,32 @@ def test_an_average_over_cells_that_disagree_supports_nothing():
     for run_id in t.runs.loc[is_odd, "run_id"]:  # six of 24 cells are the better for regressing
         t.arrays[run_id]["test_correct_LB"][:] = True
     t.runs.loc[is_odd, "test_accuracy"] = 1.0
-    found = claims.apply(BY_ID["C20"], t)
-    assert found.interval[0] > 0.04  # on average discrete values win, by (18 x 0.35 - 6 x 0.6) / 24 = 0.11
-    assert found.verdict == UNDETERMINED and "conv rff 1 -0.600" in found.note
+    finding = claims.apply(BY_ID["C20"], t)
+    assert finding.interval[0] > 0.04  # on average discrete values win, by (18 x 0.35 - 6 x 0.6) / 24 = 0.11
+    assert finding.verdict == UNDETERMINED and "conv rff 1 -0.600" in finding.note
 
 
 def test_objectives_are_compared_on_seeds_that_all_cells_have():
     t = objectives("autoregressive", accuracy=lambda other, seed: 0.4)
     runs = t.runs[(t.runs["depth"] == 1) == (t.runs["seed"] == 0)]  # the one size has seed 0, the other has the rest
-    found = claims.apply(BY_ID["C31"], dataclasses.replace(t, runs=runs))
-    assert found.verdict == NOT_RUN and found.note.startswith("Needs one seed of which")
+    finding = claims.apply(BY_ID["C31"], dataclasses.replace(t, runs=runs))
+    assert finding.verdict == NOT_RUN and finding.note.startswith("Needs one seed of which")
 
 
 def test_fine_tuning_says_how_long_it_took_and_how_far_it_came():
-    found = claims.apply(BY_ID["C33"], fine_tuned(0.4, lambda c: 0.25, lambda c: 0.3))
-    assert found.note.endswith(
+    finding = claims.apply(BY_ID["C33"], fine_tuned(0.4, lambda c: 0.25, lambda c: 0.3))
+    assert finding.note.endswith(
         "Epochs of fine-tuning: 3; accuracy 25.0%, of the probes 40.0%. Best after the last epoch, so perhaps not "
         "done: 0 of 81."
     )
-    assert found.verdict == CONTRADICTED and found.under.startswith(
+    assert finding.verdict == CONTRADICTED and finding.under.startswith(
         "after fine-tuning for 3 epochs, with continuous and"
     )
 
 
 def test_fine_tuning_that_was_not_done_cannot_contradict():
-    found = claims.apply(BY_ID["C33"], fine_tuned(0.4, lambda c: 0.25, lambda c: 0.3, best=3))
-    assert found.verdict == UNDETERMINED and "so perhaps not done: 81 of 81." in found.note
+    finding = claims.apply(BY_ID["C33"], fine_tuned(0.4, lambda c: 0.25, lambda c: 0.3, best=3))
+    assert finding.verdict == UNDETERMINED and "so perhaps not done: 81 of 81." in finding.note
     assert claims.apply(BY_ID["C33"], fine_tuned(0.4, lambda c: 0.6, always(0), best=3)).verdict == SUPPORTED
 
 
@@ -909,37 +922,68 @@ def results(tmp_path, monkeypatch):
     return tmp_path / "smoke"
 
 
-def write(cell, **data):
-    loss = {"conv": 3.0, "mixer": 4.0, "transformer": 5.0}[cell.run.block]
+def write(cell, loss=None, **data):
+    loss = loss or {"conv": 3.0, "mixer": 4.0, "transformer": 5.0}[cell.run.block]
     record = made_record(cell, loss, test_accuracy=0.5 if cell.run.block == "conv" else 0.25)
     record = record.model_copy(update={"data": record.data.model_copy(update=data)})
     arrays = {"test_correct_LB": np.ones((2, 40), bool), "test_loss_B": np.full(40, loss, np.float32)}
     return records.write_record(record, arrays)
 
 
+def by_id(content):
+    return {row["id"]: row for row in content}
+
+
 def test_one_seed_of_the_smoke_study_is_shown_but_not_judged(results):
-    table = claims.main_table("smoke").set_index("id")
-    assert table.loc["C5", "verdict"] == UNDETERMINED
-    assert (table.loc["C5", "value"], table.loc["C5", "n"], table.loc["C5", "seeds"]) == (1.0, 3, 1)
-    assert table.loc["C12", "verdict"] == NOT_RUN
-    assert table.loc["C19", "verdict"] == SUPPORTED
-    assert set(table["verdict"]) <= {SUPPORTED, PARTLY, UNDETERMINED, NOT_RUN}
+    table = by_id(claims.as_rows(claims.judge(claims.read("smoke"))))
+    assert table["C5"]["verdict"] == UNDETERMINED
+    assert (table["C5"]["value"], table["C5"]["n"], table["C5"]["seeds"]) == (1.0, 3, 1)
+    assert table["C12"]["verdict"] == NOT_RUN
+    assert table["C19"]["verdict"] == SUPPORTED
+    assert {row["verdict"] for row in table.values()} <= {SUPPORTED, PARTLY, UNDETERMINED, NOT_RUN}
 
 
-def test_runs_of_other_images_are_set_aside_and_named(results):
-    foreign = write(config.smoke(block="conv", seed=7), test=41)
-    t = claims.read("smoke")
-    assert foreign.stem not in set(t.runs["run_id"])
-    assert len(t.runs) == 9
-    (fault,) = t.faults
-    assert foreign.stem in fault
+OTHER = {"name": "cifar-10-jpeg", "sha256": {"test.bin": "1"}, "remarks": ["Some test images are training images."]}
+
+
+def test_runs_on_other_images_are_judged_by_themselves_and_shown_beside(results, capsys):
+    alone = json.loads(claims.as_json(claims.read_sets("smoke")))
+    text_alone = claims.as_text(claims.read_sets("smoke"))
+    for block, loss in (("conv", 50.0), ("mixer", 90.0), ("transformer", 70.0)):  # of a seed that the first set lacks
+        write(config.smoke(block=block, seed=7), loss, **OTHER)
+    sets = claims.read_sets("smoke")
+    content = json.loads(claims.as_json(sets))
+    assert {name: content[name] for name in alone} == alone and set(alone) == {"claims", "faults"}
+    (other,) = content["others"]
+    assert content["images"] == "photos, 80/20/40 images" and other["images"] == "cifar-10-jpeg, 80/20/40 images"
+    assert other["remarks"] == OTHER["remarks"]
+    # conv to mixer gains 1 nat in the one set and 40 in the other; of both seeds together it would be 20.5
+    assert by_id(content["claims"])["C5"]["value"] == 1.0
+    assert by_id(other["claims"])["C5"]["value"] == -20.0  # mixer to transformer, the smaller of the other set's gaps
+    assert [by_id(one)["C5"]["seeds"] for one in (content["claims"], other["claims"])] == [1, 1]
+    first, second = claims.as_text(sets).split("\n\n\n")
+    assert first == f"On photos, 80/20/40 images (training/validation/test)\n\n{text_alone}"
+    assert second.startswith("On cifar-10-jpeg, 80/20/40 images (training/validation/test)\n\nid ")
+    assert second.endswith("On cifar-10-jpeg, 80/20/40 images: Some test images are training images.")
+    assert main(["claims"]) == main(["claims", "--json"]) == 0
+    assert first in capsys.readouterr().out
+
+
+def test_only_a_damaged_file_makes_the_command_fail(results):
+    assert main(["claims"]) == 0
+    (results / "broken.json").write_text("{")
+    assert main(["claims"]) == 1
+
+
+def test_a_part_of_the_training_images_is_no_other_set(results):
+    write(config.smoke(data_fraction=0.25), train=20)
+    assert len(claims.read_sets("smoke")) == 1
 
 
 def test_text_and_json_say_the_same(results):
     (results / "broken.json").write_text("{")
-    t = claims.read("smoke")
-    findings = claims.judge(t)
-    text, content = claims.as_text(findings, t.faults), json.loads(claims.as_json(findings, t.faults))
+    sets = claims.read_sets("smoke")
+    text, content = claims.as_text(sets), json.loads(claims.as_json(sets))
     lines = {line.split()[0]: line for line in text.splitlines() if line.startswith("C")}
     for row in content["claims"]:
         assert row["verdict"] in text
@@ -953,3 +997,24 @@ def test_text_and_json_say_the_same(results):
     assert not any(
         isinstance(value, float) and not np.isfinite(value) for row in content["claims"] for value in row.values()
     )
+
+
+def test_claims_are_about_the_papers_networks_and_encodings_alone():
+    assert select.BLOCK_ORDER == ("conv", "mixer", "transformer-1")
+    assert select.NETWORKS == ("conv", "mixer", "transformer-1", "transformer-4")
+    assert select.TRANSFORMERS == ("transformer-1", "transformer-4")
+    assert set(select.ENCODINGS) <= set(rows.ENCODINGS)
+    effects = {
+        "loss": lambda **c: 4 + 0.3 * ORDER.get(c["network"], 9) + jitter(0.01, c),
+        "accuracy": lambda **c: 0.4 + 0.1 * cell_noise("own", c),
+        "depths": (1, 3),
+    }
+    t = study(**effects)
+    t = dataclasses.replace(t, runs=t.runs[(t.runs["depth"] == 1) | (t.runs["seed"] == 0)])  # size 3 is under way
+    added = study(**effects, networks=(*NETWORKS, "depthwise"), encodings=(*ENCODINGS, "wavelet"), seeds=(0,)).runs
+    is_own = (added["network"] == "depthwise") | (added["encoding"] == "wavelet")
+    both = dataclasses.replace(t, runs=pd.concat([t.runs, added[is_own]]))
+    assert set(select.grid(both)["run_id"]) == set(t.runs["run_id"])
+    for name in ("C5", "C6", "C7", "C8", "C9", "C10", "C11", "C16"):
+        assert claims.find(BY_ID[name], both) == claims.find(BY_ID[name], t)
+    assert claims.find(BY_ID["C5"], both).under == "at size 1"

@@ -28,10 +28,10 @@ def results(tmp_path, monkeypatch):
     return tmp_path
 
 
-def read(*found, arrays=None):
+def read(*runs, arrays=None):
     """Tables of made records, each with made arrays or those given."""
     return metrics.tables(
-        {run.run_id: run for run in found}, arrays={run.run_id: arrays or made_arrays() for run in found}
+        {run.run_id: run for run in runs}, arrays={run.run_id: arrays or made_arrays() for run in runs}
     )
 
 
@@ -179,11 +179,26 @@ def test_learning_curve_shows_losses_and_baselines():
 
 
 def test_only_losses_in_nats_share_an_axis():
-    found = [made_record(config.cpu(objective=objective), 4.0) for objective in ("bert", "mse")]
-    scatter = figures.loss_accuracy(read(*found).runs, "network")
+    runs = [made_record(config.cpu(objective=objective), 4.0) for objective in ("bert", "mse")]
+    scatter = figures.loss_accuracy(read(*runs).runs, "network")
     assert "1 network," in scatter.caption and len(scatter.axes[0].containers) == 1
-    curves = figures.learning_curves(found)
+    curves = figures.learning_curves(runs)
     assert "1 network," in curves.caption and sum(len(ax.lines) for ax in curves.axes) == 1 + 3  # a guess in each panel
+
+
+def on_other_images(run):
+    return run.model_copy(update={"data": run.data.model_copy(update={"name": "cifar-10-jpeg"})})
+
+
+def test_losses_on_other_images_share_no_axis_and_no_mean():
+    ours = [made_record(config.cpu(seed=seed), 4.0) for seed in (0, 1)]
+    other = on_other_images(made_record(config.cpu(seed=2), 40.0))
+    guesses = records.Baselines(uniform=9.0, channel_marginal=9.0, neighbour_mean=9.0)
+    figure = figures.learning_curves([other.model_copy(update={"baselines": guesses}), *ours])
+    assert sum(len(ax.lines) for ax in figure.axes) == 2 + 3  # two networks, and a guess in each panel
+    assert "2 networks," in figure.caption and "mean of the neighbours, 3.875." in figure.caption
+    assert figure.caption.endswith("Not drawn: networks that read cifar-10-jpeg, 80/20/40 images.")
+    assert "40.00" not in figure.alt
 
 
 def test_learning_curves_tell_one_head_from_four():
@@ -206,9 +221,7 @@ def test_learning_curves_put_each_network_in_its_encodings_panel():
     line, _ = panels["pix2vec"]
     assert line.get_ydata().tolist() == [5.5, 4.5]
     assert line.get_color() == COLOURS["mixer"]
-    assert (
-        "1 network, profile smoke, seed 0, on 20 validation images of photos" in figures.learning_curves(runs).caption
-    )
+    assert "1 network, study smoke, seed 0, on 20 validation images of photos" in figures.learning_curves(runs).caption
 
 
 def test_probe_curve_is_in_per_cent_and_names_the_chosen_layer():
@@ -243,7 +256,7 @@ def test_scatter_colours_by_the_factor_asked_for(runs, factor):
     assert [point.get_color() for point in points] == [COLOURS[key] for key in runs[factor]]
     assert [point.get_marker() for point in points] == [MARKERS[key] for key in runs[factor]]
     assert len(figure.axes[0].get_legend().legend_handles) == runs[factor].nunique()
-    assert "9 networks, profile smoke, seed 0; bars are 95 % intervals over 40 test images" in figure.caption
+    assert "9 networks, study smoke, seed 0; bars are 95 % intervals over 40 test images" in figure.caption
 
 
 def test_scatter_leaves_out_networks_that_are_not_the_studys():
@@ -287,13 +300,13 @@ def test_without_a_run_every_panel_says_not_run(draw):
 def test_probes_by_layer_are_means_over_seeds_with_each_seed_beside():
     cells = [config.cpu(block="mixer", encoding="rff", seed=seed) for seed in (0, 1)]
     others = [config.cpu(block="conv"), config.cpu(block="mixer", encoding="rff", learning_rate=0.001)]
-    found = [made_record(cell, test_accuracy=accuracy) for cell, accuracy in zip(cells, (0.25, 0.5), strict=True)]
-    figure = figures.probes_by_layer(read(*found, *map(made_record, others)), {"mixer": {"network": "mixer"}})
+    seeds = [made_record(cell, test_accuracy=accuracy) for cell, accuracy in zip(cells, (0.25, 0.5), strict=True)]
+    figure = figures.probes_by_layer(read(*seeds, *map(made_record, others)), {"mixer": {"network": "mixer"}})
     lines = [line for line in figure.axes[0].lines if line.get_color() == COLOURS["rff"]]
     assert [line.get_ydata().tolist() for line in lines] == [[12.5, 25.0], [12.5, 50.0], [12.5, 37.5]]
     assert lines[-1].get_marker() == MARKERS["rff"]
     assert lines[-1].get_linewidth() > lines[0].get_linewidth()
-    assert "2 networks, profile cpu, 2 seeds" in figure.caption
+    assert "2 networks, study cpu, 2 seeds" in figure.caption
     # Wilson by hand for 1/2 of 40: half-width z √(1/160 + z²/6400) / (1 + z²/40) = 14.8 points
     assert "at most 14.8 points" in figure.caption
     assert "mixer, random Fourier, size 1, layers 0 to 1: 12.5, 37.5 %" in figure.alt
@@ -309,7 +322,7 @@ def test_learned_tables_are_the_cosines_of_the_red_channel():
     assert [title for title, images in drawn.items() if images] == ["mixer"]
     # unit vectors at angles a and b have the cosine cos(a - b)
     np.testing.assert_allclose(drawn["mixer"][0], np.cos(angle_V[:, None] - angle_V), atol=1 / 64 + 1e-9)
-    assert "1 network, profile cpu, seed 1" in figure.caption  # the lowest seed at hand
+    assert "1 network, study cpu, seed 1" in figure.caption  # the lowest seed at hand
 
 
 def test_the_palette_is_shown_below_its_originals():
@@ -363,7 +376,7 @@ def test_class_and_pixels_are_read_from_the_same_layers():
         "BERT, transformer, size 3": [[12.5, 25], [12.5, 25]],
     }
     assert [line.get_linestyle() for line in figure.axes[0].lines] == ["-", "--"]
-    assert "2 networks, profile cpu, seed 0" in figure.caption
+    assert "2 networks, study cpu, seed 0" in figure.caption
     assert "autoregressive, transformer, size 3, continuous: class best at layer 1, pixels at layer 0." in figure.alt
 
 
@@ -377,7 +390,7 @@ def test_paths_along_training_end_in_the_encodings_marker():
         assert (end.get_xydata().tolist(), end.get_marker()) == ([[4, 25]], MARKERS[encoding])
         assert (path.get_color(), path.get_linestyle()) == (COLOURS[encoding], DASHES[size])
     assert list(panels) == ["convolution", "transformer"]
-    assert "2 networks, profile cpu, seed 0" in figure.caption
+    assert "2 networks, study cpu, seed 0" in figure.caption
     assert "5.50 to 4.00 nats, 10.0 to 25.0 %" in figure.alt
 
 
@@ -424,6 +437,18 @@ def test_grid_says_not_run_where_a_network_is_missing(results):
     shown = {divmod(place, 5) for place, ax in enumerate(figure.axes) if ax.images}
     assert shown == {(row, column) for row in range(3) for column in (0, 4)} | {(1, 2)}
     assert words.count(["not run"]) == 8
+
+
+def test_grid_shows_networks_that_saw_the_same_picture(results):
+    cells = [config.smoke(block=block) for block in ("conv", "mixer")]
+    cells.append(config.smoke(block="mixer", encoding="rff"))
+    runs = list(map(made_record, cells))
+    for run in (runs[0], on_other_images(runs[1]), runs[2]):
+        records.write_record(run, made_arrays())
+    figure = figures.reconstruction_grid(studies.cells("smoke"))
+    shown = {divmod(place, 5) for place, ax in enumerate(figure.axes) if ax.images}
+    assert shown == {(row, column) for row in range(3) for column in (0, 4)} | {(0, 1), (1, 2)}
+    assert "2 networks" in figure.caption
 
 
 def test_drawing_leaves_pyplot_and_torch_alone():

@@ -32,11 +32,11 @@ def test_shares_of_the_gap_have_intervals_over_seeds():
     others = rows.drop(index=ARM)
     assert {name.split("=")[0] for name in others.index} == set(scale.SETTINGS)
     assert (others == "not run").all(axis=None)
-    said = gap.missing_shares(judged(gap_study(lambda seed: 2)))
-    assert said.startswith("Not run: `positions=sincos`,") and said.endswith("To run them: `make study PROFILE=cpu`")
-    assert f"`{ARM}`" not in said
-    said = gap.missing_shares(judged(gap_study(lambda seed: 2, seeds=(0, 1))))
-    assert f"Fewer than 3 seeds: `{ARM}`. To run them" in said
+    words = gap.missing_shares(judged(gap_study(lambda seed: 2)))
+    assert words.startswith("Not run: `positions=sincos`,") and words.endswith("To run them: `make study STUDY=cpu`")
+    assert f"`{ARM}`" not in words
+    words = gap.missing_shares(judged(gap_study(lambda seed: 2, seeds=(0, 1))))
+    assert f"Fewer than 3 seeds: `{ARM}`. To run them" in words
 
 
 @pytest.mark.parametrize(

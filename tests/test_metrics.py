@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 from made_records import made_record
 
-from isonb import config, records
-from isonb.evidence import metrics
+from isonb import config, records, studies
+from isonb.evidence import metrics, tables
 
 CORRECT = np.array([[True, False, True, False], [True, True, True, False]])
 
@@ -27,9 +27,9 @@ def write(**changes):
 
 def test_one_row_per_run_layer_and_epoch(results):
     path = write(block="transformer", heads=4, encoding="rff", sigma=0.1)
-    found = metrics.read("smoke")
-    assert found.faults == ()
-    (run,) = found.runs.to_dict("records")
+    t = metrics.read("smoke")
+    assert t.faults == ()
+    (run,) = t.runs.to_dict("records")
     assert run["run_id"] == path.stem
     assert (run["network"], run["encoding"], run["sigma"], run["probe_pooling"]) == (
         "transformer-4",
@@ -38,20 +38,20 @@ def test_one_row_per_run_layer_and_epoch(results):
         "mean",
     )
     assert (run["validation_loss"], run["test_loss"], run["mean_absolute_error"]) == (3.5, 4.1, 9)
-    assert list(found.layers["layer"]) == [0, 1]
-    assert list(found.layers["test_accuracy"]) == [0.125, 0.25]
-    assert list(found.curves["validation_loss"]) == [5.5, 3.5]
-    assert np.isnan(found.curves["train_loss"][0])
-    assert set(found.layers["run_id"]) == set(found.curves["run_id"]) == {path.stem}
-    assert (found.arrays[path.stem]["test_correct_LB"] == CORRECT).all()
+    assert list(t.layers["layer"]) == [0, 1]
+    assert list(t.layers["test_accuracy"]) == [0.125, 0.25]
+    assert list(t.curves["validation_loss"]) == [5.5, 3.5]
+    assert np.isnan(t.curves["train_loss"][0])
+    assert set(t.layers["run_id"]) == set(t.curves["run_id"]) == {path.stem}
+    assert (t.arrays[path.stem]["test_correct_LB"] == CORRECT).all()
 
 
 def test_every_column_is_documented_and_none_is_dropped(results):
     write()
-    found = metrics.read("smoke")
+    t = metrics.read("smoke")
     described = {"runs": metrics.RUN_COLUMNS, "layers": metrics.LAYER_COLUMNS, "curves": metrics.CURVE_COLUMNS}
     for name, columns in described.items():
-        assert list(found.frame(name)) == list(columns)
+        assert list(t.frame(name)) == list(columns)
         assert all(len(text) > 10 and text.rstrip().endswith(".") for text in columns.values())
     assert set(metrics.run_row(made_record(config.smoke()))) == set(metrics.RUN_COLUMNS)
     assert set(records.Layer.model_fields) <= set(metrics.LAYER_COLUMNS)
@@ -63,7 +63,7 @@ def test_a_row_is_flat_and_holds_the_settings_and_the_results():
     row = metrics.run_row(made_record(cell, validation_loss=3.25, test_accuracy=0.375))
     assert all(value is None or isinstance(value, str | int | float | bool) for value in row.values())
     assert {name: row[name] for name in cell.run.model_dump()} == cell.run.model_dump()
-    assert (row["run_id"], row["profile"]) == (cell.run.run_id, "smoke")
+    assert (row["run_id"], row["study"]) == (cell.run.run_id, "smoke")
     assert (row["validation_loss"], row["test_accuracy"], row["chance"]) == (3.25, 0.375, 0.1)
     assert (row["test_loss"], row["best_layer"], row["data_train"], row["data_test"]) == (4.1, 1, 80, 40)
     baselines = [row[f"baseline_{name}"] for name in ("uniform", "channel_marginal", "neighbour_mean")]
@@ -91,21 +91,21 @@ def test_pixels_and_fine_tuning_have_columns_and_are_no_other_kind_of_run():
     layers = [layer.model_copy(update={"pixel_accuracy": 0.3 + layer.layer}) for layer in more.probe.layers]
     probe = more.probe.model_copy(update={"layers": layers})
     more = more.model_copy(update={"finetune": tuned, "probe": probe})
-    found = metrics.tables({record.run_id: record for record in (plain, more)})
+    t = metrics.tables({record.run_id: record for record in (plain, more)})
     columns = ["finetune_epochs", "finetune_batch_size", "finetune_accuracy", "scratch_accuracy", "finetune_seconds"]
-    assert found.runs[columns].fillna(-1).to_numpy().tolist() == [[0, 0, -1, -1, -1], [2, 4, 0.75, 0.5, 3.5]]
-    assert found.layers["pixel_accuracy"].fillna(-1).tolist() == [-1, -1, 0.3, 1.3]
-    assert found.runs["finetune_accuracy"].dtype == found.layers["pixel_accuracy"].dtype == float
-    assert set(found.runs["arm"]) == {metrics.MAIN}
+    assert t.runs[columns].fillna(-1).to_numpy().tolist() == [[0, 0, -1, -1, -1], [2, 4, 0.75, 0.5, 3.5]]
+    assert t.layers["pixel_accuracy"].fillna(-1).tolist() == [-1, -1, 0.3, 1.3]
+    assert t.runs["finetune_accuracy"].dtype == t.layers["pixel_accuracy"].dtype == float
+    assert set(t.runs["arm"]) == {metrics.MAIN}
     assert metrics.arm(config.smoke(finetune_epochs=2, probe_inputs="masked")) == "probe_inputs=masked"
 
 
 def test_no_results_give_empty_tables_with_all_columns(results):
-    found = metrics.read("smoke")
-    assert found.runs.empty
-    assert list(found.runs) == list(metrics.RUN_COLUMNS)
-    assert found.faults == ()
-    assert found.frame("memory").empty
+    t = metrics.read("smoke")
+    assert t.runs.empty
+    assert list(t.runs) == list(metrics.RUN_COLUMNS)
+    assert t.faults == ()
+    assert t.frame("memory").empty
 
 
 @pytest.mark.parametrize(
@@ -120,6 +120,8 @@ def test_no_results_give_empty_tables_with_all_columns(results):
             "learning_rate=0.001 probe_pooling=flatten probe_scaling=standardise",
         ),
         ({"encoding": "rff", "sigma": 10}, "sigma=10.0"),
+        ({"data": "folder"}, "main"),  # other images are another set, not another setting
+        ({"data": "folder", "image_fit": "crop"}, "image_fit=crop"),
     ],
 )
 def test_an_arm_names_what_departs_from_the_grid(changes, arm):
@@ -136,12 +138,117 @@ def test_only_equal_images_have_an_equal_data_id():
         assert metrics.data_id(data) != metrics.data_id(data.model_copy(update=change))
 
 
+# Sets of images
+
+
+def on(cell, validation_loss=4.0, **data):
+    """A record of a cell that read the given images."""
+    record = made_record(cell, validation_loss)
+    return record.model_copy(update={"data": record.data.model_copy(update=data)})
+
+
+def leave(*runs):
+    for run in runs:
+        records.write_record(run, {"test_correct_LB": CORRECT, "test_loss_B": np.full(4, 4.1, np.float32)})
+
+
+JPEG = {"name": "cifar-10-jpeg", "sha256": {"test.bin": "1"}, "remarks": ["3 test images are training images, too."]}
+
+
+def test_the_set_of_most_main_runs_comes_first():
+    ours = [on(config.smoke(seed=seed)) for seed in (0, 1)]
+    other = [on(config.smoke(seed=2), **JPEG), *(on(config.smoke(mask_rate=r), **JPEG) for r in (0.2, 0.3, 0.4))]
+    assert metrics.by_images([*other, *ours]) == [ours, other]  # one main run of four is fewer than two of two
+    assert metrics.by_images([]) == []
+
+
+def test_a_set_is_named_by_its_source_and_the_images_of_its_whole():
+    part = on(config.smoke(data_fraction=0.25), train=20)
+    assert metrics.images_read([part, on(config.smoke())]) == "photos, 80/20/40 images"
+    assert metrics.data_id(part.data) == metrics.data_id(on(config.smoke()).data)
+
+
+def test_runs_on_other_images_have_tables_of_their_own(results):
+    leave(on(config.smoke(seed=0), 3.0), on(config.smoke(seed=1), 3.5), on(config.smoke(seed=2), 99.0, **JPEG))
+    main, other = metrics.read_sets("smoke")
+    assert [t.images for t in (main, other)] == ["photos, 80/20/40 images", "cifar-10-jpeg, 80/20/40 images"]
+    assert [t.remarks for t in (main, other)] == [(), ("3 test images are training images, too.",)]
+    for t, losses in ((main, [3.0, 3.5]), (other, [99.0])):
+        assert t.faults == ()
+        assert sorted(t.runs["validation_loss"]) == losses
+        for name in ("runs", "layers", "curves", "learned"):
+            assert set(t.frame(name)["run_id"]) == set(t.arrays) == set(t.runs["run_id"])
+    assert list(metrics.read("smoke").runs["run_id"]) == list(main.runs["run_id"])
+    assert 99.0 not in set(metrics.runs("smoke")["validation_loss"])
+    path, faults = metrics.write_table("smoke")
+    assert faults == () and sorted(pd.read_csv(path)["validation_loss"]) == [3.0, 3.5, 99.0]
+
+
+def test_sets_of_the_same_name_and_number_are_told_apart(results):
+    leave(on(config.smoke(seed=0)), on(config.smoke(seed=1), sha256={"test.bin": "1"}))
+    names = [t.images for t in metrics.read_sets("smoke")]
+    ids = [t.runs["data_id"].iloc[0] for t in metrics.read_sets("smoke")]
+    assert names == [f"photos, 80/20/40 images ({name})" for name in ids]
+
+
+def test_a_damaged_file_is_a_fault_of_no_set_but_the_first(results):
+    leave(on(config.smoke(seed=0)), on(config.smoke(seed=1), **JPEG))
+    (results / "broken.json").write_text("{")
+    assert [len(t.faults) for t in metrics.read_sets("smoke")] == [1, 0]
+
+
+def test_tables_of_different_images_are_refused():
+    runs = [on(config.smoke(seed=0)), on(config.smoke(seed=1), **JPEG)]
+    with pytest.raises(ValueError, match="read different images"):
+        metrics.tables({run.run_id: run for run in runs})
+
+
+def of_study(**settings):
+    run = config.cpu(**settings).run
+    return next(cell for cell in studies.cells("cpu") if cell.run == run)
+
+
+def test_an_arm_is_compared_within_a_set_of_images(results):
+    arm = {"block": "transformer", "positions": "none"}
+    for seed, main, changed, images in ((0, 4.0, 4.5, {}), (1, 4.0, 6.0, JPEG)):
+        leave(
+            on(of_study(block="transformer", seed=seed), main, **images),
+            on(of_study(seed=seed, **arm), changed, **images),
+        )
+    leave(on(of_study(block="transformer", seed=2), 4.0), on(of_study(seed=2, **arm), 9.0, **JPEG))  # not comparable
+    rows = tables.arms("cpu").set_index(["setting", "network"])
+    of_arm = rows.loc[[("positions=none", "transformer-1, continuous, size 1")]]
+    assert of_arm[["loss", "change of loss", "seeds", "images"]].values.tolist() == [
+        ["4.500", "+0.500", "1 of 3", "photos, 80/20/40 images"],
+        ["6.000", "+2.000", "1 of 3", "cifar-10-jpeg, 80/20/40 images"],
+    ]
+    assert set(rows.drop(index=of_arm.index)["images"]) == {"-"}
+
+
+def test_the_table_of_a_study_says_which_images_only_where_they_differ(results):
+    leave(on(config.smoke(block="conv")))
+    assert "images" not in tables.study("smoke")
+    leave(on(config.smoke(block="mixer"), **JPEG))
+    rows = tables.study("smoke").query("encoding == 'continuous'").set_index("block")
+    assert rows["images"].tolist() == ["photos, 80/20/40 images", "cifar-10-jpeg, 80/20/40 images", "not run"]
+
+
+def test_particulars_have_the_remarks_on_the_images():
+    assert "remarks" not in tables.particulars(on(config.smoke())).loc["data"].index
+    data = tables.particulars(on(config.smoke(), official=False, **JPEG)).loc["data", "value"]
+    assert data.to_dict() == {"name": "cifar-10-jpeg", "train": "80", "validation": "20", "test": "40",
+                              "official": "no", "remarks": "3 test images are training images, too."}  # fmt: skip
+
+
+# What cannot be read
+
+
 DAMAGES = {
     "half a record": lambda path: path.write_text(path.read_text()[:100]),
     "a list": lambda path: path.write_text("[1, 2]"),
     "no text": lambda path: path.write_bytes(b"\xff\xfe\x00"),
     "another version": lambda path: path.write_text(
-        path.read_text().replace('"schema_version": 1', '"schema_version": 9')
+        path.read_text().replace(f'"schema_version": {config.VERSION}', '"schema_version": 9')
     ),
     "a field too many": lambda path: path.write_text(path.read_text().replace('"run_id"', '"colour": 1, "run_id"', 1)),
     "no arrays": lambda path: path.with_suffix(".npz").unlink(),
@@ -161,10 +268,10 @@ def _turn_over(path):
 def test_a_damaged_file_is_named_and_skipped(results, damage):
     good, bad = write(seed=1), write(seed=2)
     damage(bad)
-    found = metrics.read("smoke")
-    assert list(found.runs["run_id"]) == [good.stem]
-    assert set(found.arrays) == {good.stem}
-    (fault,) = found.faults
+    t = metrics.read("smoke")
+    assert list(t.runs["run_id"]) == [good.stem]
+    assert set(t.arrays) == {good.stem}
+    (fault,) = t.faults
     assert bad.stem in fault
 
 
@@ -178,7 +285,7 @@ def test_a_record_in_the_wrong_place_is_foreign(results):
     elsewhere.write_text(good.read_text())
     elsewhere.with_suffix(".npz").write_bytes(good.with_suffix(".npz").read_bytes())
     assert [("other.json" in fault) for fault in metrics.read("smoke").faults] == [True]
-    assert [("of profile smoke" in fault) for fault in metrics.read("cpu").faults] == [True]
+    assert [("of study smoke" in fault) for fault in metrics.read("cpu").faults] == [True]
 
 
 def test_single_frames_warn_of_what_they_skip(results):

@@ -3,12 +3,15 @@
 import dataclasses
 import re
 
+import numpy as np
 import pandas as pd
 import pytest
+from made_records import made_record
 from simulated_study import judged, study
 
+from isonb import config, records, studies
 from isonb.evidence import metrics
-from isonb.pages import overview
+from isonb.pages import overview, verdicts
 
 
 def words(html):
@@ -22,19 +25,19 @@ def whole(**effects):
 
 
 def test_three_sentences_say_what_held_what_did_not_and_at_which_scale():
-    said = {"C5": "supported", "C25": "supported", "C6": "partly", "C7": "contradicted", "C11": "undetermined"}
-    held, not_held, size = words(overview.in_three_sentences(judged(whole(), **said)))
+    by_claim = {"C5": "supported", "C25": "supported", "C6": "partly", "C7": "contradicted", "C11": "undetermined"}
+    held, not_held, size = words(overview.in_three_sentences(judged(whole(), **by_claim)))
     assert held == (
         "What held. Of 27 claims about trained networks 2 (C5, Validation loss: conv below mixer below transformer; "
         "C25, Conv with continuous input beats a transformer with one-hot input) are supported, and 1 (C6, Probe "
         "accuracy: conv above mixer above transformer) is partly so."
     )
     assert not_held == (
-        "What did not. 1 (C7, Lower loss goes with better features) is contradicted; 1 is undetermined for want of "
+        "What did not. 1 (C7, Lower loss goes with better features) is contradicted; 1 is undetermined for lack of "
         "seeds, and 22 are not run."
     )
     assert size == (
-        "At which scale. 81 networks of profile cpu (size 1 with 3 seeds, size 3 with 3 seeds and size 6 with 3 "
+        "At which scale. 81 networks of study cpu (size 1 with 3 seeds, size 3 with 3 seeds and size 6 with 3 "
         "seeds), trained for 6 epochs on 3600 images of CIFAR-10 and judged on 1000 others; the paper has sizes "
         "1, 3 and 6 and 51 epochs on all of CIFAR-10, so each of its networks was shown 106 times as many images."
     )
@@ -44,33 +47,33 @@ def test_the_scale_says_which_sizes_have_which_seeds():
     t = whole()
     is_kept = (t.runs["depth"] == 1) | (t.runs["seed"] == 0) | (t.runs["depth"] == 3) & (t.runs["network"] == "conv")
     size = overview.in_three_sentences(judged(dataclasses.replace(t, runs=t.runs[is_kept]))).splitlines()[-1]
-    assert "51 networks of profile cpu (size 1 with 3 seeds, size 3 with 1 to 3 seeds and size 6 with 1 seed)," in size
+    assert "51 networks of study cpu (size 1 with 3 seeds, size 3 with 1 to 3 seeds and size 6 with 1 seed)," in size
 
 
 def test_losses_are_set_beside_what_needs_no_network():
     guesses = {"baseline_neighbour_mean": lambda **_: 4.0, "baseline_channel_marginal": lambda **_: 5.5}
     t = study(loss=lambda **c: 4.5 if c["network"] == "mixer" and c["encoding"] == "rff" else 3.5, **guesses)
-    said = "Without a network, a guess around the mean of the unmasked neighbours costs 4.000 nats, and one by how "
     assert overview.beside_no_network(t) == (
-        f"{said}often each value occurs 5.500. Of the 27 losses above 3 are worse than the neighbours: mixer with "
-        "rff, size 1, 3 and 6."
+        "Without a network, a guess around the mean of the unmasked neighbours costs 4.000 nats, and one by how often "
+        "each value occurs 5.500. Of the 27 losses above 3 are worse than the neighbours: mixer with rff, size 1, 3 "
+        "and 6."
     )
     better = study(**guesses, loss=lambda **_: 3.5)
     assert overview.beside_no_network(better).endswith("Of the 27 losses above none is worse than the neighbours.")
     assert overview.beside_no_network(metrics.tables({})) == "Networks of the grid: not run."
 
 
-def test_a_verdict_is_told_with_the_condition_that_it_holds_under():
-    found = judged(whole(), C5="supported")
-    found.rows["C5"] |= {"under": "at size 1"}
-    assert "transformer, at size 1) is supported" in overview.in_three_sentences(found)
+def test_a_verdict_is_given_with_the_condition_that_it_holds_under():
+    study_of_one = judged(whole(), C5="supported")
+    study_of_one.rows["C5"] |= {"under": "at size 1"}
+    assert "transformer, at size 1) is supported" in overview.in_three_sentences(study_of_one)
 
 
 def test_verdicts_that_no_correction_touches_are_named():
-    found = judged(whole(), C5="supported", C25="contradicted", C6="partly", C7="undetermined", C2="supported")
-    found.rows["C6"] |= {"p_holm": 0.01}
-    assert overview.by_interval_alone(found) == (
-        "Of 3 claims about trained networks that the profile cpu decides in whole or in part, 2 rest on an interval "
+    decided = judged(whole(), C5="supported", C25="contradicted", C6="partly", C7="undetermined", C2="supported")
+    decided.rows["C6"] |= {"p_holm": 0.01}
+    assert overview.by_interval_alone(decided) == (
+        "Of 3 claims about trained networks that the study cpu decides in whole or in part, 2 rest on an interval "
         "alone (C5 and C25), 1 on a corrected p (C6)."
     )
 
@@ -79,7 +82,7 @@ def test_without_a_network_the_three_sentences_say_what_runs_them():
     held, not_held, size = words(overview.in_three_sentences(judged(metrics.tables({}))))
     assert held.endswith("none is supported, and none is partly so.")
     assert not_held == "What did not. None is contradicted; none is undetermined, and 27 are not run."
-    assert size.endswith("No network of the profile cpu has run; make study PROFILE=cpu runs them.")
+    assert size.endswith("No network of the study cpu has run; make study STUDY=cpu runs them.")
 
 
 def test_networks_are_compared_on_the_images_that_both_answered():
@@ -98,10 +101,11 @@ def test_networks_are_compared_on_the_images_that_both_answered():
 
 
 def test_undetermined_claims_say_how_much_would_decide_them():
-    found = judged(whole(), C5="undetermined", C12="undetermined", C25="undetermined", C2="undetermined")
-    found.rows["C12"] |= {"value": 0.0123, "unit": "accuracy", "images_needed": 78_246, "seeds": 2, "seeds_needed": 7}
-    found.rows["C25"] |= {"images_needed": 345, "seeds": 3}
-    rows = overview.undecided(found)
+    open_ones = judged(whole(), C5="undetermined", C12="undetermined", C25="undetermined", C2="undetermined")
+    more = {"value": 0.0123, "unit": "accuracy", "images_needed": 78_246, "seeds": 2, "seeds_needed": 7}
+    open_ones.rows["C12"] |= more
+    open_ones.rows["C25"] |= {"images_needed": 345, "seeds": 3}
+    rows = overview.undecided(open_ones)
     assert rows["claim"].str.split(":").str[0].tolist() == ["C5", "C12", "C25"]  # C2 needs no training
     assert rows.iloc[0, 1:].tolist() == ["", "1 of 3", "3 or more", "-"]
     assert rows.iloc[1, 1:].tolist() == ["0.0123 (accuracy)", "2 of 3", "7", "78,246"]
@@ -167,11 +171,11 @@ def test_a_training_is_long_enough_once_the_order_of_the_networks_stays():
     assert overview.training_length(alone).iloc[0, 0] == "not run"
 
 
-def test_what_training_took_is_told_with_what_an_epoch_more_would():
+def test_what_training_took_is_given_with_what_one_more_epoch_would():
     losses = {"conv": [[5.5, 4.0, 3.5]], "mixer": [[5.5, 4.0, 3.5]]}
     t = with_curves(losses, seeds=(0,), epochs=lambda **_: 2, training_seconds=lambda **_: 9000.0)
     assert overview.cost_of_training(t) == (
-        "Each of the 2 networks of the grid at hand was shown 200 images, counting each epoch anew. Their training "
+        "Each of the 2 networks of the grid at hand was shown 200 images, counting every epoch. Their training "
         "took 5.0 hours; another epoch of all of them would take 2.5 more."
     )
     assert overview.cost_of_training(metrics.tables({})) == "Networks of the grid: not run."
@@ -182,3 +186,31 @@ def test_size_12_is_shown_where_there_is_any():
     large = judged(study(depths=(1, 12)))
     assert overview.of_largest(nothing, small) is nothing
     assert overview.of_largest(nothing, large) is large
+
+
+def test_other_images_stand_beside_the_study_and_enter_no_mean_of_it(tmp_path, monkeypatch):
+    monkeypatch.setenv("ISONB_RESULTS", str(tmp_path))
+    arrays = {"test_correct_LB": np.ones((2, 40), bool), "test_loss_B": np.full(40, 4.0, np.float32)}
+    other = {"name": "cifar-10-jpeg", "remarks": ["Some test images are training images."]}
+    conv = config.smoke(block="conv", seed=7)
+    for cell, loss, images in (*((cell, 4.0, {}) for cell in studies.cells("smoke")), (conv, 90.0, other)):
+        record = made_record(cell, loss)
+        guesses = record.baselines.model_copy(update={"neighbour_mean": loss})
+        data = record.data.model_copy(update=images)
+        records.write_record(record.model_copy(update={"data": data, "baselines": guesses}), arrays)
+    main, beside = verdicts.read_sets("smoke")
+    assert (main.name, main.title) == ("smoke", "smoke") and beside.name == "smoke"
+    assert beside.title == "smoke, on cifar-10-jpeg, 80/20/40 images"
+    assert main.command == beside.command == "make study STUDY=smoke"
+    assert verdicts.read("smoke").rows == main.rows
+    assert [study.title for study in verdicts.read_all()] == ["smoke", "cpu", "paper"]
+    everything = verdicts.read_all(with_others=True)
+    assert [study.title for study in everything] == ["smoke", beside.title, "cpu", "paper"]
+    assert list(verdicts.summary(everything)) == ["smoke", beside.title, "cpu", "paper"]
+    assert verdicts.sentence(main).startswith("**smoke**, from 9 finished networks:")
+    assert verdicts.sentence(beside).startswith(f"**{beside.title}**, from 1 finished network (1 of them not of")
+    assert verdicts.sentence(beside).endswith(" Some test images are training images.")
+    assert "smoke, on cifar-10-jpeg, 80/20/40 images: not run" in verdicts.ledger(everything, "P")
+    assert overview.by_size(main.tables).iloc[0, 2] == "4.000"  # and not the mean of 4 and 90
+    assert overview.by_size(beside.tables).iloc[0, 2] == "90.000"
+    assert "costs 4.000 nats" in overview.beside_no_network(main.tables)

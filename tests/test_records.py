@@ -1,6 +1,5 @@
 """Result files: what is written can be read, what is damaged is named, and nothing half-written is left."""
 
-import hashlib
 import itertools
 import json
 
@@ -8,7 +7,7 @@ import numpy as np
 import pytest
 from made_records import made_arrays, made_record
 
-from isonb import config, fingerprints, records
+from isonb import config, numerics, records
 from isonb.validation import ConfigError
 
 
@@ -28,14 +27,16 @@ def test_a_record_and_its_arrays_are_read_as_they_were_written(results):
     assert read.keys() == arrays.keys()
     assert all(np.array_equal(read[name], arrays[name]) and read[name].dtype == arrays[name].dtype for name in arrays)
     assert sorted(file.name for file in path.parent.iterdir()) == [path.name, path.with_suffix(".npz").name]
-    assert list(records.read_profile("smoke")) == [record]
-    assert list(records.read_profile("cpu")) == []
+    assert list(records.read_study("smoke")) == [record]
+    assert list(records.read_study("cpu")) == []
 
 
 def test_a_record_is_plain_json_that_names_its_schema():
     path = records.write_record(made_record(config.smoke()), {})
     content = json.loads(path.read_text())
-    assert content["schema_version"] == 1
+    assert content["schema_version"] == config.VERSION
+    assert content["numerics"] == numerics.NUMERICS
+    assert content["cell"]["study"] == "smoke"
     assert content["cell"]["run"] == config.smoke().run.model_dump()
     assert path.read_text().endswith("}\n")
 
@@ -75,7 +76,8 @@ def damaged(change):
 @pytest.mark.parametrize(
     ("change", "cause"),
     [
-        (lambda content: content.update(schema_version=2), "schema_version=2 is not allowed"),
+        (lambda content: content.update(schema_version="two"), "schema_version='two' is not allowed"),
+        (lambda content: content.pop("schema_version"), "schema_version"),
         (lambda content: content.update(extra=1), "'extra'"),
         (lambda content: content.pop("probe"), "(probe is missing)"),
         (lambda content: content["training"].update(test_loss="low"), "test_loss"),
@@ -85,7 +87,7 @@ def damaged(change):
 )
 def test_a_foreign_record_is_named_with_what_is_wrong_and_what_to_do(change, cause):
     path = damaged(change)
-    for read in (records.read_record, lambda _: list(records.read_profile("smoke"))):
+    for read in (records.read_record, lambda _: list(records.read_study("smoke"))):
         with pytest.raises(records.RecordError) as refusal:
             read(path)
         sentence = str(refusal.value)
@@ -156,10 +158,8 @@ def test_a_record_with_probes_along_training_has_what_is_asked_of_one_without():
     assert plain.run.run_id == along.run.run_id
     records.write_record(made_record(plain), {})
     assert records.finished(along) is None
-    assert records.why_outdated(along) == "it is judged in another way"
     records.write_record(made_record(along), {})
     assert records.finished(plain) == records.finished(along) == made_record(along)
-    assert records.why_outdated(plain) == records.why_outdated(along) == ""
     assert records.finished(config.smoke(probe_epochs=3)) is None
 
 
@@ -177,7 +177,7 @@ def test_a_record_with_probes_along_training_has_what_is_asked_of_one_without():
 def test_a_record_of_more_has_what_is_asked_of_less_and_of_nothing_else(extras, others):
     more = config.smoke(**extras)
     records.write_record(made_record(config.smoke()), {})
-    assert records.finished(more) is None and records.why_outdated(more) == "it is judged in another way"
+    assert records.finished(more) is None
     records.write_record(made_record(more), {})
     fewer = [
         dict(zip(extras, values, strict=True)) for values in itertools.product(*((None, v) for v in extras.values()))
@@ -199,55 +199,53 @@ def test_a_record_of_a_time_before_extras_is_read():
     assert records.finished(config.smoke()) == made_record(config.smoke())
 
 
-def test_a_record_says_why_it_is_outdated(tmp_path, monkeypatch):
-    monkeypatch.delenv("ISONB_DATA", raising=False)
-    cell = config.cpu()
-    (tmp_path / "data_batch_1.bin").write_bytes(b"images")
-    sha256 = {"data_batch_1.bin": hashlib.sha256(b"images").hexdigest()}
-    assert records.why_outdated(cell) == "no record"
-    record = made_record(cell)
-    record = record.model_copy(update={"data": record.data.model_copy(update={"sha256": sha256})})
-    records.write_record(record, {})
-    assert records.why_outdated(cell, tmp_path) == records.why_outdated(cell) == ""
-    assert records.why_outdated(config.cpu(probe_epochs=3)) == "it is judged in another way"
-
-    (tmp_path / "data_batch_1.bin").write_bytes(b"other images")
-    assert records.why_outdated(cell, tmp_path) == "the data have changed"
-    assert records.why_outdated(cell) == ""  # they are not at hand
-
-    now = fingerprints.code()
-    monkeypatch.setattr(fingerprints, "code", lambda: now | {"training.train": "other"})
-    assert records.why_outdated(cell) == "isonb.training.train has changed"
-    monkeypatch.setattr(fingerprints, "code", lambda: {name: now[name] for name in now if name != "draws"} | {"x": ""})
-    assert records.why_outdated(cell) == "isonb.draws and isonb.x have changed"
+def as_version_1(content):
+    """The content of a record as the first version wrote it."""
+    cell = {name: value for name, value in content["cell"].items() if name != "study"}
+    for name in ("test_fraction", "image_fit"):
+        del cell["run"][name]
+    for name in ("official", "remarks"):
+        del content["data"][name]
+    del content["numerics"]
+    cell = {"profile": "smoke", **cell}
+    return content | {"schema_version": 1, "cell": cell, "code": {"draws": "ca6395fb99f5"}}
 
 
-@pytest.mark.parametrize(
-    ("module", "extra"), [("training.finetune", {"finetune_epochs": 2}), ("training.decoding", {"probe_pixels": True})]
-)
-def test_the_code_of_an_extra_outdates_only_records_that_have_it(module, extra, monkeypatch):
-    plain, more = config.smoke(), config.smoke(seed=1, **extra)
-    before = made_record(plain)
-    before = before.model_copy(update={"code": {name: before.code[name] for name in before.code if name != module}})
-    records.write_record(before, {})  # of a time when the module was not there
-    records.write_record(made_record(more), {})
-    now = fingerprints.code()
-    monkeypatch.setattr(fingerprints, "code", lambda: now | {module: "other"})
-    assert records.why_outdated(plain) == ""
-    assert records.why_outdated(more) == records.why_outdated(config.smoke(seed=1)) == f"isonb.{module} has changed"
+def test_a_record_of_the_first_version_is_read_in_the_words_of_this_one():
+    path = records.write_record(made_record(config.smoke()), {})
+    path.write_text(json.dumps(as_version_1(json.loads(path.read_text()))))
+    record = records.read_record(path)
+    expected = made_record(config.smoke()).model_copy(update={"schema_version": 1, "numerics": 1})
+    assert record == expected
+    assert records.finished(config.smoke()) == expected
 
 
-def test_a_record_whose_arrays_are_missing_or_damaged_has_to_be_made_again():
-    cell = config.smoke()
-    arrays = records.write_record(made_record(cell), made_arrays()).with_suffix(".npz")
-    whole = arrays.read_bytes()
-    assert records.why_outdated(cell) == ""
-    for content in (b"", b"no archive", whole[: len(whole) // 2]):
-        arrays.write_bytes(content)
-        assert records.why_outdated(cell) == "its arrays are missing or damaged"
-    arrays.unlink()
-    for only_missing in (False, True):
-        assert records.why_outdated(cell, only_missing=only_missing) == "its arrays are missing or damaged"
+def test_every_committed_record_is_read_under_its_own_name(monkeypatch):
+    monkeypatch.delenv("ISONB_RESULTS")
+    for study in config.STUDIES:
+        for record in records.read_study(study):
+            assert record.run_id == record.cell.run.run_id
+            assert records.record_path(record.cell).exists()
+
+
+def test_a_record_of_a_newer_version_is_neither_read_nor_taken_for_damaged():
+    path = damaged(lambda content: content.update(schema_version=config.VERSION + 1, anything=1))
+    with pytest.raises(records.NewerRecordError) as refusal:
+        records.read_record(path)
+    sentence = str(refusal.value)
+    assert sentence.startswith(f"{path} was written by a newer version of isonb (record version {config.VERSION + 1};")
+    assert sentence.endswith("update isonb.") and "delete" not in sentence
+    before = path.read_bytes()
+    with pytest.raises(records.NewerRecordError):
+        records.write_record(made_record(config.smoke()), {})
+    assert path.read_bytes() == before
+
+
+def test_what_is_doubtful_about_the_images_is_kept():
+    record = made_record(config.smoke())
+    data = record.data.model_copy(update={"official": False, "remarks": ["Twins in training and test."]})
+    path = records.write_record(record.model_copy(update={"data": data}), {})
+    assert records.read_record(path).data == data
 
 
 def test_a_damaged_record_is_not_quietly_run_again():

@@ -47,13 +47,13 @@ def _features_behind(kernel_VV: np.ndarray) -> np.ndarray:
 
 @functools.cache
 def encodings() -> pd.DataFrame:
-    """One row per fixed encoding, and per sigma and draw for random Fourier features.
+    """One row per fixed encoding; of random Fourier features, one per sigma and draw.
 
     kept, kept_near, kept_far: rank correlation of similarity and -distance over all pairs, up to 25 and from 100
     levels. far_similarity: mean size of the similarity profile from 100 levels on. half_width: levels at which the
     profile is below 1/2, 256 where it never is. rank: singular directions that hold 99 % of the energy.
-    `continuous` is read literally, by cosine: sign(p q). `continuous, distance` is read as 1 - |p - q| / 2, and its
-    rank is that of the features of which this would be the inner product.
+    `continuous` takes the paper literally, as a cosine: sign(p q). `continuous, distance` takes similarity to be
+    1 - |p - q| / 2; its rank is that of the features of which this would be the inner product.
     """
     p_V1 = features.continuous()
     one_hot_VV = features.one_hot()
@@ -72,13 +72,13 @@ def encodings() -> pd.DataFrame:
 
 
 def welch_bound(vectors: int, dimensions: int) -> float:
-    """The smallest possible largest |cosine| among so many vectors: `sqrt((m - d) / (d (m - 1)))`, 0 if m <= d."""
+    """The least that the largest |cosine| of m vectors in d dimensions can be, `sqrt((m - d) / (d (m - 1)))`, or 0."""
     return float(np.sqrt(max(0, vectors - dimensions) / (dimensions * (vectors - 1))))
 
 
 @functools.cache
 def packing(vectors: int = features.VALUES, dimensions: int = 128) -> pd.DataFrame:
-    """Tables of random vectors, one row each: the Welch bound, the largest |cosine|, and the distance they keep."""
+    """One row per table of random vectors: the Welch bound, the largest |cosine|, and the distance that it keeps."""
     rows = []
     for draw in range(20):
         table_VD = np.random.default_rng(draw).uniform(-0.05, 0.05, (vectors, dimensions))
@@ -93,6 +93,8 @@ def blocks(positions: int = 1024, width: int = 128, heads: int = 1, kernel: int 
     """Counts per block at the study's sizes: non-linearities, the largest activation, multiply-accumulates per image.
 
     The softmax over attention weights counts as a non-linearity. Hidden layers are as wide as the block (ratio 1).
+    Counted by hand from the paper's equations, as this half knows no network; a test compares these
+    multiply-accumulates with those that the program counts.
     """
     n, d = positions, width
     projections = 4 * n * d**2 + 2 * n * d**2  # queries, keys, values, output; then two channel maps

@@ -2,12 +2,14 @@
 
 Only ratios are shown beside a machine's name: contestants took turns, so what slowed one slowed the others.
 
-Book: chapter "Training".
+Book: chapters "Training" and "Probing".
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterator
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -15,10 +17,12 @@ import pandas as pd
 import scipy.stats
 
 from isonb import records
+from isonb import rows as study_rows
+from isonb.evidence import NOT_RUN
 from isonb.evidence.statistics import LEVEL, Interval
 
-NOT_RUN = "not run"
 MEBIBYTE = 2**20
+Row = dict[str, Any]  # what was measured of one network
 
 
 def read(part: str) -> dict[str, Any]:
@@ -35,7 +39,7 @@ def read(part: str) -> dict[str, Any]:
         raise records.RecordError(f"{path} cannot be read ({error}): run make bench again.") from None
 
 
-def rows(part: str) -> list[dict[str, Any]]:
+def rows(part: str) -> list[Row]:
     """The measured rows of a part, none where it has not been run; rows that were skipped are left out."""
     return [row for row in read(part).get("rows", []) if "skipped" not in row]
 
@@ -53,138 +57,143 @@ def machine(part: str) -> str:
 
 
 def _ratio(value: dict[str, float] | None) -> str:
-    return f"{value['median']:.1f} ({value['least']:.1f} to {value['greatest']:.1f})" if value else NOT_RUN
+    """The median of the rounds, with the least and the greatest in brackets."""
+    return "{median:.1f} ({least:.1f} to {greatest:.1f})".format(**value) if value else NOT_RUN
 
 
-def speed() -> pd.DataFrame:
-    """How many times as many images a second as the plain form: median of the rounds, least and greatest in brackets.
-
-    `loss differs by` is the largest difference between the two losses of a step, in nats.
-    """
-    table = [
-        {
-            "block": row["block"],
-            "size": row["depth"],
-            "batch": row["batch"],
-            "ours": _ratio(row["speed_up"]["auto"]),
-            "in processor time": f"{row['speed_up']['auto']['processor_time']:.1f}",
-            "ours in float32": _ratio(row["speed_up"].get("float32")),
-            "loss differs by": f"{row['loss_difference']['auto']:.0e}",
-        }
-        for row in (*rows("steps"), *rows("large"))
-    ]
-    return pd.DataFrame(table or [{"block": NOT_RUN}])
+def _against_peer(step: str) -> Callable[[Row], str]:
+    """The ratio to a library's network; a library's mixer has our objective and outputs: one step is all there is."""
+    return lambda row: _ratio(row["speed_up"].get("trainer" if row["block"] == "mixer" else step))
 
 
-def compiled() -> pd.DataFrame:
-    """How many times as many images a second with torch.compile, and the seconds until its first step is done."""
-    table = [
-        {
-            "block": row["block"],
-            "size": row["depth"],
-            "batch": row["batch"],
-            "compiled": _ratio(row["speed_up"]),
-            "first step": f"{row['first_step_seconds']:.0f} s",
-        }
-        for row in rows("compiled")
-    ]
-    return pd.DataFrame(table or [{"block": NOT_RUN}])
+def _heads(row: Row) -> str | int:
+    return row.get("heads", 1) if study_rows.BLOCKS[row["block"]].has_heads else "none"
 
 
-def curves() -> pd.DataFrame:
-    """The loss in nats after the same steps of the trainer and of the plain form, and how far they came apart.
+def _size(whose: str) -> Callable[[Row], str]:
+    def in_words(row: Row) -> str:
+        if "outputs" not in row:
+            return NOT_RUN
+        block, whole = (row[name][whose] for name in ("parameters_per_block", "parameters"))
+        parts, values = row["outputs"][whose]
+        return f"{block:,} parameters a block, {whole:,} in all; {parts} x {values} values a pixel"
 
-    The last column is how much a loss moves from one batch to the next, in the median.
-    """
-    table = []
-    for row in rows("curves"):
-        ours, plain = (np.array(row["losses"][name]) for name in ("auto", "plain"))
-        table.append({
-            "block": row["block"],
-            "steps": len(ours),
-            "loss at first": f"{ours[0]:.3f}",
-            "ours at last": f"{ours[-1]:.3f}",
-            "plain at last": f"{plain[-1]:.3f}",
-            "at most apart": f"{np.abs(ours - plain).max():.3f}",
-            "from batch to batch": f"{np.median(np.abs(np.diff(plain))):.3f}",
-        })  # fmt: skip
-    return pd.DataFrame(table or [{"block": NOT_RUN}])
+    return in_words
 
 
-def forecasts() -> pd.DataFrame:
-    """Seconds of training that `estimate` predicted, those that it took, and the error."""
-    table = [
-        {
-            "block": row["block"],
-            "size": row["depth"],
-            "images": f"{row['images']:,}",
-            "predicted": f"{row['predicted_seconds']:.0f} s",
-            "measured": f"{row['measured_seconds']:.0f} s",
-            "error": f"{row['predicted_seconds'] / row['measured_seconds'] - 1:+.0%}",
-        }
-        for row in rows("forecast")
-    ]
-    return pd.DataFrame(table or [{"block": NOT_RUN}])
+def _apart(row: Row) -> str:
+    return f"{np.abs(np.subtract(row['losses']['auto'], row['losses']['plain'])).max():.3f}"
 
 
-def peers() -> pd.DataFrame:
-    """Our training steps against those of other libraries' networks of equal size: how many times as many images.
-
-    `same objective` is the trainer's with the library's own objective, `same outputs` our blocks with its outputs too.
-    """
-    table = []
-    for row in rows("peers"):
-        is_mixer = row["block"] == "mixer"
-        steps = {"same objective": "autoregressive", "same outputs": "palette", "our BERT step": "trainer"}
-        table.append({
-            "library": row["library"],
-            "heads": "none" if is_mixer else row.get("heads", 1),
-            "size": row["depth"],
-            **{name: _ratio(row["speed_up"].get("trainer" if is_mixer else step)) for name, step in steps.items()},
-            "their network": _size(row, "peer"),
-            "our network": _size(row, "ours"),
-        })  # fmt: skip
-    return pd.DataFrame(table or [{"library": NOT_RUN}])
+def _counts(row: Row) -> Iterator[Row]:
+    """The passes of images through the network, and the processor seconds, of all layers at once and plainly."""
+    for name, shown, spec in (("passes", "passes", ",d"), ("seconds", "processor seconds", ".0f")):
+        ours, paper = (row[name][whose] for whose in ("ours", "paper"))
+        yield row | {"of": shown, "ours": f"{ours:{spec}}", "paper": f"{paper:{spec}}", "ratio": paper / ours}
 
 
-def _size(row: dict[str, Any], whose: str) -> str:
-    if "outputs" not in row:
-        return NOT_RUN
-    block, whole = (row[name][whose] for name in ("parameters_per_block", "parameters"))
-    parts, values = row["outputs"][whose]
-    return f"{block:,} parameters a block, {whole:,} in all; {parts} x {values} values a pixel"
+def _layers(row: Row) -> Iterator[Row]:
+    """The accuracies of the classifiers that both solvers found, by layer."""
+    accuracies = zip(row["accuracies"]["adam"], row["accuracies"]["lbfgs"], strict=True)
+    for layer, (adam, lbfgs) in enumerate(accuracies):
+        yield row | {"layer": layer, "adam": adam, "lbfgs": lbfgs}
 
 
-def shares() -> pd.DataFrame:
-    """Where a step's time goes, and what part of the machine's measured matrix product rate it reaches."""
-    table = [
-        {
-            "block": row["block"],
-            "size": row["depth"],
-            "share of the product rate": f"{row['share_of_rate']:.0%}",
-            "time goes to": ", ".join(f"{name} {share:.0%}" for name, share in list(row["shares"].items())[:4]),
-        }
-        for row in rows("profile")
-    ]
-    return pd.DataFrame(table or [{"block": NOT_RUN}])
+SEVERAL = {"probing": _counts, "solvers": _layers}  # parts of which a measured row becomes several of the table
+BLOCK = {"block": itemgetter("block")}
+SIZE = BLOCK | {"size": itemgetter("depth")}
+BATCH = SIZE | {"batch": itemgetter("batch")}
+NETWORK = {"network": "{block}, size {depth}".format_map}
+COLUMNS: dict[str, dict[str, Callable[[Row], Any]]] = {
+    # How many times as many images a second as the plain form; the largest difference of a step's losses, in nats.
+    "steps": BATCH
+    | {
+        "ours": lambda row: _ratio(row["speed_up"]["auto"]),
+        "in processor time": "{speed_up[auto][processor_time]:.1f}".format_map,
+        "ours in float32": lambda row: _ratio(row["speed_up"].get("float32")),
+        "loss differs by": "{loss_difference[auto]:.0e}".format_map,
+    },
+    # How many times as many with torch.compile, and the seconds until its first step is done.
+    "compiled": BATCH
+    | {
+        "compiled": lambda row: _ratio(row["speed_up"]),
+        "first step": "{first_step_seconds:.0f} s".format_map,
+    },
+    # The loss in nats after the same steps of the trainer and of the plain form, how far they came apart, and by how
+    # much a loss changes from one batch to the next, in the median.
+    "curves": BLOCK
+    | {
+        "steps": lambda row: len(row["losses"]["auto"]),
+        "loss at first": "{losses[auto][0]:.3f}".format_map,
+        "ours at last": lambda row: f"{row['losses']['auto'][-1]:.3f}",
+        "plain at last": lambda row: f"{row['losses']['plain'][-1]:.3f}",
+        "at most apart": _apart,
+        "from batch to batch": lambda row: f"{np.median(np.abs(np.diff(row['losses']['plain']))):.3f}",
+    },
+    # Seconds of training that `estimate` predicted, those that it took, and the error.
+    "forecast": SIZE
+    | {
+        "images": "{images:,}".format_map,
+        "predicted": "{predicted_seconds:.0f} s".format_map,
+        "measured": "{measured_seconds:.0f} s".format_map,
+        "error": lambda row: f"{row['predicted_seconds'] / row['measured_seconds'] - 1:+.0%}",
+    },
+    # How many times as many images a second as other libraries' networks of equal size. "same objective" is the trainer
+    # with the library's own objective, "same outputs" the same with its outputs, too.
+    "peers": {
+        "library": itemgetter("library"),
+        "heads": _heads,
+        "size": itemgetter("depth"),
+        "same objective": _against_peer("autoregressive"),
+        "same outputs": _against_peer("palette"),
+        "our BERT step": _against_peer("trainer"),
+        "their network": _size("peer"),
+        "our network": _size("ours"),
+    },
+    # Where a step's time goes, and what share of the machine's measured rate of matrix products it reaches.
+    "profile": SIZE
+    | {
+        "share of the product rate": "{share_of_rate:.0%}".format_map,
+        "time goes to": lambda row: ", ".join(f"{name} {share:.0%}" for name, share in list(row["shares"].items())[:4]),
+    },
+    # Images a second of two processes, over twice those of one.
+    "processes": SIZE
+    | {
+        "global batch": itemgetter("batch"),
+        "processes": itemgetter("processes"),
+        "efficiency": "{efficiency[median]:.2f} ({efficiency[least]:.2f} to {efficiency[greatest]:.2f})".format_map,
+        "in processor time": "{efficiency_processor_time:.2f}".format_map,
+        "two that share nothing": "{efficiency_apart:.2f}".format_map,
+        "loss differs by": "{loss_difference:.0e}".format_map,
+    },
+    # What probing all layers at once takes, and the plain procedure.
+    "probing": NETWORK
+    | {
+        "of": itemgetter("of"),
+        "at once": itemgetter("ours"),
+        "plainly": itemgetter("paper"),
+        "times as many": "{ratio:.0f}".format_map,
+    },
+    # Test accuracy by layer of the classifiers that Adam and L-BFGS found, and the difference in points.
+    "solvers": NETWORK
+    | {
+        "layer": itemgetter("layer"),
+        "Adam": "{adam:.1%}".format_map,
+        "L-BFGS": "{lbfgs:.1%}".format_map,
+        "differ by": lambda row: f"{100 * abs(row['adam'] - row['lbfgs']):.1f} points",
+    },
+}
 
 
-def efficiency() -> pd.DataFrame:
-    """Images a second of two processes, over twice those of one."""
-    table = [
-        {
-            "block": row["block"],
-            "size": row["depth"],
-            "global batch": row["batch"],
-            "processes": row["processes"],
-            "efficiency": "{median:.2f} ({least:.2f} to {greatest:.2f})".format(**row["efficiency"]),
-            "in processor time": f"{row['efficiency_processor_time']:.2f}",
-            "two that share nothing": f"{row['efficiency_apart']:.2f}",
-            "loss differs by": f"{row['loss_difference']:.0e}",
-        }
-        for row in rows("processes")
-    ]
-    return pd.DataFrame(table or [{"block": NOT_RUN}])
+def table(part: str, *more: str) -> pd.DataFrame:
+    """What was measured of a part, and of more that have the same columns; `COLUMNS` says what they mean."""
+    measured = [one for name in (part, *more) for row in rows(name) for one in SEVERAL.get(name, _alone)(row)]
+    cells = [{title: shown(row) for title, shown in COLUMNS[part].items()} for row in measured]
+    return pd.DataFrame(cells or [{next(iter(COLUMNS[part])): NOT_RUN}])
+
+
+def _alone(row: Row) -> Iterator[Row]:
+    yield row
 
 
 def memory() -> pd.DataFrame:
@@ -194,21 +203,22 @@ def memory() -> pd.DataFrame:
 
 def memory_by_positions() -> pd.DataFrame:
     """Peak MiB of a training step by number of positions, and the slope of its logarithm against theirs."""
-    found = memory()
-    if found.empty:
+    measured = memory()
+    if measured.empty:
         return pd.DataFrame([{"kind": NOT_RUN}])
-    table = []
-    for (kind, batch), part in found.groupby(["kind", "batch"], sort=False):
+    shown = []
+    for (kind, batch), part in measured.groupby(["kind", "batch"], sort=False):
         sizes = {f"{row.positions} positions": f"{row.peak_bytes / MEBIBYTE:.0f} MiB" for row in part.itertuples()}
-        value = memory_slope(part)[0]
-        table.append({"kind": kind, "batch": batch, **sizes, "slope": f"{value:.2f}"})
-    return pd.DataFrame(table)
+        slope, _ = memory_slope(part)
+        shown.append({"kind": kind, "batch": batch, **sizes, "slope": f"{slope:.2f}"})
+    return pd.DataFrame(shown)
 
 
 def memory_slope(part: pd.DataFrame, level: float = LEVEL) -> tuple[float, Interval]:
-    """The slope of log peak memory against log positions, one line for each batch, all of one slope; and its interval.
+    """The slope of log peak memory against log positions, common to one line per batch size, and its interval.
 
-    Least squares; Student's t with as many degrees of freedom as measurements beyond the slope and the lines' heights.
+    Least squares; Student's t, with as many degrees of freedom as there are measurements beyond the slope and the
+    lines' heights. Unbounded without one.
     """
     x, y = np.log(part["positions"].to_numpy(float)), np.log(part["peak_bytes"].to_numpy(float))
     batch = part["batch"].to_numpy()
@@ -232,68 +242,41 @@ def palette() -> pd.DataFrame:
 
     Empty where no palette was fitted.
     """
-    found = [
+    images = [
         pd.DataFrame({"psnr": arrays["psnr_B"], "colour_error": arrays["colour_error_B"]}).assign(
             tokens=row["tokens"], sub_pixels=row["sub_pixels"], data=row["data"], colours=row["colours"]
         )
         for row in rows("palette")
         for arrays in [palette_arrays()]
     ]
-    return pd.concat(found) if found else pd.DataFrame()
+    return pd.concat(images) if images else pd.DataFrame()
 
 
 def palette_arrays() -> dict[str, np.ndarray]:
-    """What is kept beside the palette's row: its colours and test images in them; empty where none was fitted."""
+    """What is kept beside the palette's row: its colours, and test images in them; empty where none was fitted."""
     path = records.results_folder("benchmarks") / "palette.json"
     return records.read_arrays(path) if path.exists() else {}
 
 
-def probing() -> pd.DataFrame:
-    """Passes of images through the network, and processor seconds: all layers at once, and the plain procedure."""
-    table = []
-    for row in rows("probing"):
-        for what, shown, spec in (("passes", "passes", ",d"), ("seconds", "processor seconds", ".0f")):
-            ours, paper = (row[what][whose] for whose in ("ours", "paper"))
-            named = {"network": f"{row['block']}, size {row['depth']}", "of": shown, "at once": f"{ours:{spec}}"}
-            table.append(named | {"plainly": f"{paper:{spec}}", "times as many": f"{paper / ours:.0f}"})
-    return pd.DataFrame(table or [{"network": NOT_RUN}])
-
-
-def solvers() -> pd.DataFrame:
-    """Test accuracy by layer of classifiers that Adam found, and L-BFGS; the difference in points."""
-    table = [
-        {
-            "network": f"{row['block']}, size {row['depth']}",
-            "layer": layer,
-            "Adam": f"{adam:.1%}",
-            "L-BFGS": f"{lbfgs:.1%}",
-            "differ by": f"{100 * abs(adam - lbfgs):.1f} points",
-        }
-        for row in rows("solvers")
-        for layer, (adam, lbfgs) in enumerate(zip(row["accuracies"]["adam"], row["accuracies"]["lbfgs"], strict=True))
-    ]
-    return pd.DataFrame(table or [{"network": NOT_RUN}])
-
-
 def probing_in_words() -> str:
-    """What both tables come to, in a sentence or two."""
-    said = []
+    """What the tables of probing and of solvers show, in a sentence or two."""
+    sentences = []
     for row in rows("probing"):
         passes, seconds = (row[what]["paper"] / row[what]["ours"] for what in ("passes", "seconds"))
         apart = max(abs(a - b) for a, b in zip(row["accuracies"]["ours"], row["accuracies"]["paper"], strict=True))
         differ = (
             f"no layer's accuracy differs by more than {100 * apart:.1f} points" if apart else "all accuracies agree"
         )
-        said.append(
+        sentences.append(
             f"At size {row['depth']}, for {row['images']} crops of the photographs, that is {passes:.0f} times fewer "
-            f"passes and {seconds:.0f} times less processor time, as one epoch of each layer tells; on a small "
+            f"passes and {seconds:.0f} times less processor time, judging by one epoch of each layer; on a small "
             f"network, where both were carried out in full, {differ} ({row['test_images']} test crops)."
         )
     for row in rows("solvers"):
         adam, lbfgs = row["accuracies"]["adam"], row["accuracies"]["lbfgs"]
         apart = max(abs(a - b) for a, b in zip(adam, lbfgs, strict=True))
-        said.append(
+        sentences.append(
             f"Adam and L-BFGS, on {row['train_images']:,} training images of {row['data']}, are at most "
             f"{100 * apart:.1f} points apart on {row['test_images']:,} test images."
         )
-    return " ".join(said) or NOT_RUN
+    return " ".join(sentences) or NOT_RUN

@@ -1,4 +1,4 @@
-"""The claims ledger: every claim of the paper and of image-GPT, judged by its own rule, printed with its evidence.
+"""The claims ledger: every claim of the paper and of image-GPT, judged by its own rule and printed with its evidence.
 
 Book: chapter "Verdict".
 """
@@ -13,8 +13,6 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
-
-import pandas as pd
 
 from isonb.evidence import analytic, benchmarks, metrics, statistics
 from isonb.evidence.ledger import blocks, encodings, image_gpt, layers, loss, scale, select
@@ -42,7 +40,7 @@ BY_ID = {claim.id: claim for claim in LEDGER}
 
 @dataclasses.dataclass(frozen=True)
 class Judged:
-    """A claim with its finding, Holm's p over the whole ledger, and the seeds that a verdict takes."""
+    """A claim with its finding, its p after Holm's correction over the ledger, and how many seeds a verdict takes."""
 
     claim: Claim
     finding: Finding
@@ -50,12 +48,8 @@ class Judged:
     seeds_needed: int | None
 
 
-def read(profile: str) -> Tables:
-    """The tables of a profile, and those that need no run.
-
-    Runs that read other images than most of the main runs did are set aside, and named in `faults`.
-    """
-    found = metrics.read(profile)
+def read_sets(study: str) -> list[Tables]:
+    """The tables of every set of images that a study has read, as `metrics.read_sets`, and those that need no run."""
     more = {
         "encodings": analytic.encodings(),
         "packing": analytic.packing(),
@@ -64,18 +58,12 @@ def read(profile: str) -> Tables:
         "equivariance": benchmarks.equivariance(),
         "palette": benchmarks.palette(),
     }
-    return dataclasses.replace(_same_images(found), more=more)
+    return [dataclasses.replace(t, more=more) for t in metrics.read_sets(study)]
 
 
-def _same_images(t: Tables) -> Tables:
-    main = t.runs.loc[t.runs["arm"] == metrics.MAIN, "data_id"]
-    if t.runs["data_id"].nunique() < 2:
-        return t
-    kept = (main if len(main) else t.runs["data_id"]).mode()[0]
-    foreign = t.runs.loc[t.runs["data_id"] != kept, "run_id"]
-    fault = f"Set aside, because they read other images than most runs of this profile: {', '.join(foreign)}."
-    frames = {name: t.frame(name)[t.frame(name)["data_id"] == kept] for name in ("runs", "layers", "curves", "learned")}
-    return dataclasses.replace(t, **frames, faults=(*t.faults, fault))
+def read(study: str) -> Tables:
+    """The same of the set of images that most of the study's main runs read."""
+    return read_sets(study)[0]
 
 
 def judge(t: Tables) -> list[Judged]:
@@ -100,10 +88,10 @@ def missing(claim: Claim, t: Tables) -> list[str]:
 
 
 def find(claim: Claim, t: Tables) -> Finding:
-    """The bare outcome of one claim's rule, before Holm and the count of seeds.
+    """What one claim's rule finds, before Holm's correction and the count of seeds.
 
-    Studies add seeds size by size. Where not all networks have as many as the claim asks for, those that have are
-    judged without the others, if the rule can do without them; the note counts them.
+    Studies add seeds size by size. Where only some networks have as many as the claim asks for, those are judged
+    without the others, if the rule can do without them; the note says which they are.
     """
     finding = apply(claim, t)
     if claim.is_whole or (finding.seeds or 0) >= claim.seeds:
@@ -118,7 +106,7 @@ def find(claim: Claim, t: Tables) -> Finding:
 
 
 def _sizes(kept: Tables, t: Tables) -> str:
-    """The sizes of the grid's networks that were kept, and which of them where others of that size were not."""
+    """The sizes of the grid's networks that were kept, with their names where others of that size were not."""
     networks, whole = (select.grid(tables).groupby("depth")["network"].unique() for tables in (kept, t))
     of_size = {
         size: "" if set(names) == set(whole[size]) else f" ({', '.join(sorted(names))})"
@@ -130,20 +118,20 @@ def _sizes(kept: Tables, t: Tables) -> str:
 
 
 def apply(claim: Claim, t: Tables) -> Finding:
-    """What one claim's rule says to these tables; "not run" where its data is missing."""
+    """What one claim's rule says about these tables; "not run" where its data are missing."""
     lacking = missing(claim, t)
     if lacking:
-        return Finding(Verdict.NOT_RUN, note=f"Needs {claim.needs}; no record has {', '.join(lacking)} yet.")
+        return Finding(verdict=Verdict.NOT_RUN, note=f"Needs {claim.needs}; no record has {', '.join(lacking)} yet.")
     if claim.seeds and t.runs.empty:
-        return Finding(Verdict.NOT_RUN, note=f"Needs {claim.needs}.")
+        return Finding(verdict=Verdict.NOT_RUN, note=f"Needs {claim.needs}.")
     try:
         return claim.judge(t)
     except NotRun as reason:
-        return Finding(Verdict.NOT_RUN, note=str(reason))
+        return Finding(verdict=Verdict.NOT_RUN, note=str(reason))
 
 
 def temper(claim: Claim, finding: Finding, p_holm: float | None) -> Finding:
-    """The finding, "undetermined" instead of a verdict that rests on too few seeds or on a p that fails Holm."""
+    """The finding, undetermined where it rests on too few seeds or on a p that does not survive Holm's correction."""
     if finding.verdict in (Verdict.NOT_RUN, Verdict.UNDETERMINED):
         return finding
     reasons = []
@@ -159,7 +147,7 @@ def temper(claim: Claim, finding: Finding, p_holm: float | None) -> Finding:
 
 
 def _power(claim: Claim, finding: Finding) -> int | None:
-    """The seeds that a verdict takes by the present spread; None if unknown, or if it lacks anything but seeds."""
+    """How many seeds a verdict takes by the present spread; None if unknown, or if something else is missing."""
     if not claim.seeds or not all(map(math.isfinite, finding.by_seed)):
         return None
     spread = statistics.seeds_needed(finding.by_seed, finding.threshold, finding.level)
@@ -170,7 +158,7 @@ def _power(claim: Claim, finding: Finding) -> int | None:
 
 
 def as_rows(findings: Sequence[Judged]) -> list[dict[str, Any]]:
-    """One flat row per claim, ready for a table, JSON or the book. None where there is no such number."""
+    """One flat row per claim, for a table, JSON or the book; None where there is no such number."""
     return [
         {
             "id": judged.claim.id,
@@ -206,18 +194,35 @@ def _finite(value: float | None) -> float | None:
     return None if value is None or not math.isfinite(value) else float(value)
 
 
-def main_table(profile: str) -> pd.DataFrame:
-    """The judged ledger of a profile, one row per claim, columns as in `as_rows`."""
-    return pd.DataFrame(as_rows(judge(read(profile))))
+def as_json(sets: Sequence[Tables]) -> str:
+    """The ledger judged on each set of images, as JSON: `{"claims": [...], "faults": [...]}` of the first.
+
+    Only where there are others, the first has its `"images"`, and `"others"` holds `{"images": ..., "claims": [...]}`
+    of each. `"remarks"` on a set's images, where there are any, stand beside its claims.
+    """
+    first, *others = sets
+    content = _content(first) | {"faults": list(first.faults)}
+    if others:
+        content |= {"images": first.images, "others": [{"images": t.images} | _content(t) for t in others]}
+    return json.dumps(content, indent=1, ensure_ascii=False)
 
 
-def as_json(findings: Sequence[Judged], faults: Sequence[str] = ()) -> str:
-    """The judged ledger as JSON: `{"claims": [...], "faults": [...]}`."""
-    return json.dumps({"claims": as_rows(findings), "faults": list(faults)}, indent=1, ensure_ascii=False)
+def _content(t: Tables) -> dict[str, Any]:
+    return {"claims": as_rows(judge(t))} | ({"remarks": list(t.remarks)} if t.remarks else {})
 
 
-def as_text(findings: Sequence[Judged], faults: Sequence[str] = ()) -> str:
-    """The judged ledger as a plain table, the count of each verdict, and what could not be read."""
+def as_text(sets: Sequence[Tables]) -> str:
+    """The ledger judged on each set of images, as plain tables; each below a heading where there are several."""
+    parts = [_one_as_text(t) for t in sets]
+    if len(sets) > 1:
+        headings = [f"On {t.images} (training/validation/test)" for t in sets]
+        parts = [f"{heading}\n\n{part}" for heading, part in zip(headings, parts, strict=True)]
+    return "\n\n\n".join(parts)
+
+
+def _one_as_text(t: Tables) -> str:
+    """One table, the count of each verdict, remarks on the images, and what could not be read."""
+    judged = judge(t)
     header = ("id", "verdict", "value", "interval", "n", "Holm p", "seeds", "need", "claim")
     lines = [header] + [
         (
@@ -231,32 +236,33 @@ def as_text(findings: Sequence[Judged], faults: Sequence[str] = ()) -> str:
             "" if row["seeds_needed"] is None else str(row["seeds_needed"]),
             row["statement"],
         )
-        for row in as_rows(findings)
+        for row in as_rows(judged)
     ]
     widths = [max(len(line[column]) for line in lines) for column in range(len(header) - 1)]
     table = ["  ".join([*map(str.ljust, line, widths), line[-1]]) for line in lines]
-    counts = Counter(judged.finding.verdict for judged in findings)
+    counts = Counter(one.finding.verdict for one in judged)
     total = ", ".join(f"{counts[verdict]} {verdict}" for verdict in Verdict)
     return "\n".join([
         *table,
         "",
-        *(f"{judged.claim.id}: {remark}" for judged in findings if (remark := _remark(judged.finding))),
+        *(f"{one.claim.id}: {note}" for one in judged if (note := _note(one.finding))),
         "",
         f"{total}.",
         "Intervals are of 95 % unless a note says otherwise, each by itself; Holm p is corrected over the ledger;",
         "'need' is the number of seeds that a verdict takes.",
-        *(f"Skipped: {fault}" for fault in faults),
+        *(f"On {t.images}: {remark}" for remark in t.remarks),
+        *(f"Skipped: {fault}" for fault in t.faults),
     ])  # fmt: skip
 
 
-def _remark(finding: Finding) -> str:
-    """The note, and what the interval is where it is none of 95 %."""
+def _note(finding: Finding) -> str:
+    """The note, preceded by what the interval is where it is not one of 95 %."""
     kind = "" if finding.interval_kind == Finding.interval_kind else f"The interval: {finding.interval_kind}."
     return f"{kind} {finding.note}".strip()
 
 
 def counted(row: Mapping[str, Any]) -> str:
-    """What a verdict counts, such as "9 cells", or nothing."""
+    """What a verdict counts, such as "9 cells"; empty where it counts nothing."""
     return f"{row['n']} {row['of'].removesuffix('s') if row['n'] == 1 else row['of']}" if row["n"] else ""
 
 

@@ -1,7 +1,8 @@
 """Records to tidy tables: one row per run, per layer, per epoch, and the arrays beside them.
 
-Every column is documented where it is named. A damaged or foreign result file is named, skipped and reported, so
-that one bad file neither hides nor stops the rest.
+Every column is documented where it is named. Runs that read different images are never compared: each set of images
+has tables of its own. A damaged or foreign result file is named, skipped and reported, so that one bad file neither
+hides nor stops the rest.
 
 Book: chapter "Results".
 """
@@ -12,18 +13,18 @@ import dataclasses
 import hashlib
 import json
 import warnings
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from isonb import disk, records
-from isonb.config import MODELS, PREFIXES, Cell, RunConfig
-from isonb.config import profile as profile_cell
+from isonb import config, disk, records
+from isonb.config import MODELS, PREFIXES, Cell
 
-IDENTITY = ("block", "heads", "encoding", "depth", "seed")
+IDENTITY = ("block", "heads", "encoding", "depth", "seed", "data")
 MAIN = "main"
 
 
@@ -37,10 +38,10 @@ def _settings(model: type, prefix: str = "") -> dict[str, str]:
 
 RUN_COLUMNS: dict[str, str] = {
     "run_id": "Name of the run, unique to its configuration.",
-    "profile": "Profile the run belongs to.",
-    "network": "Block type, with the number of heads for a transformer: conv, mixer, transformer-1, transformer-4.",
-    "arm": "'main' for the study's own grid; else the settings in which the run departs from it.",
-    "data_id": "Digest of the images read (names, checksums, test count): only equal ones may be compared.",
+    "study": "Study the run belongs to.",
+    "network": "Kind of network: its block, with the number of heads where the block has any.",
+    "arm": "'main' for the study's own grid; otherwise the settings in which the run departs from it.",
+    "data_id": "Digest of the images read (names, checksums, test count): only runs with the same one are compared.",
     **{name: text for part, prefix in PREFIXES.items() for name, text in _settings(MODELS[part], prefix).items()},
     "data_train": "Number of training images read.",
     "data_test": "Number of test images read.",
@@ -104,10 +105,11 @@ LEARNED_COLUMNS: dict[str, str] = {
 
 @dataclasses.dataclass(frozen=True)
 class Tables:
-    """What a claim or a figure may look at: tidy frames, the arrays of each run, and the files that were skipped.
+    """What a claim or a figure may look at: tidy frames of one set of images, and the arrays of each run.
 
     `arrays[run_id]` holds at least `test_correct_LB` (bool) and `test_loss_B` (mean loss per masked sub-pixel), in the
-    same order of test images for every run that shares a `data_id`. `more` holds further named frames.
+    same order of test images for every run. `more` holds further named frames, and `faults` names the files that were
+    skipped. `images` is the name of the set, and `remarks` say what makes numbers on it doubtful.
     """
 
     runs: pd.DataFrame
@@ -117,6 +119,8 @@ class Tables:
     more: Mapping[str, pd.DataFrame] = dataclasses.field(default_factory=dict)
     faults: tuple[str, ...] = ()
     learned: pd.DataFrame = dataclasses.field(default_factory=lambda: pd.DataFrame(columns=list(LEARNED_COLUMNS)))
+    images: str = ""
+    remarks: tuple[str, ...] = ()
 
     def frame(self, name: str) -> pd.DataFrame:
         """The frame called `runs`, `layers`, `curves`, `learned` or one of `more`; empty when there is none."""
@@ -124,19 +128,13 @@ class Tables:
         return named.get(name, pd.DataFrame())
 
 
-def network(run: RunConfig) -> str:
-    """The block's name, with its number of heads for a transformer."""
-    return f"{run.block}-{run.heads}" if run.block == "transformer" else run.block
-
-
 def arm(cell: Cell) -> str:
-    """`main`, or the settings that differ from the profile's own cell of this block, encoding, size and seed.
+    """`main`, or the settings that differ from the study's own cell of this block, encoding, size, seed and source.
 
-    Probes along the training or of pixels and fine-tuning are more of the same: a run with them is compared with runs
-    without.
+    Probes along the training or of pixels, and fine-tuning, do not count: they add to a run and change nothing in it.
     """
     identity = {name: getattr(cell.run, name) for name in IDENTITY}
-    grid = profile_cell(cell.profile, **identity).with_extras(cell)
+    grid = config.cell(cell.study, **identity).with_extras(cell)
     departures = {
         prefix + name: value
         for part, prefix in PREFIXES.items()
@@ -152,13 +150,34 @@ def data_id(data: records.Data) -> str:
     return hashlib.sha256(content.encode()).hexdigest()[:8]
 
 
+def by_images(runs: Iterable[records.Record]) -> list[list[records.Record]]:
+    """The records in sets that read the same images (equal `data_id`); the set with the most main runs comes first."""
+    sets: dict[str, list[records.Record]] = {}
+    for run in runs:
+        sets.setdefault(data_id(run.data), []).append(run)
+
+    def rank(key: str) -> tuple[int, int, str]:
+        return -sum(arm(run.cell) == MAIN for run in sets[key]), -len(sets[key]), key
+
+    return [sets[key] for key in sorted(sets, key=rank)]
+
+
+def images_read(runs: Sequence[records.Record]) -> str:
+    """What a set of images is called: "cifar10, 3600/400/1000 images" for training, validation and test.
+
+    Runs that were given a part of the training images do not count.
+    """
+    counts = "/".join(str(max(getattr(run.data, split) for run in runs)) for split in ("train", "validation", "test"))
+    return f"{runs[0].data.name}, {counts} images"
+
+
 def run_row(record: records.Record) -> dict[str, Any]:
     """One record as a flat row of the table of runs: settings, counts, losses and the chosen layer's accuracy."""
     tuned = record.finetune
     return {
         "run_id": record.run_id,
-        "profile": record.cell.profile,
-        "network": network(record.cell.run),
+        "study": record.cell.study,
+        "network": record.cell.run.network,
         "arm": arm(record.cell),
         "data_id": data_id(record.data),
         **_setting_values(record.cell),
@@ -188,24 +207,31 @@ def _setting_values(cell: Cell) -> dict[str, Any]:
     return {prefix + name: value for prefix, values in parts.items() for name, value in values.items()}
 
 
-def tables(found: Mapping[str, records.Record], **rest: Any) -> Tables:
-    """The frames of some records, by run_id."""
-    rows = {run_id: run_row(record) for run_id, record in found.items()}
+def tables(by_id: Mapping[str, records.Record], **rest: Any) -> Tables:
+    """The frames of some records, by run_id. Raises `ValueError` where they read different images."""
+    runs = list(by_id.values())
+    if len({data_id(run.data) for run in runs}) > 1:
+        raise ValueError("These records read different images: make tables of each set that `by_images` gives.")
+    rows = {run_id: run_row(record) for run_id, record in by_id.items()}
     keys = {run_id: {name: row[name] for name in KEYS} for run_id, row in rows.items()}
-    layers = [keys[i] | layer.model_dump() for i, record in found.items() for layer in record.probe.layers]
-    curves = [keys[i] | row for i, record in found.items() for row in _curve(record)]
+    layers = [keys[i] | layer.model_dump() for i, record in by_id.items() for layer in record.probe.layers]
+    curves = [keys[i] | row for i, record in by_id.items() for row in _curve(record)]
     learned = [
         keys[i] | {"stage": stage, "channel": channel} | similarity.model_dump()
-        for i, record in found.items()
+        for i, record in by_id.items()
         for stage, channels in record.encoding
         for channel, similarity in enumerate(channels)
     ]
+    about = {
+        "images": images_read(runs) if runs else "",
+        "remarks": tuple(dict.fromkeys(remark for run in runs for remark in run.data.remarks)),
+    }
     return Tables(
         pd.DataFrame(list(rows.values()), columns=list(RUN_COLUMNS)),
         pd.DataFrame(layers, columns=list(LAYER_COLUMNS)),
         pd.DataFrame(curves, columns=list(CURVE_COLUMNS)),
         learned=pd.DataFrame(learned, columns=list(LEARNED_COLUMNS)),
-        **rest,
+        **about | rest,
     )
 
 
@@ -216,54 +242,78 @@ def _curve(record: records.Record) -> Iterator[dict[str, Any]]:
         yield row.model_dump() | {"probe_accuracy": accuracy.get(row.epoch, np.nan)}
 
 
-def read(profile: str, with_arrays: bool = True) -> Tables:
-    """Every readable record of a profile; what could not be read is named in `faults`, one sentence each."""
-    found, arrays, faults = {}, {}, []
-    for path in sorted(records.results_folder(profile).glob("*.json")):
+def read_sets(study: str, with_arrays: bool = True) -> list[Tables]:
+    """The tables of every set of images that a study has read, in the order of `by_images`; without a run, empty ones.
+
+    What could not be read is named in the first one's `faults`, one sentence each.
+    """
+    runs, arrays, faults = _read(study, with_arrays)
+    sets = by_images(runs) or [[]]
+    names = Counter(images_read(of_set) for of_set in sets if of_set)
+    read = []
+    for of_set in sets:
+        by_id = {run.run_id: run for run in of_set}
+        t = tables(by_id, arrays={run_id: arrays[run_id] for run_id in by_id if with_arrays})
+        if names[t.images] > 1:
+            t = dataclasses.replace(t, images=f"{t.images} ({data_id(of_set[0].data)})")
+        read.append(t)
+    return [dataclasses.replace(read[0], faults=tuple(faults)), *read[1:]]
+
+
+def read(study: str, with_arrays: bool = True) -> Tables:
+    """A study's readable records on the images that most of its main runs read; `read_sets` has the others, too."""
+    return read_sets(study, with_arrays)[0]
+
+
+def _read(study: str, with_arrays: bool) -> tuple[list[records.Record], dict[str, Mapping[str, np.ndarray]], list[str]]:
+    """Every readable record of a study by run_id, its arrays, and a sentence for each file that cannot be read."""
+    runs, arrays, faults = [], {}, []
+    for path in sorted(records.results_folder(study).glob("*.json")):
         try:
-            record = _read_own(path, profile)
+            run = _read_own(path, study)
             if with_arrays:
                 arrays[path.stem] = records.read_arrays(path)
-            found[path.stem] = record
+            runs.append(run)
         except records.RecordError as error:
             faults.append(str(error))
-    return tables(found, arrays=arrays, faults=tuple(faults))
+    return runs, arrays, faults
 
 
-def _read_own(path: Path, profile: str) -> records.Record:
+def _read_own(path: Path, study: str) -> records.Record:
     record = records.read_record(path)
-    if record.cell.profile != profile or record.run_id != path.stem or record.cell.run.run_id != path.stem:
+    if record.cell.study != study or record.run_id != path.stem or record.cell.run.run_id != path.stem:
         raise records.RecordError(
-            f"{path} holds the run {record.run_id} of profile {record.cell.profile}: move it where it belongs."
+            f"{path} holds the run {record.run_id} of study {record.cell.study}: move it where it belongs."
         )
     return record
 
 
-def _frame(profile: str, name: str) -> pd.DataFrame:
-    found = read(profile, with_arrays=False)
-    for fault in found.faults:
+def _frame(study: str, name: str) -> pd.DataFrame:
+    t = read(study, with_arrays=False)
+    for fault in t.faults:
         warnings.warn(fault, stacklevel=3)
-    return found.frame(name)
+    return t.frame(name)
 
 
-def runs(profile: str) -> pd.DataFrame:
-    """One row per run, columns as in `RUN_COLUMNS`. Warns of every file that was skipped."""
-    return _frame(profile, "runs")
+def runs(study: str) -> pd.DataFrame:
+    """One row per run of `read`, columns as in `RUN_COLUMNS`. Warns of every file that was skipped."""
+    return _frame(study, "runs")
 
 
-def layers(profile: str) -> pd.DataFrame:
+def layers(study: str) -> pd.DataFrame:
     """One row per run and layer, columns as in `LAYER_COLUMNS`. Warns of every file that was skipped."""
-    return _frame(profile, "layers")
+    return _frame(study, "layers")
 
 
-def curves(profile: str) -> pd.DataFrame:
+def curves(study: str) -> pd.DataFrame:
     """One row per run and epoch, columns as in `CURVE_COLUMNS`. Warns of every file that was skipped."""
-    return _frame(profile, "curves")
+    return _frame(study, "curves")
 
 
-def write_table(profile: str) -> tuple[Path, tuple[str, ...]]:
-    """Write the table of runs to `<results>/<profile>/table.csv`; returns its path and the faults."""
-    found = read(profile, with_arrays=False)
-    path = records.results_folder(profile) / "table.csv"
-    disk.write_atomically(path, found.runs.to_csv(index=False).encode())
-    return path, found.faults
+def write_table(study: str) -> tuple[Path, tuple[str, ...]]:
+    """Write one row per run, on whatever images, to `<results>/<study>/table.csv`; returns its path and the faults."""
+    runs, _, faults = _read(study, with_arrays=False)
+    table = pd.DataFrame(list(map(run_row, runs)), columns=list(RUN_COLUMNS))
+    path = records.results_folder(study) / "table.csv"
+    disk.write_atomically(path, table.to_csv(index=False).encode())
+    return path, tuple(faults)

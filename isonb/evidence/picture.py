@@ -1,8 +1,8 @@
 """The book's one visual language: colours, markers, letters, and figures that carry their words with them.
 
-Colours and markers belong to a block or an encoding throughout the book. They are told apart by readers with any
-colour vision, in print, and on a phone's screen. A figure carries its own caption and its description in words, so
-it reads the same in JupyterLab, in an executed cell and in the book.
+Colours and markers belong to a network or an encoding throughout the book, as `isonb.rows` gives them. Readers with any
+colour vision can tell them apart, in print and on a phone's screen. A figure carries its own caption and its
+description in words, so that it reads the same in JupyterLab, in an executed cell and in the book.
 
 Book: every figure.
 """
@@ -12,7 +12,7 @@ from __future__ import annotations
 import base64
 import html
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 import matplotlib
 import pandas as pd
@@ -21,25 +21,22 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from PIL import Image
 
-from isonb import records
+from isonb import records, rows
+from isonb.evidence import NOT_RUN
 
-COLOURS = {
-    "conv": "#0072B2",
-    "mixer": "#C44E00",
-    "transformer": "#007A59",
-    "continuous": "#222222",
-    "rff": "#B0469C",
-    "pix2vec": "#8C6D00",
+NETWORKS = tuple(network.name for network in rows.networks())  # in the order of every legend
+DASHES = {1: ":", 3: "--", 6: "-", 12: "-."}  # by size
+_LOOKS = {
+    **{block.name: (block.title, block.networks[0].colour, block.networks[0].marker) for block in rows.BLOCKS.values()},
+    **{row.name: (row.title, row.colour, row.marker) for row in (*rows.networks(), *rows.ENCODINGS.values())},
+    1: ("size 1", "#8560B5", "<"),  # the darker the deeper
+    3: ("size 3", "#6A3D9A", ">"),
+    6: ("size 6", "#43206B", "p"),
+    12: ("size 12", "#1F0A38", "*"),
 }
-COLOURS |= {"transformer-1": COLOURS["transformer"], "transformer-4": "#003D2E"}
-COLOURS |= {1: "#8560B5", 3: "#6A3D9A", 6: "#43206B", 12: "#1F0A38"}  # sizes: the darker the deeper
-MARKERS = {"conv": "o", "mixer": "s", "transformer": "^", "continuous": "D", "rff": "P", "pix2vec": "X"}
-MARKERS |= {"transformer-1": "^", "transformer-4": "v", 1: "<", 3: ">", 6: "p", 12: "*"}
-NETWORKS = ("conv", "mixer", "transformer-1", "transformer-4")  # in the order of every legend
-DASHES = {1: ":", 3: "--", 6: "-", 12: "-."}
-NAMES = {"conv": "convolution", "rff": "random Fourier", "transformer-1": "transformer", "transformer-4": "4 heads"}
-NAMES |= {size: f"size {size}" for size in (1, 3, 6, 12)}
-NATS = "loss (nats per masked sub-pixel)"
+NAMES, COLOURS, MARKERS = ({key: look[part] for key, look in _LOOKS.items()} for part in range(3))
+UNIT = rows.OBJECTIVES["bert"].unit
+NATS = f"loss ({UNIT})"
 QUIET = "#5F6670"
 
 COMPACT_DPI = 130  # 624 pixels: as many as the page shows
@@ -62,11 +59,11 @@ STYLE = {
 
 
 class Picture(Figure):
-    """A figure with its caption and, as `alt`, its content in words for those who cannot see it."""
+    """A figure with its caption and, as `alt`, its content in words for readers who cannot see it."""
 
     caption = ""
     alt = ""
-    is_smooth = False  # True where an image has more pixels than a screen shows, so that a thin line is not lost
+    is_smooth = False  # True where an image has more pixels than a screen shows, so that no thin line is lost
     is_compact = False  # True on pages of which there are hundreds
 
     def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:
@@ -113,8 +110,18 @@ def name_of(key: str | int) -> str:
     return NAMES.get(key, str(key))
 
 
+def with_heads(network: str) -> str:
+    """What a network is called where nothing else says which block it has, such as "4-head transformer"."""
+    return next(
+        f"{kind.heads}-head {block.title}" if kind.heads > 1 else kind.title
+        for block in rows.BLOCKS.values()
+        for kind in block.networks
+        if kind.name == network
+    )
+
+
 def legend(figure: Figure, keys: Iterable[str | int]) -> None:
-    """The same key above every figure that tells blocks, networks, encodings or sizes apart."""
+    """Put the same kind of key above every figure that tells blocks, networks, encodings or sizes apart."""
     handles = marks(keys)
     if handles:
         columns = min(len(handles), 4)
@@ -127,23 +134,23 @@ def marks(keys: Iterable[str | int]) -> list[Line2D]:
 
 
 def say_not_run(ax: Axes, is_numbered: bool = False) -> None:
-    """Write "not run" where a result is missing; on axes without numbers, unless theirs are fixed."""
+    """Write "not run" where a result is missing, and leave out the axes' numbers unless they are fixed."""
     ax.grid(False)
     if not is_numbered:
         ax.tick_params(labelbottom=False, labelleft=False, bottom=False, left=False)
-    ax.text(0.5, 0.5, "not run", ha="center", va="center", transform=ax.transAxes, color=QUIET, fontsize=9)
+    ax.text(0.5, 0.5, NOT_RUN, ha="center", va="center", transform=ax.transAxes, color=QUIET, fontsize=9)
 
 
 def describe(runs: pd.DataFrame) -> str:
-    """How many networks, of which profile and seeds: what every caption owes its reader."""
+    """How many networks, of which study and seeds: what every caption owes its reader."""
     if runs.empty:
-        return "not run"
+        return NOT_RUN
     networks = f"{len(runs)} network{'' if len(runs) == 1 else 's'}"
     seeds = sorted(set(runs["seed"]))
     of_seeds = f"seed {seeds[0]}" if len(seeds) == 1 else f"{len(seeds)} seeds"
-    return f"{networks}, profile {', '.join(sorted(set(runs['profile'])))}, {of_seeds}"
+    return f"{networks}, study {', '.join(sorted(set(runs['study'])))}, {of_seeds}"
 
 
-def described(found: Sequence[records.Record]) -> str:
+def described(runs: Iterable[records.Record]) -> str:
     """The same for records."""
-    return describe(pd.DataFrame([{"profile": run.cell.profile, "seed": run.cell.run.seed} for run in found]))
+    return describe(pd.DataFrame([{"study": run.cell.study, "seed": run.cell.run.seed} for run in runs]))

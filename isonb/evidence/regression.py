@@ -1,4 +1,4 @@
-"""Accuracy explained by loss and factors: covariance analysis, interaction, and curves matched at equal loss.
+"""Accuracy explained by loss and factors: analysis of covariance, interaction, and curves compared at equal loss.
 
 Book: chapter "Verdict".
 """
@@ -33,7 +33,7 @@ def ancova(
     """Level of group a minus level of group b in `y = level[group] + slope * covariate + error`, one common slope.
 
     Ordinary least squares; the interval and p are Student's with n - (number of groups) - 1 degrees of freedom.
-    Raises ValueError when a group is missing or no degree of freedom is left.
+    Raises `ValueError` when a group is missing or no degree of freedom is left.
     """
     y, covariate = np.asarray(y, float), np.asarray(covariate, float)
     levels = list(dict.fromkeys(groups))
@@ -83,12 +83,12 @@ class Interaction(NamedTuple):
 def interaction(
     y: np.ndarray, rows: Sequence[Hashable], columns: Sequence[Hashable], seed: int = 0, permutations: int = 5000
 ) -> Interaction:
-    """Does the effect of the column factor depend on the row factor? Balanced layout, n > 1 values in each cell.
+    """Does the effect of the column factor depend on the row factor? For a balanced layout of n > 1 values per cell.
 
     The effect of a cell is `mean_ij - mean_i. - mean_.j + mean`; F is the usual ratio of mean squares. p permutes the
     residuals of the additive model (Freedman & Lane, 1983). The upper bound of the largest |effect| adds the
     half-width of one effect: `t(0.975, df) sqrt(MS_error (R - 1)(C - 1) / (R C n))`.
-    Raises ValueError for an unbalanced layout or single values.
+    Raises `ValueError` for an unbalanced layout or single values.
     """
     y, rows, columns = np.asarray(y, float), np.asarray(rows), np.asarray(columns)
     order = np.lexsort((columns, rows))

@@ -1,7 +1,7 @@
-"""Tests and intervals on plain arrays: what the claims ledger rests its verdicts on.
+"""Tests and intervals on plain arrays, on which the claims ledger rests its verdicts.
 
 Every random choice comes from a generator seeded by the caller, so a page shows the same interval at every build.
-`Interval` is always (low, high) at the 95 % level.
+`Interval` is always (low, high), at the 95 % level unless another is asked for.
 
 Book: chapter "Verdict".
 """
@@ -33,7 +33,7 @@ def bootstrap(
 ) -> Interval:
     """Percentile bootstrap interval of `statistic(*columns)`: rows are drawn jointly, inside their stratum if given.
 
-    The statistic works along the last axis; a drawn row takes a place of its own stratum. Draws without a value (a
+    The statistic works along the last axis; a drawn row replaces one of its own stratum. Draws without a value (a
     constant column has no correlation) are left out.
     """
     columns = tuple(np.asarray(column) for column in columns)
@@ -50,7 +50,7 @@ def bootstrap(
 
 
 def bootstrap_mean(values_B: np.ndarray, seed: int = 0, resamples: int = RESAMPLES) -> Interval:
-    """Percentile bootstrap interval of a mean. For many values; see `student_interval` for a handful of seeds."""
+    """Percentile bootstrap interval of the mean of many values; `student_interval` is for a handful, such as seeds."""
     return bootstrap(lambda values: values.mean(axis=-1), np.asarray(values_B, float), seed=seed, resamples=resamples)
 
 
@@ -64,7 +64,7 @@ def student_interval(values: np.ndarray, level: float = LEVEL) -> Interval:
     """Student's t interval of a mean: `mean +- t(0.975, n - 1) s / sqrt(n)` at 95 %; unbounded for one value.
 
     Used over seeds: a percentile bootstrap of three values cannot reach beyond the smallest and the largest of them,
-    so it would call three seeds of equal sign a certainty (true under no effect one time in four).
+    so it would take three seeds of equal sign for a certainty, which happens one time in four without any effect.
     """
     values = np.asarray(values, float)
     if len(values) < 2:
@@ -74,7 +74,7 @@ def student_interval(values: np.ndarray, level: float = LEVEL) -> Interval:
 
 
 def crossed_interval(difference_SB: np.ndarray, level: float = LEVEL) -> Interval:
-    """Interval of a mean difference measured for S seeds on the same B test images.
+    """Interval of the mean of a difference that was measured with S seeds on the same B test images.
 
     Both the seeds and the images are samples, so their variances add: the half-width is
     `sqrt((t(0.975, S - 1) s_S / sqrt(S))^2 + (1.96 s_B / sqrt(B))^2)`, with s_S the spread of the seeds' means and
@@ -90,7 +90,7 @@ def crossed_interval(difference_SB: np.ndarray, level: float = LEVEL) -> Interva
 
 
 def mcnemar(correct_a_B: np.ndarray, correct_b_B: np.ndarray) -> float:
-    """Exact two-sided McNemar p: of the images that exactly one of two networks gets right, is it a fair coin?"""
+    """Exact two-sided McNemar p: are images that only one of two networks gets right split as by a fair coin?"""
     only_a = int(np.sum(correct_a_B & ~correct_b_B))
     only_b = int(np.sum(correct_b_B & ~correct_a_B))
     return float(scipy.stats.binomtest(only_a, only_a + only_b).pvalue) if only_a + only_b else 1.0
@@ -122,7 +122,7 @@ def spearman(x: np.ndarray, y: np.ndarray) -> float | np.ndarray:
 
 
 def stratified_spearman(x: np.ndarray, y: np.ndarray, strata: Sequence[Hashable]) -> float | np.ndarray:
-    """Spearman's correlation inside strata: three separated groups with no relation inside them give about 0.
+    """Spearman's correlation inside strata: separated groups without a relation inside them give about 0.
 
     In each stratum of n rows the ranks are centred and divided by n + 1 (van Elteren's weights); the result is
     `sum r_x r_y / sqrt(sum r_x^2 sum r_y^2)` over all strata together, along the last axis.
@@ -186,8 +186,8 @@ def holm(p_values: Sequence[float]) -> np.ndarray:
 def images_needed(difference_B: np.ndarray, threshold: float = 0.0, power: float = 0.8) -> int | None:
     """How many test images would put the interval of a mean difference clear of `threshold` with the given power.
 
-    `((1.96 + z(power)) s / (mean - threshold))^2`, taking the present mean and spread over images as true. What
-    other seeds would say is another question. None where mean and threshold are equal.
+    `((1.96 + z(power)) s / (mean - threshold))^2`, taking the present mean and spread over images as true; it says
+    nothing about other seeds. None where mean and threshold are equal.
     """
     difference_B = np.asarray(difference_B, float)
     away = abs(difference_B.mean() - threshold)

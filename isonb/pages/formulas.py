@@ -57,7 +57,7 @@ def _engine() -> MiniRacer:
 
 
 def typeset(tex: str, is_display: bool) -> str:
-    """A formula as HTML: a drawing for the eye and MathML for the ear. Raises `FormulaFault`."""
+    """A formula as HTML, a drawing for the eye and MathML for the ear. Raises `FormulaFault` for TeX that is wrong."""
     svg, mathml = json.loads(_engine().call("typeset", tex, is_display))
     if fault := re.search(r'data-mjx-error="([^"]*)"', svg):
         raise FormulaFault(f"MathJax cannot typeset {tex!r}: {fault[1]}.")

@@ -1,8 +1,8 @@
-"""What the book needs of Sphinx: numbers in prose that are read from result files, and a title for each executed cell.
+"""Numbers in prose that are read from result files while the book is built, and a title for each executed cell.
 
-`` {num}`smoke:block=conv,depth=1:training.validation_loss:.2f` `` names a profile, the settings of a cell, a path
-into its record and a format. A cell without a record reads "not run"; a fault in the role itself is a warning, so a
-strict build fails.
+`` {num}`smoke:block=conv,depth=1:training.validation_loss:.2f` `` names a study, the settings of a cell, a path
+into its record and a format. A cell without a record reads "not run"; a mistake in the role itself is a warning, which
+fails a strict build.
 
 Book: every chapter.
 """
@@ -21,8 +21,8 @@ from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxRole
 
 from isonb import config, records
+from isonb.evidence import DAMAGED, NOT_RUN
 
-NOT_RUN, DAMAGED = "not run", "damaged"
 RESULTS = "book/results/"
 
 
@@ -31,16 +31,16 @@ class KeyFault(ValueError):
 
 
 def parse(key: str) -> tuple[config.Cell, list[str], str]:
-    """The cell, the path into its record and the format of `profile:settings:path` or `profile:settings:path:format`.
+    """The cell, the path into its record and the format of `study:settings:path` or `study:settings:path:format`.
 
     Raises `KeyFault` for a cell, a path or a format that cannot exist, whether or not the cell has been run.
     """
     if key.count(":") < 2:
-        raise KeyFault(f"{key!r} names no number: write profile:settings:path or profile:settings:path:format.")
-    profile, settings, path, *spec = key.split(":", 3)
+        raise KeyFault(f"{key!r} names no number: write study:settings:path or study:settings:path:format.")
+    study, settings, path, *spec = key.split(":", 3)
     try:
         pairs = dict(pair.split("=") for pair in settings.split(",") if pair)
-        cell = config.profile(profile, **{name.strip(): yaml.safe_load(value) for name, value in pairs.items()})
+        cell = config.cell(study, **{name.strip(): yaml.safe_load(value) for name, value in pairs.items()})
         format(_leaf(path.split("."))(), spec[0] if spec else "")
     except ValueError as fault:
         raise KeyFault(f"{key!r} names no number: {fault}") from None
@@ -102,7 +102,7 @@ class NumberRole(SphinxRole):
 
 
 def name_executed_cell(app: Sphinx, doctree: nodes.document) -> None:
-    """Head an executed notebook with its run's name: all of them come from one template with one heading."""
+    """Give an executed notebook its run's name as title: all of them come from one template with one heading."""
     if app.env.docname.startswith(RESULTS):
         for title in itertools.islice(doctree.findall(nodes.title), 1):
             title.children = []

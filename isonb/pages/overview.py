@@ -13,54 +13,51 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from isonb import config
-from isonb.evidence import metrics, statistics
+from isonb import config, rows
+from isonb.evidence import NOT_RUN, metrics, statistics
 from isonb.evidence.ledger import select
 from isonb.evidence.ledger.finding import NotRun, Verdict
-from isonb.fingerprints import CIFAR10_IMAGES
 from isonb.pages.verdicts import Study, link, listed
 
-LARGEST = 12
-NOT_RUN = str(Verdict.NOT_RUN)
-COLLECTIONS = {"cifar10": "CIFAR-10", "photos": "photographs"}
+LARGEST = 12  # the size of the paper's supplement
 
 
 def in_three_sentences(study: Study) -> str:
     """Which claims about trained networks held, which did not, and at which scale, as HTML."""
-    rows = [row for row in study.rows.values() if row["seeds_asked"]]
-    said = {verdict: [row for row in rows if row["verdict"] == verdict] for verdict in Verdict}
-    held = f"{_which(said[Verdict.SUPPORTED])} supported, and {_which(said[Verdict.PARTLY])} partly so"
-    against = _which(said[Verdict.CONTRADICTED])
+    claims = [row for row in study.rows.values() if row["seeds_asked"]]
+    of = {verdict: [row for row in claims if row["verdict"] == verdict] for verdict in Verdict}
+    held = f"{_which(of[Verdict.SUPPORTED])} supported, and {_which(of[Verdict.PARTLY])} partly so"
+    against = _which(of[Verdict.CONTRADICTED])
     return "\n".join([
-        f"<p><strong>What held.</strong> Of {len(rows)} claims about trained networks {held}.</p>",
+        f"<p><strong>What held.</strong> Of {len(claims)} claims about trained networks {held}.</p>",
         f"<p><strong>What did not.</strong> {against[0].upper()}{against[1:]} contradicted; "
-        f"{_undetermined(said[Verdict.UNDETERMINED])}, and {_count(said[Verdict.NOT_RUN])} not run.</p>",
+        f"{_undetermined(of[Verdict.UNDETERMINED])}, and {_count(of[Verdict.NOT_RUN])} {NOT_RUN}.</p>",
         f"<p><strong>At which scale.</strong> {_scale(study)}</p>",
     ])  # fmt: skip
 
 
 def of_largest(*studies: Study) -> Study:
-    """The first of some studies that has a network of size 12; the first of all where none has."""
+    """The first of some studies that has a network of size 12, or the first of all if none has."""
     return next((study for study in studies if (study.tables.runs["depth"] == LARGEST).any()), studies[0])
 
 
-def _which(rows: Sequence[Mapping[str, Any]]) -> str:
+def _which(claims: Sequence[Mapping[str, Any]]) -> str:
     """How many claims, and which, as HTML that a participle can follow."""
     named = "; ".join(
         f"{link(row)}, {html.escape(row['statement'].strip('. '))}" + (f", {row['under']}" if row["under"] else "")
-        for row in rows
+        for row in claims
     )
-    return f"{len(rows)} ({named}) {_are(len(rows))}" if rows else "none is"
+    return f"{len(claims)} ({named}) {_are(len(claims))}" if claims else "none is"
 
 
-def _undetermined(rows: Sequence[Mapping[str, Any]]) -> str:
-    few = sum((row["seeds"] or 0) < row["seeds_asked"] for row in rows)
-    why = "" if not few else " for want of seeds" if few == len(rows) else f" ({few} of them for want of seeds)"
-    return f"{_count(rows)} undetermined{why}"
+def _undetermined(claims: Sequence[Mapping[str, Any]]) -> str:
+    few = sum((row["seeds"] or 0) < row["seeds_asked"] for row in claims)
+    why = "" if not few else " for lack of seeds" if few == len(claims) else f" ({few} of them for lack of seeds)"
+    return f"{_count(claims)} undetermined{why}"
 
 
-def _count(rows: Sequence[object]) -> str:
-    return f"{len(rows) or 'none'} {_are(len(rows) or 1)}"
+def _count(values: Sequence[object]) -> str:
+    return f"{len(values) or 'none'} {_are(len(values) or 1)}"
 
 
 def _are(count: int) -> str:
@@ -68,21 +65,23 @@ def _are(count: int) -> str:
 
 
 def _scale(study: Study) -> str:
-    """The size of a study beside the paper's, in a sentence."""
+    """The size of a study beside that of the paper's, in a sentence."""
     runs = select.grid(study.tables)
     if runs.empty:
-        return f"No network of the profile {study.profile} has run; <code>{study.command}</code> runs them."
+        return f"No network of the study {study.name} has run; <code>{study.command}</code> runs them."
     epochs, train, test = (listed(sorted(set(runs[name]))) for name in ("epochs", "data_train", "data_test"))
     networks = f"{len(runs)} network{'' if len(runs) == 1 else 's'}"
     seeds = runs.groupby(select.CELL)["seed"].nunique().groupby("depth")
     sizes = listed([f"size {size} with {_seeds_of(counts.min(), counts.max())}" for size, counts in seeds])
-    data = listed([COLLECTIONS[name] for name in sorted(set(runs["data"]))])
-    paper, (whole, _) = config.paper().run, CIFAR10_IMAGES
+    data = listed([rows.SOURCES[name].title for name in sorted(set(runs["data"]))])
+    paper = config.paper().run
+    source = rows.SOURCES[paper.data]
+    whole, _ = source.published
     fewer = paper.epochs * whole * (1 - paper.validation_fraction) / (runs["epochs"] * runs["data_train"]).max()
     return (
-        f"{networks.capitalize()} of profile {study.profile} ({sizes}), trained for {epochs} epochs on {train} images "
+        f"{networks.capitalize()} of study {study.title} ({sizes}), trained for {epochs} epochs on {train} images "
         f"of {data} and judged on {test} others; the paper has sizes {listed(select.SIZES)} and {paper.epochs} epochs "
-        f"on all of CIFAR-10, so each of its networks was shown {fewer:.3g} times as many images."
+        f"on all of {source.title}, so each of its networks was shown {fewer:.3g} times as many images."
     )
 
 
@@ -91,39 +90,39 @@ def _seeds_of(fewest: int, most: int) -> str:
 
 
 def on_the_same_images(study: Study) -> pd.DataFrame:
-    """Two networks of neighbouring blocks that share all else, and answered the same test images: a row a pair.
+    """One row per pair of networks of neighbouring blocks that share all else and were tested on the same images.
 
-    Differences of accuracy in points with a bootstrap interval over the images; exact McNemar p, corrected by Holm over
-    the table. Of the lowest seed that has such pairs: this is about those networks, not about their kinds.
+    Differences of accuracy in points with a bootstrap interval over the images; exact McNemar p with Holm's correction
+    over the table. All are of the lowest seed that has such pairs: this is about those networks, not about their kinds.
     """
     runs = select.grid(study.tables, network=select.BLOCK_ORDER)
     ids = runs.set_index(["network", "encoding", "depth", "seed"]).sort_index()
-    rows, p_values = [], []
+    pairs, p_values = [], []
     for seed in sorted(set(runs["seed"])):
         for better, worse in itertools.pairwise(select.BLOCK_ORDER):
-            for depth, encoding in itertools.product(select.SIZES, config.ENCODINGS):
+            for depth, encoding in itertools.product(select.SIZES, select.ENCODINGS):
                 keys = [(network, encoding, depth, seed) for network in (better, worse)]
                 if all(key in ids.index for key in keys):
                     a_B, b_B = (select.chosen_correct_B(study.tables, ids.loc[key]) > 0 for key in keys)
                     value, (low, high) = statistics.paired_difference(a_B, b_B)
-                    rows.append({
+                    pairs.append({
                         "networks": f"{better} and {worse}, {encoding}, size {depth}",
                         "difference": f"{100 * value:+.1f}",
                         "95 % interval": f"{100 * low:+.1f} to {100 * high:+.1f}",
                     })  # fmt: skip
                     p_values.append(statistics.mcnemar(a_B, b_B))
-        if rows:
+        if pairs:
             break
-    table = pd.DataFrame(rows or [{"networks": NOT_RUN}])
-    return table.assign(p=[f"{p:.2g}" for p in statistics.holm(p_values)]) if rows else table
+    table = pd.DataFrame(pairs or [{"networks": NOT_RUN}])
+    return table.assign(p=[f"{p:.2g}" for p in statistics.holm(p_values)]) if pairs else table
 
 
 def undecided(study: Study) -> pd.DataFrame:
-    """A row for each claim about trained networks that is undetermined: what it has, and how much would decide it.
+    """One row per undetermined claim about trained networks: what it has, and how much would decide it.
 
-    Seeds and images are those for which the present mean and spread would give a verdict four times out of five.
+    Seeds and images are the numbers with which the present mean and spread would give a verdict four times out of five.
     """
-    rows = [
+    claims = [
         {
             "claim": f"{row['id']}: {row['statement'].strip('. ')}",
             "value": "" if row["value"] is None else f"{row['value']:.3g} ({row['unit']})",
@@ -134,18 +133,18 @@ def undecided(study: Study) -> pd.DataFrame:
         for row in study.rows.values()
         if row["seeds_asked"] and row["verdict"] == Verdict.UNDETERMINED
     ]
-    return pd.DataFrame(rows or [{"claim": "none"}])
+    return pd.DataFrame(claims or [{"claim": "none"}])
 
 
 def by_interval_alone(study: Study) -> str:
     """Which verdicts about trained networks rest on an interval that no correction touches, in words."""
-    decided = (Verdict.SUPPORTED, Verdict.PARTLY, Verdict.CONTRADICTED)
-    rows = [row for row in study.rows.values() if row["seeds_asked"] and row["verdict"] in decided]
+    verdicts = (Verdict.SUPPORTED, Verdict.PARTLY, Verdict.CONTRADICTED)
+    decided = [row for row in study.rows.values() if row["seeds_asked"] and row["verdict"] in verdicts]
     alone, corrected = (
-        [row["id"] for row in rows if (row["p_holm"] is None) == is_alone] for is_alone in (True, False)
+        [row["id"] for row in decided if (row["p_holm"] is None) == is_alone] for is_alone in (True, False)
     )
     return (
-        f"Of {len(rows)} claims about trained networks that the profile {study.profile} decides in whole or in part, "
+        f"Of {len(decided)} claims about trained networks that the study {study.title} decides in whole or in part, "
         f"{len(alone)} rest on an interval alone{_named(alone)}, {len(corrected)} on a corrected p{_named(corrected)}."
     )
 
@@ -155,7 +154,7 @@ def _named(ids: Sequence[str]) -> str:
 
 
 def _seeds(row: Mapping[str, Any]) -> str:
-    """The number of seeds that a verdict would take, as far as those at hand tell."""
+    """The number of seeds that a verdict would take, as far as those at hand can tell."""
     if row["seeds_needed"] is not None:
         return str(row["seeds_needed"])
     return f"{row['seeds_asked']} or more" if (row["seeds"] or 0) < row["seeds_asked"] else "seeds alone will not"
@@ -169,24 +168,24 @@ def _images(row: Mapping[str, Any], at_hand: int) -> str:
 
 
 def by_size(t: metrics.Tables) -> pd.DataFrame:
-    """The grid in numbers: a row for each encoding and network, with its loss and accuracy at every size.
+    """The grid in numbers: one row per encoding and network, with its loss and accuracy at every size.
 
     Validation losses in nats per masked sub-pixel, test accuracies of the chosen probe in per cent; means over the
-    seeds that have run, of which the last column has the number at each size.
+    seeds that have run, whose number at each size stands in the last column.
     """
     runs = select.grid(t)
     means, seeds = select.cell_means(runs).set_index(select.CELL), runs.groupby(select.CELL)["seed"].nunique()
-    rows = []
-    for encoding, network in itertools.product(config.ENCODINGS, select.NETWORKS):
+    shown = []
+    for encoding, network in itertools.product(select.ENCODINGS, select.NETWORKS):
         cells = {size: (network, encoding, size) for size in select.SIZES}
         if any(cell in means.index for cell in cells.values()):
-            rows.append(
+            shown.append(
                 {"encoding": encoding, "network": network}
                 | {f"loss, size {size}": _mean(means, cell, "validation_loss", ".3f") for size, cell in cells.items()}
                 | {f"accuracy, size {size}": _mean(means, cell, "test_accuracy", ".1%") for size, cell in cells.items()}
                 | {"seeds": ", ".join(str(seeds.get(cell, 0)) for cell in cells.values())}
             )
-    return pd.DataFrame(rows or [{"network": NOT_RUN}])
+    return pd.DataFrame(shown or [{"network": NOT_RUN}])
 
 
 def _mean(means: pd.DataFrame, cell: tuple[str, str, int], column: str, spec: str) -> str:
@@ -202,7 +201,7 @@ def beside_no_network(t: metrics.Tables) -> str:
     means = select.cell_means(runs)
     worse = means[means["validation_loss"] > neighbours]
     sizes = worse.groupby(["encoding", "network"])["depth"].apply(list)
-    named = "; ".join(f"{network} with {encoding}, size {listed(of)}" for (encoding, network), of in sizes.items())
+    named = "; ".join(f"{network} with {encoding}, size {listed(some)}" for (encoding, network), some in sizes.items())
     return (
         f"Without a network, a guess around the mean of the unmasked neighbours costs {neighbours:.3f} nats, and one "
         f"by how often each value occurs {marginal:.3f}. Of the {len(means)} losses above {_count(worse)} worse than "
@@ -227,20 +226,20 @@ def what_size_changes(t: metrics.Tables) -> str:
 
 
 def training_length(t: metrics.Tables) -> pd.DataFrame:
-    """Whether networks of an encoding and a size stand apart at the end of training: a row for each of both.
+    """Whether the networks of one encoding and size stand apart at the end of training: one row per encoding and size.
 
-    Of the grid, from validation losses in nats per masked sub-pixel: the epoch from which on the order of the networks
-    is that of the last one, the least gap between neighbours in it, and the most that a network's last epoch changed.
-    Of several seeds the latest epoch, the least gap and the largest change.
+    Of the grid, from validation losses in nats per masked sub-pixel: the epoch from which on the networks are in their
+    final order, the least gap between two neighbours in it, and the largest change of a loss in the last epoch. With
+    several seeds, the latest epoch, the least gap and the largest change of all.
     """
-    rows = []
+    shown = []
     curves = t.curves[t.curves["run_id"].isin(select.grid(t)["run_id"])]
     for (encoding, depth), cell in curves.groupby(["encoding", "depth"]):
         losses = cell.pivot(index=["seed", "epoch"], columns="network", values="validation_loss")
-        of_seeds = [_order(seed.dropna(axis="columns")) for _, seed in losses.groupby(level="seed")]
-        if of_seeds := [found for found in of_seeds if found]:
+        orders = [_order(of_seed.dropna(axis="columns")) for _, of_seed in losses.groupby(level="seed")]
+        if of_seeds := [order for order in orders if order]:
             epochs, gaps, changes = zip(*of_seeds, strict=True)
-            rows.append({
+            shown.append({
                 "networks": f"{encoding}, size {depth}",
                 "compared": losses.shape[1],
                 "seeds": len(of_seeds),
@@ -248,24 +247,23 @@ def training_length(t: metrics.Tables) -> pd.DataFrame:
                 "least gap": f"{min(gaps):.3f}",
                 "last epoch's largest change": f"{max(changes):.3f}",
             })  # fmt: skip
-    return pd.DataFrame(rows or [{"networks": NOT_RUN}])
+    return pd.DataFrame(shown or [{"networks": NOT_RUN}])
 
 
 def is_long_enough(t: metrics.Tables) -> str:
-    """In which rows of `training_length` the last epoch moved a network by more than lies between two, in words."""
+    """In which rows of `training_length` the last epoch changed a loss by more than the least gap, in words."""
     table = training_length(t)
     if "least gap" not in table:
         return f"Networks of the grid: {NOT_RUN}."
     gaps, changes = (table[name].astype(float) for name in ("least gap", "last epoch's largest change"))
     short = list(table.loc[gaps < changes, "networks"])
-    clear = f"In {len(table) - len(short)} of {len(table)} rows"
-    said = f"{clear} the last epoch moved no network as far as the nearest other."
+    clear = len(table) - len(short)
     close = f" In {listed(short)} two lie closer, and which of these comes first is not settled." if short else ""
-    return said + close
+    return f"In {clear} of {len(table)} rows the last epoch moved no network as far as the nearest other.{close}"
 
 
 def _order(losses: pd.DataFrame) -> tuple[int, float, float] | None:
-    """From which epoch the order of the columns is the last row's, its least gap, and the last row's largest change."""
+    """The epoch from which on the columns are in their final order, its least gap, and the largest change at last."""
     if losses.shape[1] < 2 or len(losses) < 2:
         return None
     ranks = losses.rank(axis="columns").to_numpy()
@@ -277,7 +275,7 @@ def _order(losses: pd.DataFrame) -> tuple[int, float, float] | None:
 
 
 def cost_of_training(t: metrics.Tables) -> str:
-    """How many images each network of the grid was shown, their hours, and those of one more epoch, in words."""
+    """How many images each network of the grid was shown, the hours it took, and those of one more epoch, in words."""
     runs = select.grid(t)
     if runs.empty:
         return f"Networks of the grid: {NOT_RUN}."
@@ -286,6 +284,6 @@ def cost_of_training(t: metrics.Tables) -> str:
     another = (runs["training_seconds"] / runs["epochs"]).sum() / 3600
     return (
         f"Each of the {len(runs)} networks of the grid at hand was shown "
-        f"{listed([f'{count:,}' for count in sorted(set(seen))])} images, counting each epoch anew. Their training "
+        f"{listed([f'{count:,}' for count in sorted(set(seen))])} images, counting every epoch. Their training "
         f"took {hours:.1f} hours; another epoch of all of them would take {another:.1f} more."
     )

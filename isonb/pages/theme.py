@@ -1,4 +1,4 @@
-"""What surrounds the text of a page: scripts, downloads, buttons, and markup that a screen reader understands.
+"""What surrounds the text of a page: scripts, downloads, buttons, and markup that screen readers understand.
 
 Book: every chapter.
 """
@@ -19,7 +19,7 @@ OF_EVERY_MACHINE = "book/results/smoke/"  # cells that stay on the machine that 
 
 
 def show_buttons_that_lead_somewhere(app: Sphinx, config: Config) -> None:
-    """Buttons to the repository, Binder and Colab, if `_config.yml` says where the repository is."""
+    """Show buttons to the repository, Binder and Colab only if `_config.yml` says where the repository is."""
     options = config.html_theme_options
     has_address = bool(options.get("repository_url"))
     options |= dict.fromkeys(REPOSITORY_BUTTONS, has_address)
@@ -28,7 +28,7 @@ def show_buttons_that_lead_somewhere(app: Sphinx, config: Config) -> None:
 
 
 def offer_notebook(app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: Any) -> None:
-    """Let a chapter be downloaded as the notebook that its build executed, not only as text."""
+    """Offer a chapter as the notebook that its build executed, not only as text."""
     executed = Path(app.outdir).parent / "jupyter_execute" / f"{page}.ipynb"
     if str(context.get("page_source_suffix")) == ".md" and executed.exists():
         offered = Path(app.outdir) / "_sources" / f"{page}.ipynb"
@@ -38,7 +38,7 @@ def offer_notebook(app: Sphinx, page: str, template: str, context: dict[str, Any
 
 
 def leave_out_unused(app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: Any) -> None:
-    """Spare every page what only serves to execute its cells on a server, and chapters buttons that open text files."""
+    """Drop scripts that only serve to execute cells on a server, and launch buttons where there is no notebook."""
     for kind in ("script_files", "css_files"):
         context[kind] = [file for file in context[kind] if "thebe" not in f"{file.filename} {file.attributes}"]
     is_notebook = context.get("page_source_suffix") == ".ipynb" and not page.startswith(OF_EVERY_MACHINE)
@@ -48,7 +48,7 @@ def leave_out_unused(app: Sphinx, page: str, template: str, context: dict[str, A
 
 
 def mend_markup(app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: Any) -> None:
-    """Name the arrows that unfold the table of contents, and drop roles that a bibliography may not have."""
+    """Label the arrows that unfold the table of contents, and drop roles that a bibliography must not have."""
     toctree: Callable[..., Any] = context["generate_toctree_html"]
 
     @functools.wraps(toctree)

@@ -1,4 +1,4 @@
-"""Verdicts in words: what a study says to each claim, for the pages of the book.
+"""Verdicts in words: what a study says about each claim, for the pages of the book.
 
 Book: chapters "The claims", "Results", "Why do the transformers fail?" and "Verdict", and the first page.
 """
@@ -13,8 +13,9 @@ from typing import Any
 
 import pandas as pd
 
-from isonb import config, studies
-from isonb.evidence import claims
+from isonb import config
+from isonb import studies as study_cells
+from isonb.evidence import NOT_RUN, claims
 from isonb.evidence.ledger.finding import Claim, Verdict
 from isonb.evidence.metrics import Tables
 
@@ -23,59 +24,79 @@ AGREES = {
     Verdict.PARTLY: "Ours agrees in part",
     Verdict.UNDETERMINED: "Ours cannot tell",
     Verdict.CONTRADICTED: "Ours disagrees",
-    Verdict.NOT_RUN: "Not run",
+    Verdict.NOT_RUN: NOT_RUN.capitalize(),
 }
 SOURCES = {"P": "the paper", "G": "image-GPT"}
 
 
 @dataclass(frozen=True)
 class Study:
-    """A profile's tables and, by claim, the row of its verdict with the columns of `claims.as_rows`."""
+    """The tables of one set of images of a study and, by claim, the row of its verdict as `claims.as_rows` gives it.
 
-    profile: str
+    `images` is empty for the study's main set, and otherwise says which images these are.
+    """
+
+    name: str
     tables: Tables
     rows: Mapping[str, Mapping[str, Any]]
+    images: str = ""
+
+    @property
+    def title(self) -> str:
+        """What tables and labels call it: the study's name and, for another than its main set, the images."""
+        return f"{self.name}, on {self.images}" if self.images else self.name
 
     @property
     def command(self) -> str:
-        """What runs everything that this profile lacks."""
-        return f"make study PROFILE={self.profile}"
+        """What runs everything that this study lacks."""
+        return f"make study STUDY={self.name}"
 
 
-def read(profile: str) -> Study:
-    """A profile's results, judged."""
-    t = claims.read(profile)
-    return Study(profile, t, {row["id"]: row for row in claims.as_rows(claims.judge(t))})
+def _judged(name: str, t: Tables, images: str = "") -> Study:
+    return Study(name, t, {row["id"]: row for row in claims.as_rows(claims.judge(t))}, images)
 
 
-def read_all() -> list[Study]:
-    """Every profile's results, judged."""
-    return [read(profile) for profile in config.PROFILES]
+def read(name: str) -> Study:
+    """A study's results on its main set of images, judged."""
+    return _judged(name, claims.read(name))
+
+
+def read_sets(name: str) -> list[Study]:
+    """A study's results on each set of images that its runs have read, judged; its main set, as of `read`, first."""
+    first, *others = claims.read_sets(name)
+    return [_judged(name, first), *(_judged(name, t, t.images) for t in others)]
+
+
+def read_all(with_others: bool = False) -> list[Study]:
+    """Every study's results, judged; `with_others` has each study's other sets of images after its main one."""
+    return [study for name in config.STUDIES for study in (read_sets(name) if with_others else [read(name)])]
 
 
 def summary(studies: Sequence[Study]) -> pd.DataFrame:
-    """How many claims have each verdict: a row a verdict, a column a profile."""
-    counts = {study.profile: Counter(row["verdict"] for row in study.rows.values()) for study in studies}
-    columns = {profile: [count[verdict] for verdict in Verdict] for profile, count in counts.items()}
+    """How many claims have each verdict: one row per verdict, one column per study."""
+    counts = {study.title: Counter(row["verdict"] for row in study.rows.values()) for study in studies}
+    columns = {title: [count[verdict] for verdict in Verdict] for title, count in counts.items()}
     return pd.DataFrame(columns, index=pd.Index(list(Verdict), name="verdict"))
 
 
 def sentence(study: Study) -> str:
-    """The counts in words, in Markdown."""
+    """The counts in words, and remarks on the images, in Markdown."""
     counts = Counter(row["verdict"] for row in study.rows.values())
     trained = counts.total() - sum(row["seeds_asked"] == 0 for row in study.rows.values())
-    runs, own = len(study.tables.runs), {cell.run.run_id for cell in studies.cells(study.profile)}
-    found = ", ".join(f"{counts[verdict]} {verdict}" for verdict in Verdict)
+    runs, own = len(study.tables.runs), {cell.run.run_id for cell in study_cells.cells(study.name)}
+    verdicts = ", ".join(f"{counts[verdict]} {verdict}" for verdict in Verdict)
     networks = f"{runs or 'no'} finished network{'' if runs == 1 else 's'}"
     if more := (~study.tables.runs["run_id"].isin(own)).sum():
         networks += f" ({more} of them not of the study)"
+    remarks = "".join(f" {remark}" for remark in study.tables.remarks)
     return (
-        f"**{study.profile}**, from {networks}: of {counts.total()} claims ({trained} need trained networks) {found}."
+        f"**{study.title}**, from {networks}: of {counts.total()} claims ({trained} need trained networks) "
+        f"{verdicts}.{remarks}"
     )
 
 
 def number(row: Mapping[str, Any]) -> str:
-    """A verdict's value with its unit, interval, n and corrected p, or nothing."""
+    """A verdict's value with its unit, interval, n and corrected p; empty without a value."""
     if row["value"] is None:
         return ""
     parts = [f"{row['value']:.3g} ({row['unit']})"]
@@ -97,7 +118,7 @@ def listed(values: Sequence[object]) -> str:
 
 
 def answers(study: Study, *ids: str) -> str:
-    """What a study says to some claims, as HTML; where nothing is there, what would run it."""
+    """What a study says about some claims, as HTML; where a claim has not run, what would run it."""
     return "\n".join([
         '<dl class="isonb-verdicts">',
         *(_answer(study, study.rows[name]) for name in ids),
@@ -116,19 +137,19 @@ def _answer(study: Study, row: Mapping[str, Any]) -> str:
 
 
 def link(row: Mapping[str, Any]) -> str:
-    """A claim's id, leading to its place in the ledger, as HTML."""
+    """A claim's id as a link to its place in the ledger, as HTML."""
     return f'<a href="verdict.html#claim-{row["id"]}">{row["id"]}</a>'
 
 
 def _how(study: Study, name: str) -> str:
-    """What would run a claim's data: the study or the measurements."""
+    """What would get the data of a claim: the study or the measurements."""
     command = "make bench" if claims.BY_ID[name].seeds == 0 else study.command
     return f"To run it: <code>{command}</code>"
 
 
-def badge(verdict: str, profile: str = "") -> str:
-    """A verdict as a small label."""
-    text = f"{profile}: {verdict}" if profile else verdict
+def badge(verdict: str, title: str = "") -> str:
+    """A verdict as a small label, with the title of its study if there is one."""
+    text = html.escape(f"{title}: {verdict}" if title else verdict)
     return f'<span class="isonb-verdict isonb-{verdict.replace(" ", "-")}">{text}</span>'
 
 
@@ -167,23 +188,24 @@ def _words(source: str, quotation: str) -> str:
 
 
 def _entry(studies: Sequence[Study], name: str) -> str:
-    rows = {study.profile: study.rows[name] for study in studies}
-    claim, said = next(iter(rows.values())), {profile: row["verdict"] for profile, row in rows.items()}
-    found = [
-        f"<dt>{badge(row['verdict'], profile)}</dt><dd>{html.escape(_evidence(row))}{_power(row)}</dd>"
-        for profile, row in _distinct(rows).items()
+    rows = {study.title: study.rows[name] for study in studies}
+    claim = next(iter(rows.values()))
+    labels = _distinct({title: row["verdict"] for title, row in rows.items()})
+    evidence = [
+        f"<dt>{badge(row['verdict'], title)}</dt><dd>{html.escape(_evidence(row))}{_power(row)}</dd>"
+        for title, row in _distinct(rows).items()
     ]
     return "\n".join([
         f'<details class="isonb-claim" id="claim-{name}">',
         f"<summary><b>{name}</b> {html.escape(claim['statement'])} "
-        + " ".join(badge(verdict, profile) for profile, verdict in _distinct(said).items())
+        + " ".join(badge(verdict, title) for title, verdict in labels.items())
         + "</summary>",
         _words(claim["source"], claim["quotation"]),
         "<dl>",
         f"<dt>Statistic</dt><dd>{html.escape(claim['statistic'])}.</dd>",
         f"<dt>Supported if</dt><dd>{html.escape(claim['rule'])}.</dd>",
         f"<dt>Needs</dt><dd>{html.escape(claim['needs'])}.</dd>",
-        *found,
+        *evidence,
         "</dl>",
         "</details>",
     ])  # fmt: skip
@@ -193,10 +215,10 @@ def _evidence(row: Mapping[str, Any]) -> str:
     return f"{number(row)} {row['note']}".strip()
 
 
-def _distinct(said: Mapping[str, Any]) -> dict[str, Any]:
-    """What each profile says; a single entry, without a profile's name, where all say the same."""
-    values = list(said.values())
-    return {"": values[0]} if all(one == values[0] for one in values) else dict(said)
+def _distinct(by_study: Mapping[str, Any]) -> dict[str, Any]:
+    """What each study says; a single entry, without the study's title, where all say the same."""
+    values = list(by_study.values())
+    return {"": values[0]} if all(one == values[0] for one in values) else dict(by_study)
 
 
 def _power(row: Mapping[str, Any]) -> str:

@@ -12,9 +12,9 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
-from isonb import config, records
-from isonb.evidence import statistics
-from isonb.evidence.metrics import MAIN, Tables, network
+from isonb import config, records, rows
+from isonb.evidence import NOT_RUN, statistics
+from isonb.evidence.metrics import MAIN, Tables, by_images, images_read
 from isonb.evidence.picture import (
     COLOURS,
     DASHES,
@@ -23,6 +23,7 @@ from isonb.evidence.picture import (
     NETWORKS,
     QUIET,
     STYLE,
+    UNIT,
     WIDTH,
     Picture,
     describe,
@@ -32,13 +33,13 @@ from isonb.evidence.picture import (
     say_not_run,
 )
 
-NOT_RUN_HEIGHT = 0.9  # inches of a panel without anything in it
+NOT_RUN_HEIGHT = 0.9  # inches of an empty panel
 
 
 @matplotlib.rc_context(STYLE)
 def learning_curve(run: records.Record) -> Picture:
-    """Training and validation loss of one run by epoch, in its objective's unit, beside what needs no network."""
-    curve, unit = run.training.curve, records.UNITS[run.cell.run.objective]
+    """Training and validation loss of one run by epoch, in its objective's unit, and of guesses without a network."""
+    curve, unit = run.training.curve, rows.OBJECTIVES[run.cell.run.objective].unit
     figure = Picture(figsize=(WIDTH, 3), layout="constrained")
     ax = figure.subplots()
     trained = [row for row in curve if row.train_loss is not None]
@@ -62,22 +63,24 @@ def learning_curve(run: records.Record) -> Picture:
 def learning_curves(runs: Sequence[records.Record]) -> Picture:
     """Validation loss by epoch of several runs: a panel for each encoding, a colour and marker for each network.
 
-    Of the study's networks those are drawn whose loss is in nats per masked sub-pixel: other units share no axis. A
-    dotted line is what a guess around the mean of the unmasked neighbours costs.
+    Only networks of the legend are drawn whose loss is in nats per masked sub-pixel, on the images that most of them
+    read: losses in other units or on other images share no axis. A dotted line is what a guess around the mean of the
+    unmasked neighbours costs.
     """
-    runs = [run for run in runs if run.cell.run.objective == "bert" and network(run.cell.run) in NETWORKS]
+    runs = [run for run in runs if _is_in_nats(run) and run.cell.run.network in NETWORKS]
+    runs, *others = by_images(runs) or [[]]
     figure = Picture(figsize=(WIDTH, 3.1), layout="constrained")
-    axes = figure.subplots(1, len(config.ENCODINGS), sharex=True, sharey=True)
+    axes = figure.subplots(1, len(config.ENCODINGS), sharex=True, sharey=True, squeeze=False)[0]
     for ax, encoding in zip(axes, config.ENCODINGS, strict=True):
         for run in (run for run in runs if run.cell.run.encoding == encoding):
-            kind = network(run.cell.run)
+            network = run.cell.run.network
             epochs, losses = zip(*((row.epoch, row.validation_loss) for row in run.training.curve), strict=True)
-            ax.plot(epochs, losses, marker=MARKERS[kind], color=COLOURS[kind])
+            ax.plot(epochs, losses, marker=MARKERS[network], color=COLOURS[network])
         ax.set_title(name_of(encoding))
         ax.xaxis.get_major_locator().set_params(integer=True)
     figure.supxlabel("epoch", fontsize=10)
     axes[0].set_ylabel(NATS)
-    legend(figure, [kind for kind in NETWORKS if kind in {network(run.cell.run) for run in runs}])
+    legend(figure, [network for network in NETWORKS if network in {run.cell.run.network for run in runs}])
     data = " and ".join(sorted({f"{run.data.validation} validation images of {run.data.name}" for run in runs}))
     figure.caption = f"Validation loss by epoch of {described(runs)}, on {data}."
     if runs:
@@ -85,19 +88,25 @@ def learning_curves(runs: Sequence[records.Record]) -> Picture:
         for ax in axes:
             ax.axhline(neighbours, color=QUIET, linewidth=1, linestyle=":")
         figure.caption += f" Dotted: a guess around the mean of the neighbours, {neighbours:.3f}."
+    if others:
+        figure.caption += f" Not drawn: networks that read {' and '.join(map(images_read, others))}."
     figure.alt = "Learning curves. " + " ".join(
-        f"{name_of(network(run.cell.run))} with {name_of(run.cell.run.encoding)}: "
+        f"{name_of(run.cell.run.network)} with {name_of(run.cell.run.encoding)}: "
         f"{run.training.curve[0].validation_loss:.2f} to {run.training.validation_loss:.2f} nats."
         for run in runs
     )
     return figure
 
 
+def _is_in_nats(run: records.Record) -> bool:
+    return rows.OBJECTIVES[run.cell.run.objective].unit == UNIT
+
+
 @matplotlib.rc_context(STYLE)
 def probe_curve(probe: records.Probe) -> Picture:
     """Accuracy of the linear probe of each layer, in per cent; layer 0 is the encoding. Paper: Figures 6 and 7.
 
-    Probes along the training are drawn as thin lines, the earlier the paler.
+    Probes along the training are thin lines, the earlier the paler.
     """
     figure = Picture(figsize=(WIDTH, 2.8), layout="constrained")
     ax = figure.subplots()
@@ -127,10 +136,10 @@ def probe_curve(probe: records.Probe) -> Picture:
 
 @matplotlib.rc_context(STYLE)
 def probes_by_layer(t: Tables, panels: Mapping[str, Mapping[str, object]]) -> Picture:
-    """Test accuracy of the probe of each layer in per cent, of the runs with a panel's values; main ones unless told.
+    """Test accuracy of the probe of each layer in per cent, of the main runs that have a panel's values.
 
-    A colour and marker for each encoding, dashes for each size; thick the mean over seeds, thin each of several seeds.
-    Paper: Figures 6 and 7.
+    A panel may ask for another arm. A colour and marker for each encoding, dashes for each size; the mean over seeds is
+    thick, each of several seeds thin. Paper: Figures 6 and 7.
     """
     of_panel = {title: _chosen(t.runs, {"arm": MAIN} | dict(wanted)) for title, wanted in panels.items()}
     heights = [2.5 if len(chosen) else NOT_RUN_HEIGHT for chosen in of_panel.values()]
@@ -143,7 +152,7 @@ def probes_by_layer(t: Tables, panels: Mapping[str, Mapping[str, object]]) -> Pi
             words.append(_draw_layers(ax, title, encoding, depth, cell))
         if layers.empty:
             say_not_run(ax)
-            words.append(f"{title}: not run.")
+            words.append(f"{title}: {NOT_RUN}.")
         else:
             ax.axhline(100 * chosen["chance"].mean(), color=QUIET, linestyle=":", linewidth=1)
             ax.set_ylabel("accuracy (%)")
@@ -164,7 +173,7 @@ def probes_by_layer(t: Tables, panels: Mapping[str, Mapping[str, object]]) -> Pi
 
 
 def _chosen(runs: pd.DataFrame, values: Mapping[str, object]) -> pd.DataFrame:
-    """The runs of the study's sizes whose columns have these values."""
+    """The runs of the studies' sizes whose columns have these values."""
     runs = runs[runs["depth"].isin(DASHES)]
     for column, value in values.items():
         runs = runs[runs[column] == value]
@@ -172,7 +181,7 @@ def _chosen(runs: pd.DataFrame, values: Mapping[str, object]) -> pd.DataFrame:
 
 
 def _draw_layers(ax: Axes, title: str, encoding: str, depth: int, cell: pd.DataFrame) -> str:
-    """One cell's lines; returns them in words."""
+    """Draw one cell's lines; returns them in words."""
     look = {"color": COLOURS[encoding], "linestyle": DASHES[depth]}
     by_seed = cell.pivot(index="layer", columns="seed", values="test_accuracy") * 100
     mean = by_seed.mean(axis=1)

@@ -1,4 +1,4 @@
-"""What image-GPT's claims are about: its palette, probes along training, and fine-tuning.
+"""Figures for image-GPT's claims: its palette, probes by objective and along training, and fine-tuning.
 
 Book: chapter "Results".
 """
@@ -13,10 +13,12 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
+from isonb import rows
 from isonb.config import ENCODINGS
+from isonb.evidence import NOT_RUN
 from isonb.evidence.figures.curves import NOT_RUN_HEIGHT, probes_by_layer
 from isonb.evidence.figures.pictures import images
-from isonb.evidence.ledger.select import AUTOREGRESSIVE
+from isonb.evidence.ledger.select import AUTOREGRESSIVE, TRANSFORMERS
 from isonb.evidence.metrics import MAIN, Tables
 from isonb.evidence.picture import (
     COLOURS,
@@ -34,7 +36,7 @@ from isonb.evidence.picture import (
     say_not_run,
 )
 
-TRANSFORMERS = ("transformer-1", "transformer-4")
+HEADS = {network.name: network.heads for network in rows.networks()}
 OBJECTIVES = {"BERT": MAIN, "autoregressive": AUTOREGRESSIVE}
 WAYS = {"test_accuracy": "linear probe", "finetune_accuracy": "fine-tuned", "scratch_accuracy": "from scratch"}
 
@@ -45,16 +47,16 @@ def palette(arrays: Mapping[str, np.ndarray], measured: pd.DataFrame) -> Picture
     `arrays` and `measured` are what `benchmarks.palette_arrays` and `benchmarks.palette` return.
     """
     pairs = [arrays.get(name, [None] * 3) for name in ("original_BHWC", "quantised_BHWC")]
-    found = "not run"
+    quality = NOT_RUN
     if len(measured):
         one = measured.iloc[0]
-        found = (
+        quality = (
             f"peak signal-to-noise ratio {measured['psnr'].mean():.1f} dB, colours off by "
             f"{measured['colour_error'].mean():.1f} of 255 levels over {len(measured)} test images of {one['data']}; "
             f"{one['tokens']} tokens an image instead of {one['sub_pixels']}"
         )
     colours = f"{measured['colours'].iloc[0]} colours" if len(measured) else "palette"
-    return images(pairs, f"Images and the same in a palette fitted by k-means: {found}.", ["original", colours])
+    return images(pairs, f"Images and the same in a palette fitted by k-means: {quality}.", ["original", colours])
 
 
 def probes_by_objective(t: Tables) -> Picture:
@@ -64,29 +66,32 @@ def probes_by_objective(t: Tables) -> Picture:
         if arm not in set(t.runs["arm"]):
             panels[objective] = {"arm": arm}
             continue
-        for network, heads in zip(TRANSFORMERS, ("1 head", "4 heads"), strict=True):
+        for network in TRANSFORMERS:
+            heads = f"{HEADS[network]} head{'' if HEADS[network] == 1 else 's'}"
             panels[f"{objective}, {heads}"] = {"arm": arm, "network": network}
     return probes_by_layer(t, panels)
 
 
 @matplotlib.rc_context(STYLE)
 def two_phases(t: Tables) -> Picture:
-    """By layer, how well the class is read from it and how well the pixels are, of networks whose pixels were probed.
+    """How well the class and how well the pixels are read from each layer, of networks whose pixels were probed.
 
     A panel for each objective, network and size, a colour for each encoding; means over seeds. Figure G2.
     """
     names = {arm: objective for objective, arm in OBJECTIVES.items()}
-    read = t.layers[t.layers["network"].isin(NETWORKS) & t.layers["arm"].isin(names)].dropna(subset=["pixel_accuracy"])
-    panels = list(read.groupby(["arm", "network", "depth"], sort=False)) or [(None, read)]
-    figure = Picture(figsize=(WIDTH, 0.8 + (2.2 if len(read) else NOT_RUN_HEIGHT) * len(panels)), layout="constrained")
+    layers = t.layers[t.layers["network"].isin(NETWORKS) & t.layers["arm"].isin(names)]
+    layers = layers.dropna(subset=["pixel_accuracy"])
+    panels = list(layers.groupby(["arm", "network", "depth"], sort=False)) or [(None, layers)]
+    height = 0.8 + (2.2 if len(layers) else NOT_RUN_HEIGHT) * len(panels)
+    figure = Picture(figsize=(WIDTH, height), layout="constrained")
     axes = figure.subplots(len(panels), 1, sharey=True, squeeze=False)[:, 0]
     words = []
-    for ax, (key, rows) in zip(axes, panels, strict=True):
+    for ax, (key, of_panel) in zip(axes, panels, strict=True):
         if key is None:
             say_not_run(ax)
             break
         title = f"{names[key[0]]}, {name_of(key[1])}, size {key[2]}"
-        for encoding, of_encoding in rows.groupby("encoding"):
+        for encoding, of_encoding in of_panel.groupby("encoding"):
             mean = 100 * of_encoding.groupby("layer")[["test_accuracy", "pixel_accuracy"]].mean()
             for column, dashes in (("test_accuracy", "-"), ("pixel_accuracy", "--")):
                 ax.plot(
@@ -101,13 +106,15 @@ def two_phases(t: Tables) -> Picture:
         ax.set_ylabel("accuracy (%)")
         ax.xaxis.get_major_locator().set_params(integer=True)
     axes[-1].set_xlabel("layer (0 is the encoding)")
-    legend(figure, [encoding for encoding in ENCODINGS if encoding in set(read["encoding"])])
-    drawn = t.runs[t.runs["run_id"].isin(read["run_id"])]
+    legend(figure, [encoding for encoding in ENCODINGS if encoding in set(layers["encoding"])])
+    drawn = t.runs[t.runs["run_id"].isin(layers["run_id"])]
     figure.caption = (
         "Solid: the class, by the probe of each layer. Dashed: the pixels, as the share of scored sub-pixels that a "
         f"linear map from the layer hits within 8 levels. Test images; {describe(drawn)}."
     )
-    figure.alt = "How well class and pixels are read from each layer. " + (" ".join(words) or "Not run.")
+    figure.alt = "How well class and pixels are read from each layer. " + (
+        " ".join(words) or f"{NOT_RUN.capitalize()}."
+    )
     return figure
 
 
@@ -115,7 +122,7 @@ def two_phases(t: Tables) -> Picture:
 def along_training(t: Tables) -> Picture:
     """Loss against probe accuracy along training, a panel for each network and a line for each run. Figure G3.
 
-    A colour for each encoding, dashes for each size; a marker where the training ends.
+    A colour for each encoding, dashes for each size; a marker at the end of training.
     """
     runs = t.runs[(t.runs["arm"] == MAIN) & t.runs["network"].isin(NETWORKS) & t.runs["depth"].isin(DASHES)]
     probed = t.curves.dropna(subset=["probe_accuracy"])
@@ -141,15 +148,15 @@ def along_training(t: Tables) -> Picture:
     else:
         say_not_run(axes[0])
     figure.caption = (
-        f"Loss against probe accuracy after each epoch of training, a line a network: {describe(drawn)}."
+        f"Loss against probe accuracy after each epoch of training, one line per network: {describe(drawn)}."
         + (" Losses fall, so a line is read from right to left; the marker is its end." if words else "")
     )
-    figure.alt = "Paths of loss and accuracy along training. " + (" ".join(words) or "Not run.")
+    figure.alt = "Paths of loss and accuracy along training. " + (" ".join(words) or f"{NOT_RUN.capitalize()}.")
     return figure
 
 
 def _draw_path(ax: Axes, run_id: str, path: pd.DataFrame) -> str:
-    """One run's line; returns it in words."""
+    """Draw one run's line; returns it in words."""
     encoding, depth = path[["encoding", "depth"]].iloc[0]
     loss, accuracy = path["validation_loss"].to_numpy(), 100 * path["probe_accuracy"].to_numpy(float)
     ax.plot(loss, accuracy, linestyle=DASHES[depth], linewidth=1.2, color=COLOURS[encoding])
@@ -178,13 +185,15 @@ def fine_tuning(t: Tables) -> Picture:
         ax.set(title=objective, xticks=range(len(WAYS)), xticklabels=[way.replace(" ", "\n") for way in WAYS.values()])
         ax.margins(x=0.15)
         means = ", ".join(f"{way} {accuracies[name].mean():.1f} %" for name, way in WAYS.items())
-        words.append(f"{objective}: {means if len(runs) else 'not run'}.")
+        words.append(f"{objective}: {means if len(runs) else NOT_RUN}.")
         if runs.empty:
             say_not_run(ax)
         drawn.append(runs)
     axes[0].set_ylabel("accuracy (%)")
     shown = pd.concat(drawn)
     legend(figure, [network for network in TRANSFORMERS if network in set(shown["network"])])
-    figure.caption = f"Linear probe, fine-tuning and training from scratch, lines join one network: {describe(shown)}."
+    figure.caption = (
+        f"Linear probe, fine-tuning and training from scratch; a line joins those of one network: {describe(shown)}."
+    )
     figure.alt = "Accuracies by objective. " + " ".join(words)
     return figure

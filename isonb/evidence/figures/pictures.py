@@ -12,7 +12,8 @@ import numpy as np
 import pandas as pd
 
 from isonb import config, records
-from isonb.evidence.metrics import MAIN, Tables
+from isonb.evidence.ledger.select import BLOCK_ORDER
+from isonb.evidence.metrics import MAIN, Tables, by_images
 from isonb.evidence.picture import STYLE, WIDTH, Picture, describe, described, name_of, say_not_run
 
 NOTHING = (None, None, None)  # in place of a picture masked, filled in and as it is
@@ -21,15 +22,19 @@ NOTHING = (None, None, None)  # in place of a picture masked, filled in and as i
 def reconstructions(
     masked_BHWC: np.ndarray, reconstructed_BHWC: np.ndarray, original_BHWC: np.ndarray, titles: Sequence[str]
 ) -> Picture:
-    """What the network saw, what it filled in and the truth; a titled row for each image, uint8. Paper: Figure 1."""
+    """What the network saw, what it filled in and the truth, uint8: one titled row per image. Paper: Figure 1."""
     rows = [list(row) for row in zip(masked_BHWC, reconstructed_BHWC, original_BHWC, strict=True)]
     caption = "Masked input (masked pixels in mid-grey), reconstruction and original."
     return images(rows, caption, row_titles=titles, column_titles=["masked input", "reconstruction", "original"])
 
 
 def reconstruction_grid(cells: Sequence[config.Cell]) -> Picture:
-    """The same test image filled in by every network: a row for each block, a column for each encoding."""
-    runs = {(cell.run.block, cell.run.encoding): record for cell in cells if (record := records.readable(cell))}
+    """The same test image filled in by every network: a row for each block, a column for each encoding.
+
+    Only networks are shown that read the same images as most of them.
+    """
+    same_images, *_ = by_images(filter(None, map(records.readable, cells))) or [[]]
+    runs = {(run.cell.run.block, run.cell.run.encoding): run for run in same_images}
     kept = {key: records.pictures(records.read_arrays(records.record_path(run.cell))) for key, run in runs.items()}
     first = {key: [picture_BHWC[0] for picture_BHWC in pictures] for key, pictures in kept.items()}
     masked, _, original = next(iter(first.values()), NOTHING)
@@ -46,18 +51,17 @@ def reconstruction_grid(cells: Sequence[config.Cell]) -> Picture:
 
 
 def reconstruction_by_block(t: Tables) -> Picture:
-    """Three test images filled in by a conv network, a mixer and a 1-head transformer that share all else.
+    """Three test images filled in by networks of each of the paper's blocks that share all else. Paper: Figure 1.
 
-    Of the main runs those of the encoding, size and seed that most blocks have; of these the largest. Paper: Figure 1.
+    They are main runs of the encoding, size and seed that most blocks have; of several such, the largest networks.
     """
-    networks = ("conv", "mixer", "transformer-1")
-    runs = t.runs[(t.runs["arm"] == MAIN) & t.runs["network"].isin(networks)]
+    runs = t.runs[(t.runs["arm"] == MAIN) & t.runs["network"].isin(BLOCK_ORDER)]
     alike = [group for _, group in runs.groupby(["encoding", "depth", "seed"])]
     shown = max(alike, key=lambda group: (len(group), *_worth(group.iloc[0])), default=runs)
     kept = {run.network: records.pictures(t.arrays[run.run_id]) for run in shown.itertuples()}
     by_image = {name: list(zip(*pictures, strict=True)) for name, pictures in kept.items()}
     rows = [
-        [masked, *(by_image[name][image][1] if name in by_image else None for name in networks), original]
+        [masked, *(by_image[name][image][1] if name in by_image else None for name in BLOCK_ORDER), original]
         for image, (masked, _, original) in enumerate(next(iter(by_image.values()), [NOTHING]))
     ]
     which = f"size {shown['depth'].iloc[0]}, {name_of(shown['encoding'].iloc[0])} input; " if len(shown) else ""
@@ -65,12 +69,12 @@ def reconstruction_by_block(t: Tables) -> Picture:
         rows,
         f"Test images with masked pixels in mid-grey, what each network fills in, and the originals ({which}"
         f"{describe(shown)}).",
-        column_titles=["masked", *map(name_of, networks), "original"],
+        column_titles=["masked", *map(name_of, BLOCK_ORDER), "original"],
     )
 
 
 def _worth(run: pd.Series) -> tuple[int, int, int]:
-    """Larger networks first, then encodings in the study's order, then low seeds."""
+    """How much a run is worth showing: larger networks first, then encodings in the rows' order, then low seeds."""
     return run["depth"], -config.ENCODINGS.index(run["encoding"]), -run["seed"]
 
 

@@ -12,8 +12,10 @@ import matplotlib
 import numpy as np
 
 from isonb import features
+from isonb.evidence import NOT_RUN
+from isonb.evidence.ledger.select import NETWORKS
 from isonb.evidence.metrics import MAIN, Tables
-from isonb.evidence.picture import NETWORKS, STYLE, WIDTH, Picture, describe, name_of, say_not_run
+from isonb.evidence.picture import STYLE, WIDTH, Picture, describe, say_not_run, with_heads
 
 SCALE = matplotlib.colors.Normalize(-1, 1)
 SHADES = matplotlib.colormaps["RdBu_r"].resampled(features.SHADES + 1)  # more would only make pages heavy
@@ -21,7 +23,7 @@ SHADES = matplotlib.colormaps["RdBu_r"].resampled(features.SHADES + 1)  # more w
 
 @matplotlib.rc_context(STYLE)
 def similarity(panels: Mapping[str, np.ndarray | None]) -> Picture:
-    """Similarity of every two pixel values, one heat map of shape V, V a panel; None says "not run".
+    """Similarity of every two pixel values, one heat map of shape V, V per panel; None is shown as "not run".
 
     Paper: Figures 2, 3 and 5.
     """
@@ -47,7 +49,7 @@ def similarity(panels: Mapping[str, np.ndarray | None]) -> Picture:
     figure.is_smooth = True
     figure.caption = "Similarity of every pair of the 256 values of one colour channel; 0 is at the top left."
     figure.alt = f"{len(panels)} heat maps of 256 by 256 pixel values. " + " ".join(
-        f"{title}: not run." if panel is None else _in_words(title, panel) for title, panel in panels.items()
+        f"{title}: {NOT_RUN}." if panel is None else _in_words(title, panel) for title, panel in panels.items()
     )
     return figure
 
@@ -58,17 +60,16 @@ def _in_words(title: str, similarity_VV: np.ndarray) -> str:
 
 
 def learned_tables(t: Tables, depth: int = 3, arm: str = MAIN) -> Picture:
-    """Cosine similarity of the rows of each network's learned pix2vec table, red channel. Paper: Figure 5.
+    """Cosine similarity of the rows of the learned pix2vec table of each of the paper's networks, red channel.
 
-    Of each network the run with the lowest seed at hand is shown.
+    Of each network the run with the lowest seed at hand is shown. Paper: Figure 5.
     """
     runs = t.runs[(t.runs["arm"] == arm) & (t.runs["encoding"] == "pix2vec") & (t.runs["depth"] == depth)]
     shown = runs.sort_values("seed").drop_duplicates("network").set_index("network")
     panels = {}
     for network in NETWORKS:
         packed_P = t.arrays[shown.loc[network, "run_id"]]["similarity_P"] if network in shown.index else None
-        title = "4-head transformer" if network == "transformer-4" else name_of(network)
-        panels[title] = None if packed_P is None else features.unpack_similarity(packed_P)
+        panels[with_heads(network)] = None if packed_P is None else features.unpack_similarity(packed_P)
     figure = similarity(panels)
     figure.caption = f"Learned tables: {figure.caption} The red channel, size {depth} ({describe(shown)})."
     return figure
@@ -76,7 +77,7 @@ def learned_tables(t: Tables, depth: int = 3, arm: str = MAIN) -> Picture:
 
 @matplotlib.rc_context(STYLE)
 def similarity_by_distance(panels: Mapping[str, np.ndarray]) -> Picture:
-    """Mean similarity of pixel values that lie a given distance apart, one line a panel of shape V, V."""
+    """Mean similarity of pixel values that lie a given distance apart, one line per panel of shape V, V."""
     figure = Picture(figsize=(WIDTH, 2.7), layout="constrained")
     ax = figure.subplots()
     for (title, panel), dashes in zip(panels.items(), ["-", "--", "-.", ":"], strict=False):

@@ -1,4 +1,4 @@
-"""Claims about the blocks: who reconstructs best, whose features are best, how far apart they are."""
+"""Claims about the blocks: which reconstructs best, whose features are best, how far apart they are."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ from isonb.evidence.ledger.select import (
 from isonb.evidence.metrics import Tables
 
 CONV, MIXER, TRANSFORMER = BLOCK_ORDER
-NEIGHBOURS = ((MIXER, CONV), (TRANSFORMER, MIXER))  # each pair: the one expected to be worse, then the better
+NEIGHBOURS = ((MIXER, CONV), (TRANSFORMER, MIXER))  # in each pair the one that is expected to be worse comes first
 SYMMETRIES = {
     ("conv", "shift"): True,
     ("conv", "permutation"): False,
@@ -61,16 +61,16 @@ def c1(t: Tables) -> Finding:
         nats[name] = _nats_difference(t, runs, pairs, worse, better)
         intervals[name] = partial(statistics.crossed_interval, nats[name])
         for column, sign in (("mean_absolute_error", 1), ("share_within_8", -1), ("colour_error", 1)):
-            found = gap(sign * differences(runs, column, "network", worse, better))
+            of_column = gap(sign * differences(runs, column, "network", worse, better))
             name = f"{better} before {worse} in {column.replace('_', ' ')}"
-            cells[name] = found.cells
-            intervals[name] = partial(statistics.student_interval, found.by_seed)
-    found = smallest_of(nats, "nats per masked sub-pixel, smaller gap", intervals, cells)
+            cells[name] = of_column.cells
+            intervals[name] = partial(statistics.student_interval, of_column.by_seed)
+    finding = smallest_of(nats, "nats per masked sub-pixel, smaller gap", intervals, cells)
     near = cell_means(runs, "share_within_8").groupby("network")["share_within_8"].mean().reindex(BLOCK_ORDER)
     levels = ", ".join(f"{network} {share:.0%}" for network, share in near.items())
     # The order is of averages, and the claim's words are about levels: say what both hide.
     note = f"Masked sub-pixels within 8 levels of the truth: {levels}. Cell by cell, in nats: {', '.join(agree)}."
-    return dataclasses.replace(found, note=f"{note} {found.note}")
+    return dataclasses.replace(finding, note=f"{note} {finding.note}")
 
 
 def _nats_difference(t: Tables, runs: pd.DataFrame, pairs: pd.Series, a: str, b: str) -> np.ndarray:
@@ -96,39 +96,39 @@ def _nats_difference(t: Tables, runs: pd.DataFrame, pairs: pd.Series, a: str, b:
 
 
 def _order(runs: pd.DataFrame, column: str, sign: int, unit: str) -> Finding:
-    """Are both gaps, conv to mixer and mixer to 1-head transformer, of one sign in nearly all cells?"""
+    """Do both gaps, conv to mixer and mixer to 1-head transformer, have one sign in nearly all cells?"""
     gaps = [gap(sign * differences(runs, column, "network", worse, better)) for worse, better in NEIGHBOURS]
-    p_values = [statistics.wilcoxon(found.cells.to_numpy()) for found in gaps]
-    parts = [_gap_verdict(found, p) for found, p in zip(gaps, p_values, strict=True)]
-    both = pd.concat([found.cells for found in gaps], axis=1, join="inner")
+    p_values = [statistics.wilcoxon(of_pair.cells.to_numpy()) for of_pair in gaps]
+    parts = [_gap_verdict(of_pair, p) for of_pair, p in zip(gaps, p_values, strict=True)]
+    both = pd.concat([of_pair.cells for of_pair in gaps], axis=1, join="inner")
     joint = float((both > 0).all(axis=1).mean()) if len(both) else 0.0
     verdict = combine(parts)
     if verdict == Verdict.SUPPORTED and joint < CELLS_AGREE:
         verdict = Verdict.PARTLY
     decided = [p for p, part in zip(p_values, parts, strict=True) if part != Verdict.UNDETERMINED]
-    smaller = min(gaps, key=lambda found: found.value)
+    smaller = min(gaps, key=lambda of_pair: of_pair.value)
     names = [f"{better} before {worse}" for worse, better in NEIGHBOURS]
     return Finding(
-        verdict,
-        smaller.value,
-        f"{unit}, smaller gap",
-        smaller.over_cells,
-        len(both),
-        "cells",
+        verdict=verdict,
+        value=smaller.value,
+        unit=f"{unit}, smaller gap",
+        interval=smaller.over_cells,
+        n=len(both),
+        of="cells",
         p=min(1.0, 2 * min(decided)) if verdict in (Verdict.PARTLY, Verdict.CONTRADICTED) else max(p_values),
-        seeds=min(len(found.by_seed) for found in gaps),
+        seeds=min(len(of_pair.by_seed) for of_pair in gaps),
         note=f"Both gaps have the claimed sign in {joint:.0%} of {len(both)} cells. "
         + parts_note(dict(zip(names, parts, strict=True))),
     )
 
 
-def _gap_verdict(found: Gap, p: float) -> str:
+def _gap_verdict(of_pair: Gap, p: float) -> str:
     """Supported: positive in 8 of 9 cells with p < .05. Contradicted: its interval lies below 0 with p < .05."""
     if p >= ALPHA:
         return Verdict.UNDETERMINED
-    if (found.cells > 0).mean() >= CELLS_AGREE:
+    if (of_pair.cells > 0).mean() >= CELLS_AGREE:
         return Verdict.SUPPORTED
-    return Verdict.CONTRADICTED if found.over_cells[1] < 0 else Verdict.UNDETERMINED
+    return Verdict.CONTRADICTED if of_pair.over_cells[1] < 0 else Verdict.UNDETERMINED
 
 
 def c5(t: Tables) -> Finding:
@@ -147,8 +147,8 @@ def c25(t: Tables) -> Finding:
 
 
 def _paired_accuracy(t: Tables, a: dict[str, str], b: dict[str, str]) -> Finding:
-    """Accuracy of one kind of network minus another, at every size, over seeds and test images."""
-    found = {}
+    """Accuracy of one kind of network minus another's, at every size, over seeds and test images."""
+    by_size = {}
     ours, theirs = grid(t, **a), grid(t, **b)
     for depth in sorted(set(ours["depth"]) & set(theirs["depth"])):
         pair = [runs[runs["depth"] == depth] for runs in (ours, theirs)]
@@ -158,11 +158,11 @@ def _paired_accuracy(t: Tables, a: dict[str, str], b: dict[str, str]) -> Finding
                 np.stack([chosen_correct_B(t, run) for _, run in runs.set_index("seed").loc[seeds].iterrows()])
                 for runs in pair
             ]
-            found[f"size {depth}"] = correct[0] - correct[1]
-    if not found:
+            by_size[f"size {depth}"] = correct[0] - correct[1]
+    if not by_size:
         raise NotRun(f"Needs runs of {' '.join(a.values())} and of {' '.join(b.values())} at one size and seed.")
-    finding = smallest_of(found, "accuracy, smallest gap over sizes")
-    return dataclasses.replace(finding, seeds=min(map(len, found.values())))
+    finding = smallest_of(by_size, "accuracy, smallest gap over sizes")
+    return dataclasses.replace(finding, seeds=min(map(len, by_size.values())))
 
 
 def c27(t: Tables) -> Finding:
@@ -172,23 +172,23 @@ def c27(t: Tables) -> Finding:
         f"{better} before {worse}": gap(-differences(runs, "test_accuracy", "network", worse, better))
         for worse, better in NEIGHBOURS
     }
-    verdicts = by_parts({name: partial(statistics.student_interval, found.by_seed) for name, found in gaps.items()})
-    smaller = min(gaps.values(), key=lambda found: found.value)
+    verdicts = by_parts({name: partial(statistics.student_interval, one.by_seed) for name, one in gaps.items()})
+    smaller = min(gaps.values(), key=lambda one: one.value)
     return Finding(
-        combine(verdicts.values()),
-        smaller.value,
-        "accuracy, smaller gap",
-        smaller.over_seeds,
-        len(smaller.cells),
-        "cells",
-        seeds=min(len(found.by_seed) for found in gaps.values()),
+        verdict=combine(verdicts.values()),
+        value=smaller.value,
+        unit="accuracy, smaller gap",
+        interval=smaller.over_seeds,
+        n=len(smaller.cells),
+        of="cells",
+        seeds=min(len(one.by_seed) for one in gaps.values()),
         by_seed=smaller.by_seed,
         note=parts_note(verdicts),
     )
 
 
 def c22(t: Tables) -> Finding:
-    """Does an untrained block commute with shifts and with permutations, exactly where the paper says so?"""
+    """Does an untrained block commute with shifts and with permutations just where the paper says that it does?"""
     rows = needed(t.frame("equivariance"), "equivariance errors of untrained blocks (make bench)")
     errors = rows.set_index(["block", "change"])["error"]
     missing = [" under ".join(key) for key in SYMMETRIES if key not in errors.index]
@@ -197,16 +197,15 @@ def c22(t: Tables) -> Finding:
     verdicts = {}
     for (block, change), has_it in SYMMETRIES.items():
         is_exact, is_broken = errors[block, change] < EXACT, errors[block, change] > BROKEN
-        said = f"{block} {'keeps' if has_it else 'breaks'} a {change}"
-        verdicts[said] = decide(is_exact, is_broken) if has_it else decide(is_broken, is_exact)
+        part = f"{block} {'keeps' if has_it else 'breaks'} a {change}"
+        verdicts[part] = decide(is_exact, is_broken) if has_it else decide(is_broken, is_exact)
     largest = max(errors[key] for key, has_it in SYMMETRIES.items() if has_it)
     return Finding(
-        combine(verdicts.values()),
-        float(largest),
-        "relative error, largest where there is a symmetry",
-        None,
-        len(SYMMETRIES),
-        "blocks and changes",
+        verdict=combine(verdicts.values()),
+        value=float(largest),
+        unit="relative error, largest where there is a symmetry",
+        n=len(SYMMETRIES),
+        of="blocks and changes",
         note=parts_note(verdicts),
     )
 

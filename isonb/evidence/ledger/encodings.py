@@ -9,7 +9,7 @@ import pandas as pd
 
 from isonb.evidence import analytic, statistics
 from isonb.evidence.ledger.finding import Finding, NotRun, Verdict, by_parts, by_sign, combine, decide, parts_note
-from isonb.evidence.ledger.select import cell_means, complete_seeds, grid, needed
+from isonb.evidence.ledger.select import NETWORKS, TRANSFORMERS, cell_means, complete_seeds, grid, needed
 from isonb.evidence.metrics import Tables
 
 KEPT, LOST = 0.9, 0.3  # a rank correlation at or above KEPT keeps distance, one at or below LOST in size does not
@@ -25,13 +25,13 @@ def _one(rows: pd.DataFrame, encoding: str) -> pd.Series:
 
 
 def _fourier(rows: pd.DataFrame, sigma: float, column: str) -> tuple[float, tuple[float, float]]:
-    """Mean over the draws of random frequencies, and its t interval."""
+    """The mean of a column over the draws of random frequencies, and its t interval."""
     values = rows.loc[(rows["encoding"] == "rff") & np.isclose(rows["sigma"], sigma), column].to_numpy(float)
     return float(values.mean()), statistics.student_interval(values)
 
 
 def _keeps(interval: tuple[float, float]) -> str:
-    """Is a correlation at least KEPT? Partly when it is certainly between LOST and KEPT, contradicted when no more."""
+    """Is a correlation at least KEPT? Partly if it surely lies between LOST and KEPT, contradicted if it is lower."""
     if interval[0] >= KEPT:
         return Verdict.SUPPORTED
     if interval[0] > LOST and interval[1] < KEPT:
@@ -40,12 +40,12 @@ def _keeps(interval: tuple[float, float]) -> str:
 
 
 def _loses(interval: tuple[float, float]) -> str:
-    """Is a correlation certainly small? Contradicted when it is certainly at least KEPT."""
+    """Is a correlation surely at most LOST in size? Contradicted if it is surely at least KEPT."""
     return decide(max(map(abs, interval)) <= LOST, interval[0] >= KEPT)
 
 
 def c2(t: Tables) -> Finding:
-    """Distance kept by one-hot, continuous (two readings) and random Fourier features of sigma 1."""
+    """Distance kept by one-hot, continuous (in two readings) and random Fourier features of sigma 1."""
     rows = _encodings(t)
     one_hot, literal, distance = (
         _one(rows, name)["kept"] for name in ("one-hot", "continuous", "continuous, distance")
@@ -66,10 +66,10 @@ def c2(t: Tables) -> Finding:
         f"sigma 1 {near:.2f} near, {far:.2f} far. "
     )
     return Finding(
-        combine(verdicts.values()),
-        near,
-        "rank correlation, sigma 1 near",
-        near_interval,
+        verdict=combine(verdicts.values()),
+        value=near,
+        unit="rank correlation, sigma 1 near",
+        interval=near_interval,
         n=analytic.DRAWS,
         of="draws of frequencies",
         note=note + parts_note(verdicts),
@@ -77,7 +77,7 @@ def c2(t: Tables) -> Finding:
 
 
 def c3(t: Tables) -> Finding:
-    """Sigma 0.1 keeps distance without rank, 1 keeps it locally with rank, 10 loses it; and both limits."""
+    """Sigma 0.1 keeps distance without rank, 1 keeps it locally with rank, 10 loses it; and the limits of sigma."""
     rows = _encodings(t)
     one_hot, continuous = _one(rows, "one-hot"), _one(rows, "continuous")
     rank_1 = _fourier(rows, 1.0, "rank")
@@ -102,10 +102,10 @@ def c3(t: Tables) -> Finding:
         ),
     }
     return Finding(
-        combine(verdicts.values()),
-        rank_1[0],
-        "rank at 99 % energy, sigma 1",
-        rank_1[1],
+        verdict=combine(verdicts.values()),
+        value=rank_1[0],
+        unit="rank at 99 % energy, sigma 1",
+        interval=rank_1[1],
         n=analytic.DRAWS,
         of="draws of frequencies",
         note=parts_note(verdicts),
@@ -136,10 +136,10 @@ def c4(t: Tables) -> Finding:
         f"{by_sigma}; {np.mean(steps >= 0):.0%} of the single steps do not fall. "
     )
     return Finding(
-        combine(verdicts.values()),
-        rank,
-        "rank at 99 % energy, sigma 1",
-        interval,
+        verdict=combine(verdicts.values()),
+        value=rank,
+        unit="rank at 99 % energy, sigma 1",
+        interval=interval,
         n=len(by_draw),
         of="draws of frequencies",
         note=note + parts_note(verdicts),
@@ -153,18 +153,18 @@ def c19(t: Tables) -> Finding:
     verdict = Verdict.SUPPORTED if smallest >= bound > 0 else Verdict.CONTRADICTED
     low, high = float(rows["largest"].min()), float(rows["largest"].max())
     return Finding(
-        verdict,
-        bound,
-        "smallest possible largest |cosine|",
-        (low, high),
-        len(rows),
-        "random tables",
+        verdict=verdict,
+        value=bound,
+        unit="smallest possible largest |cosine|",
+        interval=(low, high),
+        n=len(rows),
+        of="random tables",
         interval_kind="range of the random tables",
     )
 
 
 def _learned(t: Tables, runs: pd.DataFrame, stage: str = "after", channels: tuple[int, ...] = (RED,)) -> pd.DataFrame:
-    """What the tables of some runs keep of distance, one row a run: means over the channels."""
+    """What the learned tables of some runs keep of distance: one row per run, means over the channels."""
     rows = t.learned[(t.learned["stage"] == stage) & t.learned["channel"].isin(channels)]
     means = rows.groupby("run_id")[["kept", "kept_off_band"]].mean()
     return runs.set_index("run_id")[["network", "seed"]].join(means).set_index(["network", "seed"])
@@ -172,32 +172,29 @@ def _learned(t: Tables, runs: pd.DataFrame, stage: str = "after", channels: tupl
 
 def c17(t: Tables) -> Finding:
     """Distance kept by learned tables at L = 3, red channel: conv > mixer > transformers, these none off the band."""
-    names = ("conv", "mixer", "transformer-1", "transformer-4")
     runs = needed(grid(t, encoding="pix2vec", depth=3), "pix2vec runs of size 3")
-    missing = [name for name in names if name not in set(runs["network"])]
+    missing = [name for name in NETWORKS if name not in set(runs["network"])]
     if missing:
         raise NotRun(f"Needs pix2vec runs of size 3 of {', '.join(missing)}.")
     seeds = complete_seeds(runs)
     after, before = _learned(t, runs), _learned(t, runs, "before")
     kept, off_band = (after[column].unstack("network") for column in ("kept", "kept_off_band"))
-    gaps = {
-        f"{a} above {b}": (kept[a] - kept[b]).loc[seeds].to_numpy()
-        for a, b in (("conv", "mixer"), ("mixer", "transformer-1"), ("mixer", "transformer-4"))
-    }
+    pairs = (("conv", "mixer"), *(("mixer", name) for name in TRANSFORMERS))
+    gaps = {f"{a} above {b}": (kept[a] - kept[b]).loc[seeds].to_numpy() for a, b in pairs}
     verdicts = by_parts({name: partial(statistics.student_interval, values) for name, values in gaps.items()})
-    for name in names[2:]:
+    for name in TRANSFORMERS:
         interval = statistics.student_interval(off_band[name].loc[seeds].to_numpy())
         verdicts[f"{name} keeps none off the band"] = decide(max(map(abs, interval)) <= LOST, interval[0] > LOST)
     smallest = min(gaps.values(), key=np.mean) if seeds else np.array([np.nan])
     control = f"Before training they keep {before['kept'].abs().max():.2f} at most. "
-    means = ", ".join(f"{name} {kept[name].mean():.2f}" for name in names)
+    means = ", ".join(f"{name} {kept[name].mean():.2f}" for name in NETWORKS)
     return Finding(
-        combine(verdicts.values()),
-        float(smallest.mean()),
-        "smallest gap of rank correlation",
-        statistics.student_interval(smallest),
-        len(runs),
-        "runs",
+        verdict=combine(verdicts.values()),
+        value=float(smallest.mean()),
+        unit="smallest gap of rank correlation",
+        interval=statistics.student_interval(smallest),
+        n=len(runs),
+        of="runs",
         seeds=len(seeds),
         by_seed=tuple(smallest),
         note=f"Kept: {means}. {control}{parts_note(verdicts)}",
@@ -205,7 +202,7 @@ def c17(t: Tables) -> Finding:
 
 
 def c18(t: Tables) -> Finding:
-    """Spearman over networks and sizes of the distance that the learned table keeps and the accuracy."""
+    """Spearman's correlation, over networks and sizes, of the distance that the learned table keeps and accuracy."""
     runs = needed(grid(t, encoding="pix2vec"), "pix2vec runs of several networks and sizes").copy()
     runs["kept"] = _learned(t, runs, channels=(0, 1, 2))["kept"].to_numpy()
     cells = cell_means(runs, "kept")
@@ -216,7 +213,15 @@ def c18(t: Tables) -> Finding:
     verdict = by_sign(interval)
     if verdict == Verdict.SUPPORTED and value < 0.6:
         verdict = Verdict.UNDETERMINED
-    return Finding(verdict, value, "Spearman", interval, len(cells), "cells", seeds=len(complete_seeds(runs)))
+    return Finding(
+        verdict=verdict,
+        value=value,
+        unit="Spearman",
+        interval=interval,
+        n=len(cells),
+        of="cells",
+        seeds=len(complete_seeds(runs)),
+    )
 
 
 RULES = {"C2": c2, "C3": c3, "C4": c4, "C17": c17, "C18": c18, "C19": c19}

@@ -15,6 +15,8 @@ from isonb.evidence.ledger.loss import matched_loss
 from isonb.evidence.ledger.select import (
     AUTOREGRESSIVE,
     CELL,
+    NETWORKS,
+    TRANSFORMERS,
     Answers,
     array,
     chosen_correct_B,
@@ -28,14 +30,13 @@ from isonb.evidence.ledger.select import (
 )
 from isonb.evidence.metrics import MAIN, Tables
 
-TRANSFORMERS = ("transformer-1", "transformer-4")
-OTHERS = ("conv", "mixer")
-CHECKPOINTS = 6
+OTHERS = tuple(name for name in NETWORKS if name not in TRANSFORMERS)
+CHECKPOINTS = 6  # the fewest along training that give a run a correlation of its own
 FAITHFUL = 25.0  # dB
 
 
 def c29(t: Tables) -> Finding:
-    """Spearman of loss and probe accuracy along training: its mean over transformers, of their seeds' means."""
+    """Spearman's correlation of loss and probe accuracy along training: mean over transformer cells, seeds averaged."""
     runs = grid(t)
     curves = t.curves[t.curves["run_id"].isin(runs["run_id"])].dropna(subset=["probe_accuracy", "validation_loss"])
     within = {
@@ -55,54 +56,53 @@ def c29(t: Tables) -> Finding:
     elif interval[0] > 0:
         verdict = Verdict.CONTRADICTED
     return Finding(
-        verdict,
-        value,
-        "Spearman, mean over cells",
-        interval,
-        len(cells),
-        "cells",
+        verdict=verdict,
+        value=value,
+        unit="Spearman, mean over cells",
+        interval=interval,
+        n=len(cells),
+        of="cells",
         seeds=len(complete_seeds(runs)),
         note=_of_other_blocks(others.groupby("network").mean().to_dict(), ".2f"),
     )
 
 
 def _of_other_blocks(values: Mapping[str, float], spec: str) -> str:
-    """The same statistic of networks that image-GPT's claims are not about, as a sentence, or nothing."""
+    """The same statistic of the networks that image-GPT's claims are not about, as a sentence; empty without any."""
     return f"Other blocks: {', '.join(f'{name} {value:{spec}}' for name, value in values.items())}." if values else ""
 
 
 def c30(t: Tables) -> Finding:
-    """Sign test over cells: at equal loss along training, is the next larger size better?"""
+    """Sign test over cells: is the next larger size better at equal loss along training?"""
     steps = _size_steps(t, TRANSFORMERS)
     if not steps:
         raise NotRun(
             "Needs two sizes of one transformer that passed through a common loss, probed along training "
             "(probe_along=true)."
         )
-    found = [gap(step) for step in steps]
-    cells = np.concatenate([one.cells.to_numpy() for one in found])
+    gains = [gap(step) for step in steps]
+    cells = np.concatenate([gain.cells.to_numpy() for gain in gains])
     p = statistics.sign_test(cells)
     interval = statistics.bootstrap_mean(cells)
     verdict = by_sign(interval) if p < ALPHA else Verdict.UNDETERMINED
-    seeds = min(len(one.by_seed) for one in found)
     others = {name: [gap(step).cells for step in _size_steps(t, (name,))] for name in OTHERS}
-    gained = {name: float(np.concatenate(cells_of).mean()) for name, cells_of in others.items() if cells_of}
+    of_others = {name: float(np.concatenate(steps).mean()) for name, steps in others.items() if steps}
     share = f"{np.mean(cells > 0):.0%} of the cells favour the larger size."
     return Finding(
-        verdict,
-        float(cells.mean()),
-        "accuracy at equal loss, larger minus smaller",
-        interval,
-        len(cells),
-        "cells",
-        p,
-        seeds,
-        note=f"{share} {_of_other_blocks(gained, '+.3f')}".strip(),
+        verdict=verdict,
+        value=float(cells.mean()),
+        unit="accuracy at equal loss, larger minus smaller",
+        interval=interval,
+        n=len(cells),
+        of="cells",
+        p=p,
+        seeds=min(len(gain.by_seed) for gain in gains),
+        note=f"{share} {_of_other_blocks(of_others, '+.3f')}".strip(),
     )
 
 
 def _size_steps(t: Tables, networks: tuple[str, ...]) -> list[pd.Series]:
-    """For each size and the next larger one: the accuracy that the larger gains at equal loss, by cell and seed."""
+    """What the next larger size gains in accuracy at equal loss, by cell and seed, for each size that has one."""
     runs = grid(t, network=networks)
     sizes = sorted(runs["depth"].unique())
     steps = [matched_loss(t, runs, "depth", large, small) for small, large in itertools.pairwise(sizes)]
@@ -115,12 +115,12 @@ def _by_objective(t: Tables, of: Answers, column: str) -> pd.Series:
 
 
 def c31(t: Tables) -> Finding:
-    """Probe accuracy of autoregressive minus BERT, same cell, seed and test images."""
+    """Probe accuracy of autoregressive minus BERT networks, of the same cell, seed and test images."""
     return over_seeds_and_images(_by_objective(t, chosen_correct_B, "test_accuracy"))
 
 
 def c32(t: Tables) -> Finding:
-    """Half the probe gap minus the gap after fine-tuning, same cell, seed and test images."""
+    """Half the probe gap minus the gap after fine-tuning, of the same cell, seed and test images."""
     before_B = _by_objective(t, chosen_correct_B, "test_accuracy")
     if over_seeds_and_images(before_B).verdict != Verdict.SUPPORTED:
         raise NotRun("There is no certain probe gap between autoregression and BERT that could be caught up (C31).")
@@ -130,7 +130,7 @@ def c32(t: Tables) -> Finding:
 
 
 def _finetune_gain(t: Tables, against: str, of: Answers) -> tuple[pd.Series, pd.DataFrame]:
-    """What fine-tuned networks get right minus what `of` says, by test image, for each cell and seed; with the runs."""
+    """What fine-tuned networks get right minus what `of` gives, by test image, cell and seed; and their runs."""
     runs = grid(t).dropna(subset=["finetune_accuracy", against])
     twins = " and the same trained from scratch" if against == "scratch_accuracy" else ""
     needed(runs, f"fine-tuned networks{twins} (finetune_epochs)")
@@ -139,23 +139,23 @@ def _finetune_gain(t: Tables, against: str, of: Answers) -> tuple[pd.Series, pd.
 
 
 def c33(t: Tables) -> Finding:
-    """Fine-tuned accuracy minus probe accuracy of the same network: positive every time?
+    """Is fine-tuned accuracy minus probe accuracy of the same network positive every time?
 
-    Networks that were still getting better when fine-tuning stopped cannot contradict it.
+    Networks that were still improving when fine-tuning stopped cannot contradict it.
     """
     difference_B, runs = _finetune_gain(t, "test_accuracy", chosen_correct_B)
-    found = over_seeds_and_images(difference_B, is_order=False)
+    finding = over_seeds_and_images(difference_B, is_order=False)
     is_better = difference_B.map(np.mean) > 0
     epochs = " and ".join(map(str, sorted(set(runs["finetune_epochs"]))))
-    verdict, is_unfinished = found.verdict, runs["finetune_best_epoch"] == runs["finetune_epochs"]
+    verdict, is_unfinished = finding.verdict, runs["finetune_best_epoch"] == runs["finetune_epochs"]
     if verdict == Verdict.SUPPORTED and not is_better.all():
         verdict = Verdict.PARTLY
     elif verdict == Verdict.CONTRADICTED and is_unfinished.mean() > 0.5:
         verdict = Verdict.UNDETERMINED
     return dataclasses.replace(
-        found,
+        finding,
         verdict=verdict,
-        under=f"after fine-tuning for {epochs} epoch{'' if epochs == '1' else 's'}, {found.under}",
+        under=f"after fine-tuning for {epochs} epoch{'' if epochs == '1' else 's'}, {finding.under}",
         note=f"Positive in {is_better.mean():.0%} of {len(runs)} runs. Epochs of fine-tuning: {epochs}; accuracy "
         f"{runs['finetune_accuracy'].mean():.1%}, of the probes {runs['test_accuracy'].mean():.1%}. Best after the "
         f"last epoch, so perhaps not done: {is_unfinished.sum()} of {len(runs)}.",
@@ -163,7 +163,7 @@ def c33(t: Tables) -> Finding:
 
 
 def c34(t: Tables) -> Finding:
-    """Fine-tuned accuracy of the pre-trained network minus that of one trained from scratch."""
+    """Fine-tuned accuracy of the pre-trained network minus that of the same network trained from scratch."""
     difference_B, _ = _finetune_gain(
         t, "scratch_accuracy", lambda t, run: array(t, run["run_id"], "scratch_correct_B").astype(float)
     )
@@ -171,7 +171,7 @@ def c34(t: Tables) -> Finding:
 
 
 def c35(t: Tables) -> Finding:
-    """Peak signal-to-noise ratio over the test images, and the share of tokens that is left."""
+    """Peak signal-to-noise ratio over the test images, and whether a third of the tokens is left."""
     rows = needed(t.frame("palette"), "a palette (make bench)")
     psnr = rows["psnr"].to_numpy(float)
     interval = statistics.student_interval(psnr)
@@ -181,12 +181,12 @@ def c35(t: Tables) -> Finding:
         "a third of the tokens": Verdict.SUPPORTED if is_third else Verdict.CONTRADICTED,
     }
     return Finding(
-        combine(verdicts.values()),
-        float(psnr.mean()),
-        "dB, peak signal-to-noise ratio",
-        interval,
-        len(rows),
-        "test images",
+        verdict=combine(verdicts.values()),
+        value=float(psnr.mean()),
+        unit="dB, peak signal-to-noise ratio",
+        interval=interval,
+        n=len(rows),
+        of="test images",
         threshold=FAITHFUL,
         note=f"{parts_note(verdicts)} Colours are off by {rows['colour_error'].mean():.1f} of 255 levels, "
         f"on test images of {', '.join(sorted(set(rows['data'])))}.",

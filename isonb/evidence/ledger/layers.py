@@ -23,6 +23,7 @@ from isonb.evidence.ledger.finding import (
 )
 from isonb.evidence.ledger.select import (
     AUTOREGRESSIVE,
+    TRANSFORMERS,
     array,
     common_seeds,
     complete_seeds,
@@ -34,8 +35,8 @@ from isonb.evidence.ledger.select import (
 )
 from isonb.evidence.metrics import MAIN, Tables
 
-INSIDE = 0.8
-DEEP = 3  # a smaller network has no middle
+INSIDE = 0.8  # the share of runs in which the best layer must lie inside the network
+DEEP = 3  # the smallest size that has a middle
 FLAT = 0.03  # a range below three points is "equally bad"
 
 
@@ -60,12 +61,12 @@ def middle(t: Tables, networks: Sequence[str], arms: tuple[str, ...] = (MAIN,)) 
     elif share <= 1 - INSIDE:
         verdict = Verdict.CONTRADICTED
     return Finding(
-        verdict,
-        float(gain_SB.mean()),
-        "accuracy, best minus last layer",
-        interval,
-        len(runs),
-        "runs",
+        verdict=verdict,
+        value=float(gain_SB.mean()),
+        unit="accuracy, best minus last layer",
+        interval=interval,
+        n=len(runs),
+        of="runs",
         seeds=len(seeds),
         by_seed=spread_of_seeds(gain_SB),
         images_needed=statistics.images_needed(gain_SB.mean(axis=0)),
@@ -74,42 +75,41 @@ def middle(t: Tables, networks: Sequence[str], arms: tuple[str, ...] = (MAIN,)) 
 
 
 def c12(t: Tables) -> Finding:
-    """Best layer of conv networks of size 3 and more."""
+    """Where the best layer of conv networks of size 3 and more lies."""
     return middle(t, ["conv"])
 
 
 def c28(t: Tables) -> Finding:
-    """Best layer of transformers of size 3 and more, trained by BERT and, where there are such, autoregressively."""
-    networks = ("transformer-1", "transformer-4")
-    found, lacking = {}, {}
+    """The same for transformers trained by BERT and, where there are any, for those trained autoregressively."""
+    findings, lacking = {}, {}
     for name, arm in (("BERT", MAIN), ("autoregressive", AUTOREGRESSIVE)):
         try:
-            found[name] = middle(t, networks, (arm,))
+            findings[name] = middle(t, TRANSFORMERS, (arm,))
         except NotRun as reason:
             lacking[name] = reason
-    if not found:
+    if not findings:
         raise lacking["BERT"]
-    verdicts = {name: one.verdict for name, one in found.items()} | dict.fromkeys(lacking, Verdict.NOT_RUN)
-    least = min(found.values(), key=lambda one: one.value)
+    verdicts = {name: finding.verdict for name, finding in findings.items()}
+    least = min(findings.values(), key=lambda finding: finding.value)
     return Finding(
-        combine(verdicts.values()),
-        least.value,
-        least.unit,
-        least.interval,
-        least.n,
-        least.of,
-        seeds=min(one.seeds for one in found.values()),
+        verdict=combine([*verdicts.values(), *(Verdict.NOT_RUN for _ in lacking)]),
+        value=least.value,
+        unit=least.unit,
+        interval=least.interval,
+        n=least.n,
+        of=least.of,
+        seeds=min(finding.seeds for finding in findings.values()),
         by_seed=least.by_seed,
-        note=" ".join(
-            [parts_note({name: one.verdict for name, one in found.items()})]
-            + [f"{name}: {one.note}" for name, one in found.items()]
-            + [f"{name}: no networks that could be judged." for name in lacking]
-        ),
-    )
+        note=" ".join([
+            parts_note(verdicts),
+            *(f"{name}: {finding.note}" for name, finding in findings.items()),
+            *(f"{name}: no networks that could be judged." for name in lacking),
+        ]),
+    )  # fmt: skip
 
 
 def _layers(t: Tables, network: str, encodings: Sequence[str]) -> dict[str, np.ndarray]:
-    """Per-image correctness (seeds, layers, images) of each encoding at L = 6, over the seeds that all have."""
+    """Whether each test image is right, of shape S, L, B, for each encoding at size 6, over the seeds that all have."""
     runs = {name: grid(t, network=network, encoding=name, depth=6) for name in encodings}
     seeds = common_seeds(*runs.values())
     if not seeds:
@@ -118,20 +118,20 @@ def _layers(t: Tables, network: str, encodings: Sequence[str]) -> dict[str, np.n
 
 
 def _above(a_SLB: np.ndarray, b_SLB: np.ndarray, label: str = "") -> dict[str, np.ndarray]:
-    """Differences a - b per seed and test image, by layer."""
+    """Differences a - b by layer, each of shape S, B."""
     return {f"layer {layer}{label}": (a_SLB - b_SLB)[:, layer] for layer in range(a_SLB.shape[1])}
 
 
 def c13(t: Tables) -> Finding:
-    """L = 6 mixer: random Fourier minus continuous at every layer, 0 (the encoding) to 6."""
+    """Mixer of size 6: random Fourier minus continuous at every layer, from 0 (the encoding) to 6."""
     correct = _layers(t, "mixer", ("rff", "continuous"))
-    found = _above(correct["rff"], correct["continuous"])
-    finding = smallest_of(found, "accuracy, smallest gap over layers")
-    return dataclasses.replace(finding, n=len(found), of="comparisons")
+    by_layer = _above(correct["rff"], correct["continuous"])
+    finding = smallest_of(by_layer, "accuracy, smallest gap over layers")
+    return dataclasses.replace(finding, n=len(by_layer), of="comparisons")
 
 
 def c14(t: Tables) -> Finding:
-    """L = 6 mixer: differences between any two layers of pix2vec, and its level against continuous.
+    """Mixer of size 6: differences between any two layers of pix2vec, and its mean accuracy against continuous.
 
     Flat: the interval of every difference lies within 3 points. Not flat: one lies outside, at Bonferroni's level.
     """
@@ -149,12 +149,12 @@ def c14(t: Tables) -> Finding:
     widest_SB = pix2vec_SLB[:, order[-1]] - pix2vec_SLB[:, order[0]]
     by_seed = tuple(float(value) for value in widest_SB.mean(axis=1))
     return Finding(
-        combine(verdicts.values()),
-        float(widest_SB.mean()),
-        "accuracy, best minus worst layer",
-        statistics.crossed_interval(widest_SB),
-        len(order),
-        "layers",
+        verdict=combine(verdicts.values()),
+        value=float(widest_SB.mean()),
+        unit="accuracy, best minus worst layer",
+        interval=statistics.crossed_interval(widest_SB),
+        n=len(order),
+        of="layers",
         seeds=len(by_seed),
         by_seed=by_seed,
         threshold=FLAT,
@@ -163,14 +163,14 @@ def c14(t: Tables) -> Finding:
 
 
 def c15(t: Tables) -> Finding:
-    """L = 6, 1-head transformer: pix2vec against both others at every layer; at the last it must not be ahead."""
+    """1-head transformer of size 6: pix2vec against both others at every layer; at the last it must not be ahead."""
     correct = _layers(t, "transformer-1", ("pix2vec", "rff", "continuous"))
     before, last = {}, {}
     for name in ("rff", "continuous"):
-        found = _above(correct["pix2vec"], correct[name], f" above {name}")
-        *earlier, final = found
-        before |= {layer: found[layer] for layer in earlier}
-        last[final] = partial(statistics.crossed_interval, found[final])
+        by_layer = _above(correct["pix2vec"], correct[name], f" above {name}")
+        *earlier, final = by_layer
+        before |= {layer: by_layer[layer] for layer in earlier}
+        last[final] = partial(statistics.crossed_interval, by_layer[final])
     finding = smallest_of(before, "accuracy, smallest gap before the last layer")
     at_last = by_parts(last)
     ahead = combine(at_last.values()) == Verdict.SUPPORTED
@@ -180,7 +180,7 @@ def c15(t: Tables) -> Finding:
 
 
 def c36(t: Tables) -> Finding:
-    """Exploratory: in which share of the runs of size 3 and more is the class best read before the pixels are?"""
+    """Exploratory: in what share of the runs of size 3 and more is the class best read before the pixels are?"""
     runs = grid(t)
     runs = needed(runs[runs["depth"] >= DEEP], f"runs of size {DEEP} or more")
     decoded = t.layers.dropna(subset=["pixel_accuracy"])
@@ -193,7 +193,9 @@ def c36(t: Tables) -> Finding:
     share = float(is_before.mean())
     verdict = decide(share >= INSIDE, share <= 1 - INSIDE)
     seeds = complete_seeds(runs[runs["run_id"].isin(is_before.index)])
-    return Finding(verdict, share, "share of the runs", None, len(is_before), "runs", seeds=len(seeds))
+    return Finding(
+        verdict=verdict, value=share, unit="share of the runs", n=len(is_before), of="runs", seeds=len(seeds)
+    )
 
 
 RULES = {"C12": c12, "C13": c13, "C14": c14, "C15": c15, "C28": c28, "C36": c36}

@@ -8,12 +8,12 @@ from functools import partial
 import numpy as np
 import pandas as pd
 
-from isonb.config import ENCODINGS
 from isonb.evidence import regression, statistics
 from isonb.evidence.ledger.finding import ALPHA, Finding, NotRun, Verdict, by_parts, combine, decide, parts_note
 from isonb.evidence.ledger.select import (
     BLOCK_ORDER,
     CELL,
+    ENCODINGS,
     cell_means,
     chosen_correct_B,
     complete_seeds,
@@ -27,8 +27,8 @@ from isonb.evidence.metrics import MAIN, Tables
 from isonb.evidence.statistics import stratified_spearman as _inside
 
 ENOUGH_CELLS = 6
-ENOUGH_PATHS = 3  # cells probed along training, below which an interval over them says nothing
-POINT = 0.01
+ENOUGH_PATHS = 3  # the fewest cells probed along training over which an interval says something
+POINT = 0.01  # of accuracy
 
 
 def _scatter(t: Tables) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -41,7 +41,7 @@ def _scatter(t: Tables) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 
 def c7(t: Tables) -> Finding:
-    """Pooled Spearman of loss and accuracy over cells."""
+    """Spearman's correlation of loss and accuracy over all cells."""
     runs, cells = _scatter(t)
     loss, accuracy = cells["validation_loss"].to_numpy(), cells["test_accuracy"].to_numpy()
     value, interval = statistics.spearman(loss, accuracy), statistics.bootstrap(statistics.spearman, loss, accuracy)
@@ -54,12 +54,12 @@ def c7(t: Tables) -> Finding:
         verdict = Verdict.CONTRADICTED
     inside = _rho(_inside(loss, accuracy, cells["network"]))
     return Finding(
-        verdict,
-        value,
-        "Spearman",
-        interval,
-        len(cells),
-        "cells",
+        verdict=verdict,
+        value=value,
+        unit="Spearman",
+        interval=interval,
+        n=len(cells),
+        of="cells",
         seeds=len(complete_seeds(runs)),
         note=f"Separated blocks alone can give such a value; inside them it is {inside} (C8).",
     )
@@ -89,14 +89,14 @@ def c8(t: Tables) -> Finding:
     finer = _inside(loss, accuracy, cells["network"] + cells["encoding"])
     within = ", ".join(f"{name} {_rho(rho)}" for name, rho in sorted(inside.items()))
     return Finding(
-        verdict,
-        value,
-        "stratified Spearman",
-        interval,
-        len(cells),
-        "cells",
-        p,
-        len(complete_seeds(runs)),
+        verdict=verdict,
+        value=value,
+        unit="stratified Spearman",
+        interval=interval,
+        n=len(cells),
+        of="cells",
+        p=p,
+        seeds=len(complete_seeds(runs)),
         note=f"Inside networks: {within}; inside networks and encodings together {_rho(finer)}.",
     )
 
@@ -115,21 +115,21 @@ def c9(t: Tables) -> Finding:
             intervals[f"{name} along training"] = partial(statistics.student_interval, by_cell)
     verdicts = by_parts(intervals)
     smallest = min(steps, key=lambda name: _contrast(cells, *steps[name]).value)
-    found = _contrast(cells, *steps[smallest])
+    contrast = _contrast(cells, *steps[smallest])
     return Finding(
-        combine(verdicts.values()),
-        found.value,
-        f"accuracy at equal loss, {smallest}",
-        found.interval,
-        len(cells),
-        "cells",
+        verdict=combine(verdicts.values()),
+        value=contrast.value,
+        unit=f"accuracy at equal loss, {smallest}",
+        interval=contrast.interval,
+        n=len(cells),
+        of="cells",
         seeds=len(complete_seeds(runs)),
         note=" ".join([parts_note(verdicts), *_in_words(along)]),
     )
 
 
 def _in_words(along: Mapping[str, np.ndarray]) -> list[str]:
-    """The accuracies gained along training, as a sentence where there are any."""
+    """The accuracy gained at equal loss along training, as a sentence, or an empty list without any."""
     gains = ", ".join(f"{name} by {by_cell.mean():+.3f} over {len(by_cell)}" for name, by_cell in along.items())
     return [f"Accuracy at equal loss along training, with the number of cells: {gains}."] * bool(gains)
 
@@ -143,7 +143,7 @@ def _contrast_interval(rows: pd.DataFrame, a: str, b: str, level: float) -> stat
 
 
 def matched_loss(t: Tables, runs: pd.DataFrame, factor: str, a: object, b: object) -> pd.Series:
-    """Accuracy of level a minus level b of a factor at equal loss along training, per cell and seed that has both."""
+    """Accuracy at level a minus level b of a factor, at equal loss along training, per cell and seed that has both."""
     probed = t.curves.dropna(subset=["probe_accuracy"])
     paths = {
         run_id: (path["validation_loss"].to_numpy(float), path["probe_accuracy"].to_numpy(float))
@@ -157,7 +157,7 @@ def matched_loss(t: Tables, runs: pd.DataFrame, factor: str, a: object, b: objec
 
 
 def c10(t: Tables) -> Finding:
-    """In which share of resamples of seeds and test images does a pix2vec network come first?"""
+    """In what share of the resamples of seeds and test images does a pix2vec network come first?"""
     runs = grid(t)
     seeds = complete_seeds(runs)
     if not seeds or runs["encoding"].nunique() < 3:
@@ -177,12 +177,11 @@ def c10(t: Tables) -> Finding:
     verdict = decide(share > 0.8, share < ALPHA)
     best = runs.groupby(CELL)["test_accuracy"].mean().idxmax()
     return Finding(
-        verdict,
-        share,
-        "share of resamples",
-        None,
-        correct_SKB.shape[1],
-        "cells",
+        verdict=verdict,
+        value=share,
+        unit="share of resamples",
+        n=correct_SKB.shape[1],
+        of="cells",
         seeds=len(seeds),
         note=f"First in the table: {' '.join(map(str, best))}. The paper contradicts itself: section 5.2 names "
         "pix2vec, section 5.3 says continuous did best (at equal loss).",
@@ -195,10 +194,10 @@ def c16(t: Tables) -> Finding:
     runs = needed(runs[runs["seed"].isin(complete_seeds(runs))], "three blocks and encodings over sizes or seeds")
     accuracy = runs["test_accuracy"] - runs.groupby("depth")["test_accuracy"].transform("mean")
     try:
-        found = regression.interaction(accuracy, runs["network"], runs["encoding"])
+        effect = regression.interaction(accuracy, runs["network"], runs["encoding"])
     except ValueError as unbalanced:
         raise NotRun(f"Needs three blocks and encodings over sizes or seeds. {unbalanced}") from None
-    verdict = decide(found.p < ALPHA, found.upper < POINT)
+    verdict = decide(effect.p < ALPHA, effect.upper < POINT)
     means = runs.groupby(["network", "encoding"])["test_accuracy"].mean().unstack("encoding")
     best = "; ".join(
         f"{network} {means.loc[network].idxmax()}, by {np.ptp(np.sort(means.loc[network])[-2:]):.3f}"
@@ -206,20 +205,20 @@ def c16(t: Tables) -> Finding:
         if network in means.index
     )
     return Finding(
-        verdict,
-        found.largest,
-        "accuracy, largest |interaction effect|",
-        (max(0.0, 2 * found.largest - found.upper), found.upper),
-        len(runs),
-        "runs",
-        None if verdict == Verdict.CONTRADICTED else found.p,
-        runs["seed"].nunique(),
-        note=f"F = {found.F:.2f}, permutation p = {found.p:.3g}. The best on average, and by how much: {best}.",
+        verdict=verdict,
+        value=effect.largest,
+        unit="accuracy, largest |interaction effect|",
+        interval=(max(0.0, 2 * effect.largest - effect.upper), effect.upper),
+        n=len(runs),
+        of="runs",
+        p=None if verdict == Verdict.CONTRADICTED else effect.p,
+        seeds=runs["seed"].nunique(),
+        note=f"F = {effect.F:.2f}, permutation p = {effect.p:.3g}. The best on average, and by how much: {best}.",
     )
 
 
 def c20(t: Tables) -> Finding:
-    """Accuracy of networks trained on discrete values minus their twins trained by squared error."""
+    """Accuracy of networks trained on discrete values minus that of their twins trained by squared error."""
     runs = needed(grid(t, (MAIN, "objective=mse")), "runs with objective=mse beside the main ones")
     return over_seeds_and_images(image_differences(t, runs, "objective", "bert", "mse", chosen_correct_B))
 

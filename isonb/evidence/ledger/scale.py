@@ -8,7 +8,6 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from isonb.config import ENCODINGS
 from isonb.evidence import benchmarks, statistics
 from isonb.evidence.ledger.finding import (
     ALPHA,
@@ -22,19 +21,19 @@ from isonb.evidence.ledger.finding import (
     decide,
     parts_note,
 )
-from isonb.evidence.ledger.select import SIZES, complete_seeds, differences, gap, grid, needed
+from isonb.evidence.ledger.select import ENCODINGS, SIZES, complete_seeds, differences, gap, grid, needed
 from isonb.evidence.metrics import MAIN, Tables
 from isonb.evidence.statistics import Interval
 
-MONOTONE = 0.8
-SMALL_SHARE = 0.05
+MONOTONE = 0.8  # the share of rows that must rise at every step
+SMALL_SHARE = 0.05  # of the gap; a cause removes more
 KEPT = "attention, every weight kept"  # what the benchmark calls attention as the paper computed it
-QUADRATIC = 1.5  # a slope above it is nearer to a square than to a line
-SETTINGS = ("positions", "learning_rate", "batch_size", "data_fraction")  # what C24 asks about
+QUADRATIC = 1.5  # a slope above it is closer to a square than to a line
+SETTINGS = ("positions", "learning_rate", "batch_size", "data_fraction")  # those that C24 asks about
 
 
 def c11(t: Tables) -> Finding:
-    """Page's trend of accuracy over the paper's sizes, each network and encoding a row."""
+    """Page's trend of accuracy over the paper's sizes, one row per network and encoding."""
     runs = grid(t, depth=SIZES)
     row = ["network", "encoding"]
     paired = runs.pivot(index=[*row, "seed"], columns="depth", values="test_accuracy").reindex(columns=SIZES).dropna()
@@ -51,20 +50,20 @@ def c11(t: Tables) -> Finding:
     used = runs.set_index(row).loc[by_size.index].reset_index()
     gain = gap(differences(used, "test_accuracy", "depth", SIZES[-1], SIZES[0]))
     return Finding(
-        verdict,
-        gain.value,
-        "accuracy, largest minus smallest size",
-        gain.over_cells,
-        len(values),
-        "rows",
-        p,
-        len(complete_seeds(used)),
+        verdict=verdict,
+        value=gain.value,
+        unit="accuracy, largest minus smallest size",
+        interval=gain.over_cells,
+        n=len(values),
+        of="rows",
+        p=p,
+        seeds=len(complete_seeds(used)),
         note=f"{share:.0%} of the rows rise at every step.",
     )
 
 
 def c21(t: Tables) -> Finding:
-    """How peak memory grows with the number of positions: attention with all its weights in memory, and the mixer."""
+    """How peak memory grows with the number of positions: of attention that keeps all its weights, and of the mixer."""
     rows = needed(t.frame("memory"), "measured memory (make bench)")
     kinds = {kind: part for kind, part in rows.groupby("kind", sort=False)}
     naive = [kind for kind in kinds if kind.startswith(KEPT)]
@@ -76,12 +75,12 @@ def c21(t: Tables) -> Finding:
     verdicts["mixer"] = by_sign((-high, -low), -QUADRATIC)
     steepest = max(naive, key=lambda kind: slopes[kind][0])
     return Finding(
-        combine(verdicts.values()),
-        slopes[steepest][0],
-        f"slope of log memory against log positions, {steepest}",
-        slopes[steepest][1],
-        len(kinds[steepest]),
-        "measurements",
+        verdict=combine(verdicts.values()),
+        value=slopes[steepest][0],
+        unit=f"slope of log memory against log positions, {steepest}",
+        interval=slopes[steepest][1],
+        n=len(kinds[steepest]),
+        of="measurements",
         threshold=QUADRATIC,
         note=parts_note(verdicts)
         + " Slopes: "
@@ -91,7 +90,7 @@ def c21(t: Tables) -> Finding:
 
 
 def c23(t: Tables) -> Finding:
-    """Counts of one block at n = 1024, d = 128."""
+    """Counts of one block at 1024 positions and 128 channels."""
     rows = needed(t.frame("blocks"), "the table of block counts")
     equal = {name: rows[name].nunique() == 1 for name in ("nonlinearities", "largest_activation")}
     verdict = (
@@ -104,22 +103,22 @@ def c23(t: Tables) -> Finding:
     )
     ratio = rows["largest_activation"].max() / rows["largest_activation"].min()
     return Finding(
-        verdict,
-        float(ratio),
-        "largest activation, most over least",
-        None,
-        len(rows),
-        "blocks",
+        verdict=verdict,
+        value=float(ratio),
+        unit="largest activation, most over least",
+        n=len(rows),
+        of="blocks",
         note=note + ". The softmax counts as a non-linearity, its weights as an activation.",
     )
 
 
 class GapShare(NamedTuple):
-    """What one setting does to the test loss (nats) or accuracy by which the 1-head transformer trails conv, by seed.
+    """What one setting does to the gap in test loss (nats) or accuracy by which the 1-head transformer trails conv.
 
-    `gap_S` and `changed_S` are means over the networks compared. `share_S`: the share of the grid's gap that the
-    changed setting removes, below 0 where it adds to it; for a part of the images, the share of the part's gap that all
-    images remove. None where there is no such gap in every seed. `by_encoding`: each encoding's share alone.
+    `gap_S` and `changed_S` are the gaps of each seed without and with the change, means over the networks compared.
+    `share_S` is the share of the gap that the change removes, below 0 where it adds to it; for a part of the images,
+    the share of that part's gap that all images remove; None where some seed has no such gap. `by_encoding` has the
+    share of each encoding alone.
     """
 
     pairs: int
@@ -131,14 +130,14 @@ class GapShare(NamedTuple):
 
 
 def _is_part(arm: str) -> bool:
-    """Whether an arm trains on a part of the images, which both blocks then get."""
+    """Whether an arm trains on a part of the images; both blocks are then given that part."""
     return arm.startswith("data_fraction")
 
 
 def is_asked(arm: str) -> bool:
     """Whether an arm changes one of the settings that C24 asks about, and nothing else.
 
-    A part of the images may be passed over more often, so that it is trained on for as many steps.
+    A part of the images may be passed over more often, so that training takes as many steps.
     """
     changed = {name.split("=")[0] for name in arm.split()}
     if _is_part(arm):
@@ -147,17 +146,18 @@ def is_asked(arm: str) -> bool:
 
 
 def gap_shares(t: Tables, column: str = "test_loss") -> dict[str, GapShare]:
-    """The shares of every setting asked about that has run, by arm, over the networks that have both, by seed.
+    """The share of every arm that C24 asks about, over the networks that have run with and without the change.
 
-    The changed transformer is compared with the unchanged conv, but for a part of the data, which both get. A size of
-    which a network has fewer seeds than others is left out, so that every seed's mean is over the same, and does not
-    depend on which encoding was first.
+    The changed transformer is compared with the unchanged conv, except where both are given a part of the images. A
+    size at which an encoding has fewer seeds than others is left out, so that every seed's mean is over the same
+    networks and does not depend on which encoding came first.
     """
     cell = ["encoding", "depth", "seed"]
-    losses = t.runs.pivot(index=[*cell, "arm"], columns="network", values=column)
+    runs = t.runs[t.runs["encoding"].isin(ENCODINGS)]
+    losses = runs.pivot(index=[*cell, "arm"], columns="network", values=column)
     losses = losses.reindex(columns=["conv", "transformer-1"]).reset_index("arm")
     main = losses[losses["arm"] == MAIN].dropna()
-    found = {}
+    shares = {}
     for name, arm in losses[losses["arm"] != MAIN].groupby("arm"):
         if not is_asked(name):
             continue
@@ -180,7 +180,7 @@ def gap_shares(t: Tables, column: str = "test_loss") -> dict[str, GapShare]:
         by_seed, by_encoding = (gaps.groupby(level=level).mean() for level in ("seed", "encoding"))
         share_S = 1 - by_seed[after] / by_seed[before]
         trailing = by_encoding[by_encoding[before] > 0]
-        found[name] = GapShare(
+        shares[name] = GapShare(
             len(gaps),
             tuple(sorted(set(gaps.index.get_level_values("depth")))),
             by_seed["gap"].to_numpy(),
@@ -188,44 +188,44 @@ def gap_shares(t: Tables, column: str = "test_loss") -> dict[str, GapShare]:
             share_S.to_numpy() if (by_seed[before] > 0).all() else None,
             (1 - trailing[after] / trailing[before]).to_dict(),
         )
-    return found
+    return shares
 
 
 def c24(t: Tables) -> Finding:
-    """Does lack of data make a part of the loss gap of 1-head transformer and conv, and is a part of it no setting's?
+    """Is lack of data a part of the loss gap of 1-head transformer and conv, and does no setting remove all of it?
 
     A setting counts once it has the seeds that the ledger asks for; until one has, those at hand are shown.
     """
-    found = {name: one for name, one in gap_shares(t).items() if one.share_S is not None}
-    found = {name: one for name, one in found.items() if len(one.share_S) >= SEEDS} or found
-    if not found:
+    shares = {name: of_arm for name, of_arm in gap_shares(t).items() if of_arm.share_S is not None}
+    shares = {name: of_arm for name, of_arm in shares.items() if len(of_arm.share_S) >= SEEDS} or shares
+    if not shares:
         raise NotRun("Needs conv and transformer runs, and the same transformers with one setting changed.")
-    mean = {name: float(one.share_S.mean()) for name, one in found.items()}
-    missing = [name for name in SETTINGS if name not in {arm.split("=")[0] for arm in found}]
-    of_data = [name for name in found if _is_part(name)]
-    intervals = _intervals(found, found)
+    mean = {name: float(of_arm.share_S.mean()) for name, of_arm in shares.items()}
+    missing = [name for name in SETTINGS if name not in {arm.split("=")[0] for arm in shares}]
+    of_data = [name for name in shares if _is_part(name)]
+    intervals = _intervals(shares, shares)
     verdicts = {
-        "lack of data": _of_data(_intervals(found, of_data)),
-        "architecture": _of_architecture(intervals, found, bool(missing)),
+        "lack of data": _of_data(_intervals(shares, of_data)),
+        "architecture": _of_architecture(intervals, shares, bool(missing)),
     }
     shown = max(of_data or mean, key=mean.__getitem__)
-    level = bonferroni(len(of_data or found))
-    encodings = tuple(found[shown].by_encoding) if len(found[shown].by_encoding) < len(ENCODINGS) else ()
-    notes = [_share_in_words(name, found[name]) for name in sorted(mean, key=mean.__getitem__, reverse=True)]
+    level = bonferroni(len(of_data or shares))
+    encodings = tuple(shares[shown].by_encoding) if len(shares[shown].by_encoding) < len(ENCODINGS) else ()
+    notes = [_share_in_words(name, shares[name]) for name in sorted(mean, key=mean.__getitem__, reverse=True)]
     return Finding(
-        combine(verdicts.values()),
-        mean[shown],
-        f"share of the gap, {shown}",
-        statistics.student_interval(found[shown].share_S, level),
-        len(found),
-        "changed settings",
-        seeds=min(len(one.share_S) for one in found.values()),
-        by_seed=tuple(found[shown].share_S),
+        verdict=combine(verdicts.values()),
+        value=mean[shown],
+        unit=f"share of the gap, {shown}",
+        interval=statistics.student_interval(shares[shown].share_S, level),
+        n=len(shares),
+        of="changed settings",
+        seeds=min(len(of_arm.share_S) for of_arm in shares.values()),
+        by_seed=tuple(shares[shown].share_S),
         threshold=SMALL_SHARE,
         level=level,
         interval_kind=f"{100 * level:.4g} % interval",
         under=(f"with {' and '.join(encodings)} input, " if encodings else "")
-        + f"at size {' and '.join(map(str, found[shown].sizes))}",
+        + f"at size {' and '.join(map(str, shares[shown].sizes))}",
         note=" ".join([
             parts_note(verdicts),
             *notes,
@@ -234,14 +234,14 @@ def c24(t: Tables) -> Finding:
     )  # fmt: skip
 
 
-def _intervals(found: Mapping[str, GapShare], names: Iterable[str]) -> dict[str, Interval]:
-    """The intervals of some shares over their seeds, which together hold with 95 %."""
+def _intervals(shares: Mapping[str, GapShare], names: Iterable[str]) -> dict[str, Interval]:
+    """The intervals of some shares over their seeds, which hold together at 95 %."""
     names = list(names)
-    return {name: statistics.student_interval(found[name].share_S, bonferroni(len(names))) for name in names}
+    return {name: statistics.student_interval(shares[name].share_S, bonferroni(len(names))) for name in names}
 
 
 def _of_data(intervals: Mapping[str, Interval]) -> Verdict:
-    """Whether all images take more than a small share off the gap that there is with a part of them."""
+    """Whether all images remove more than a small share of the gap that there is with a part of them."""
     if not intervals:
         return Verdict.NOT_RUN
     return decide(
@@ -250,30 +250,32 @@ def _of_data(intervals: Mapping[str, Interval]) -> Verdict:
     )
 
 
-def _of_architecture(intervals: Mapping[str, Interval], found: Mapping[str, GapShare], is_part: bool) -> Verdict:
-    """Whether every setting leaves something of the gap, with each encoding; in part as long as some are not tried."""
+def _of_architecture(intervals: Mapping[str, Interval], shares: Mapping[str, GapShare], is_part: bool) -> Verdict:
+    """Whether every setting leaves a part of the gap, with each encoding; partly as long as some are not tried."""
     if any(low >= 1 for low, _ in intervals.values()):
         return Verdict.CONTRADICTED
     is_left = all(high < 1 for _, high in intervals.values()) and all(
-        share < 1 for one in found.values() for share in one.by_encoding.values()
+        share < 1 for of_arm in shares.values() for share in of_arm.by_encoding.values()
     )
     if not is_left:
         return Verdict.UNDETERMINED
     return Verdict.PARTLY if is_part else Verdict.SUPPORTED
 
 
-def _share_in_words(name: str, found: GapShare) -> str:
-    """What a setting does to which gap, with each encoding's share where there are several, as a sentence."""
-    share, gap = float(found.share_S.mean()), float((found.changed_S if _is_part(name) else found.gap_S).mean())
+def _share_in_words(name: str, of_arm: GapShare) -> str:
+    """What a setting does to which gap, with the share of each encoding if there are several, as a sentence."""
+    share, gap = float(of_arm.share_S.mean()), float((of_arm.changed_S if _is_part(name) else of_arm.gap_S).mean())
     if _is_part(name):
         does = f"remove {share:.0%} of" if share > 0 else f"add {-share:.0%} to"
-        said = f"All images {does} the gap of {gap:.3f} nats with {name}"
+        clause = f"All images {does} the gap of {gap:.3f} nats with {name}"
     elif share > 0:
-        said = f"{name} removes {share:.0%} of a gap of {gap:.3f} nats"
+        clause = f"{name} removes {share:.0%} of a gap of {gap:.3f} nats"
     else:
-        said = f"{name} adds {-share:.0%} to a gap of {gap:.3f} nats"
-    parts = ", ".join(f"{encoding} {-part if share <= 0 else part:.0%}" for encoding, part in found.by_encoding.items())
-    return f"{said} ({parts})." if len(found.by_encoding) > 1 else f"{said} ({' '.join(found.by_encoding)} only)."
+        clause = f"{name} adds {-share:.0%} to a gap of {gap:.3f} nats"
+    parts = ", ".join(
+        f"{encoding} {-part if share <= 0 else part:.0%}" for encoding, part in of_arm.by_encoding.items()
+    )
+    return f"{clause} ({parts})." if len(of_arm.by_encoding) > 1 else f"{clause} ({' '.join(of_arm.by_encoding)} only)."
 
 
 RULES = {"C11": c11, "C21": c21, "C23": c23, "C24": c24}

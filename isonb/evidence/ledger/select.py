@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
+from isonb import rows
 from isonb.evidence import statistics
 from isonb.evidence.ledger.finding import (
     CELLS_AGREE,
@@ -23,35 +24,38 @@ from isonb.evidence.ledger.finding import (
 from isonb.evidence.metrics import MAIN, Tables
 from isonb.evidence.statistics import Interval
 
-BLOCK_ORDER = ("conv", "mixer", "transformer-1")
-NETWORKS = (*BLOCK_ORDER, "transformer-4")  # the claims are about these, whatever else a study holds
+_IN_PAPER = tuple(network for network in rows.networks() if network.in_paper)
+NETWORKS = tuple(network.name for network in _IN_PAPER)  # the claims are about these, whatever else a study holds
+BLOCK_ORDER = tuple(network.name for network in _IN_PAPER if network.heads == 1)  # one for each of the paper's blocks
+TRANSFORMERS = tuple(network.name for network in rows.BLOCKS["transformer"].networks if network.in_paper)
+ENCODINGS = tuple(name for name, row in rows.ENCODINGS.items() if row.in_paper)  # the paper's, in its order
 AUTOREGRESSIVE = "objective=autoregressive"  # the arm with image-GPT's other objective
 SIZES = (1, 3, 6)  # of the networks that the paper's text is about
 CELL = ["network", "encoding", "depth"]
-Answers = Callable[[Tables, pd.Series], np.ndarray]  # which test images a run gets right, by some reading of it
+Answers = Callable[[Tables, pd.Series], np.ndarray]  # which test images a run gets right, by one way of judging it
 
 
 def grid(t: Tables, arms: tuple[str, ...] = (MAIN,), **only: object) -> pd.DataFrame:
-    """The runs of the paper's networks in some arms whose columns have the given value, or one of a tuple of values.
+    """The runs of some arms, of the paper's networks and encodings; `only` gives columns a value or a tuple of values.
 
-    Of the sizes that the paper reports, unless others are asked for: a size that was added must neither make the seeds
-    of the grid incomplete nor be judged by claims that never were about it.
+    Only of the sizes that the paper reports, unless others are asked for: a size that was added must neither make the
+    seeds of the grid incomplete nor be judged by claims that were never about it.
     """
-    runs = t.runs[t.runs["arm"].isin(arms) & t.runs["network"].isin(NETWORKS)]
+    runs = t.runs[t.runs["arm"].isin(arms) & t.runs["network"].isin(NETWORKS) & t.runs["encoding"].isin(ENCODINGS)]
     for column, wanted in ({"depth": SIZES} | only).items():
         runs = runs[runs[column].isin(wanted if isinstance(wanted, tuple) else (wanted,))]
     return runs
 
 
 def needed(runs: pd.DataFrame, what: str) -> pd.DataFrame:
-    """The runs, or `NotRun` naming what to run when there are none."""
+    """The same runs; raises `NotRun`, which says what to run, when there are none."""
     if runs.empty:
         raise NotRun(f"Needs {what}.")
     return runs
 
 
 def differences(runs: pd.DataFrame, column: str, factor: str, a: object, b: object) -> pd.Series:
-    """`column` of level a minus level b of a factor, per cell and seed with both. Raises `NotRun` if none has."""
+    """`column` at level a minus level b of a factor, per cell and seed that has both. Raises `NotRun` if none has."""
     index = [name for name in (*CELL, "seed") if name != factor]
     wide = runs[runs[factor].isin((a, b))].pivot(index=index, columns=factor, values=column)
     wide = wide.reindex(columns=[a, b]).dropna()
@@ -61,7 +65,7 @@ def differences(runs: pd.DataFrame, column: str, factor: str, a: object, b: obje
 
 
 def complete_seeds(runs: pd.DataFrame | pd.Series) -> list[int]:
-    """The seeds for which every cell is there that is there for any seed."""
+    """The seeds for which every cell has run that has run for any seed."""
     frame = runs.index.to_frame(index=False) if isinstance(runs, pd.Series) else runs
     cells = frame.drop(columns="seed") if isinstance(runs, pd.Series) else frame[CELL]
     per_seed = cells.apply(tuple, axis=1).groupby(frame["seed"].to_numpy()).nunique()
@@ -69,22 +73,23 @@ def complete_seeds(runs: pd.DataFrame | pd.Series) -> list[int]:
 
 
 def replicated(t: Tables, seeds: int) -> Tables:
-    """The tables without the networks that have fewer seeds than so many.
+    """The tables without the networks that have fewer than `seeds` seeds.
 
-    Those of one network, size and arm stay or go together, with every encoding, and so do the three blocks of one size
-    and arm: a study that is halfway through them must not be judged by those that happened to be first.
+    The cells of one network, size and arm stay or go together, with every encoding, and so do the three blocks of one
+    size and arm: a study that is halfway through them must not be judged by those that happened to come first.
     """
-    size = [t.runs["depth"], t.runs["arm"]]
-    alike = t.runs.groupby([*CELL, "arm"])["seed"].transform("nunique").astype(float)
-    fewest = alike.groupby([t.runs["network"], *size]).transform("min")
-    of_blocks = alike.where(t.runs["network"].isin(BLOCK_ORDER)).groupby(size).transform("min")
-    ids = set(t.runs.loc[(fewest >= seeds) & ~(of_blocks < seeds), "run_id"])
+    runs = t.runs[t.runs["encoding"].isin(ENCODINGS)]
+    size = [runs["depth"], runs["arm"]]
+    alike = runs.groupby([*CELL, "arm"])["seed"].transform("nunique").astype(float)
+    fewest = alike.groupby([runs["network"], *size]).transform("min")
+    of_blocks = alike.where(runs["network"].isin(BLOCK_ORDER)).groupby(size).transform("min")
+    ids = set(runs.loc[(fewest >= seeds) & ~(of_blocks < seeds), "run_id"])
     frames = {name: t.frame(name) for name in ("runs", "layers", "curves", "learned")}
     return dataclasses.replace(t, **{name: frame[frame["run_id"].isin(ids)] for name, frame in frames.items()})
 
 
 class Gap(NamedTuple):
-    """A paired difference: mean, mean by complete seed, interval over seeds and over cells, and each cell's mean."""
+    """A paired difference: mean, mean of each complete seed, intervals over seeds and over cells, mean of each cell."""
 
     value: float
     by_seed: tuple[float, ...]
@@ -94,7 +99,7 @@ class Gap(NamedTuple):
 
 
 def gap(difference: pd.Series) -> Gap:
-    """Sum up paired differences. Seeds are first averaged within a cell, so that repeats are not taken for cells."""
+    """Summarise paired differences; seeds are first averaged within a cell, so that they do not count as cells."""
     levels = [name for name in difference.index.names if name != "seed"]
     cells = difference.groupby(level=levels).mean()
     whole = difference[difference.index.get_level_values("seed").isin(complete_seeds(difference))]
@@ -113,7 +118,7 @@ def image_differences(
 ) -> pd.Series:
     """What level a of a factor gets right minus what level b does, by test image, for each cell and seed with both.
 
-    Those have both whose `column`, the accuracy that `of` adds up to, is known. Raises `NotRun` if none has.
+    Only where `column`, the accuracy that `of` adds up to, is known for both. Raises `NotRun` if it is for none.
     """
     paired = differences(runs, column, factor, a, b).index
     run = runs.set_index([*paired.names, factor]).sort_index()
@@ -121,51 +126,53 @@ def image_differences(
 
 
 def over_seeds_and_images(difference_B: pd.Series, unit: str = "accuracy", is_order: bool = True) -> Finding:
-    """Is a difference positive, known by test image for every cell and seed? Over the seeds of all cells, and images.
+    """Is a difference positive over seeds and test images? It is given by test image for every cell and seed.
 
-    As an order, it must have the sign of the mean in nearly every cell; the note has each. under says which they are.
+    With `is_order` it must also have the sign of its mean in nearly every cell. The note has the mean of each cell, and
+    `under` says which cells they are. Raises `NotRun` where no seed has all of them.
     """
     mean = difference_B.map(np.mean).astype(float)
     cells, seeds = gap(mean).cells, complete_seeds(mean)
     if not seeds:
         raise NotRun("Needs one seed of which every cell that is compared has run.")
     of_seed = difference_B.groupby(level="seed")
-    found_SB = np.stack([np.stack(of_seed.get_group(seed).to_list()).mean(axis=0) for seed in seeds])
+    mean_SB = np.stack([np.stack(of_seed.get_group(seed).to_list()).mean(axis=0) for seed in seeds])
     sizes, encodings = (sorted(set(cells.index.get_level_values(name))) for name in ("depth", "encoding"))
     words = ", ".join(f"{' '.join(map(str, cell))} {value:+.3f}" for cell, value in cells.items())
     return dataclasses.replace(
-        smallest_of({"": found_SB}, unit, cells={"": cells} if is_order else None),
+        smallest_of({"": mean_SB}, unit, cells={"": cells} if is_order else None),
         under=f"with {' and '.join(encodings)} input, at size {' and '.join(map(str, sizes))}",
         note=f"By network, encoding and size: {words}.",
     )
 
 
 def smallest_of(
-    found: Mapping[str, np.ndarray],
+    by_name: Mapping[str, np.ndarray],
     unit: str,
     intervals: Mapping[str, Callable[[float], Interval]] | None = None,
     cells: Mapping[str, pd.Series] | None = None,
 ) -> Finding:
-    """Are all of several differences positive, each known by seed and test image? The smallest is shown.
+    """Are all of several differences positive, each given by seed and test image? The smallest is shown.
 
-    `intervals`, where more than these differences are judged, has all that are, at a given level of confidence;
-    `cells`, where they are means over cells, each cell's difference: nearly all must have the sign of the mean.
+    `intervals` gives the interval of everything that is judged at a level of confidence, by default of these
+    differences. `cells` has the difference in each cell where a difference is a mean over cells: nearly all must have
+    the sign of the mean.
     """
     if intervals is None:
-        intervals = {name: partial(statistics.crossed_interval, found_SB) for name, found_SB in found.items()}
+        intervals = {name: partial(statistics.crossed_interval, mean_SB) for name, mean_SB in by_name.items()}
     verdicts = by_parts(intervals)
     for name, by_cell in (cells or {}).items():
         sign = {Verdict.SUPPORTED: 1, Verdict.CONTRADICTED: -1}.get(verdicts[name], 0)
         if (sign * by_cell > 0).mean() < CELLS_AGREE:
             verdicts[name] = Verdict.UNDETERMINED
-    smallest_SB = min(found.values(), key=np.mean)
+    smallest_SB = min(by_name.values(), key=np.mean)
     return Finding(
-        combine(verdicts.values()),
-        float(smallest_SB.mean()),
-        unit,
-        statistics.crossed_interval(smallest_SB),
-        smallest_SB.shape[1],
-        "test images",
+        verdict=combine(verdicts.values()),
+        value=float(smallest_SB.mean()),
+        unit=unit,
+        interval=statistics.crossed_interval(smallest_SB),
+        n=smallest_SB.shape[1],
+        of="test images",
         seeds=len(smallest_SB),
         by_seed=spread_of_seeds(smallest_SB),
         images_needed=statistics.images_needed(smallest_SB.mean(axis=0)),
@@ -174,19 +181,19 @@ def smallest_of(
 
 
 def spread_of_seeds(difference_SB: np.ndarray) -> tuple[float, ...]:
-    """Each seed's mean difference over the test images; none where these are too few, however many the seeds."""
+    """Each seed's mean difference over the test images; empty where more seeds cannot make up for too few images."""
     enough = statistics.images_needed(difference_SB.mean(axis=0))
     is_enough = enough is not None and enough <= difference_SB.shape[1]
     return tuple(float(value) for value in difference_SB.mean(axis=1)) if is_enough else ()
 
 
 def cell_means(runs: pd.DataFrame, *columns: str) -> pd.DataFrame:
-    """One row per cell: means over its seeds of loss, accuracy and more, so that repeats are not taken for cells."""
+    """One row per cell: means over its seeds of loss, accuracy and `columns`, so that seeds do not count as cells."""
     return runs.groupby(CELL, as_index=False)[["validation_loss", "test_accuracy", *columns]].mean()
 
 
 def array(t: Tables, run_id: str, name: str) -> np.ndarray:
-    """An array kept beside a run; `NotRun` names the run that lacks it."""
+    """An array kept beside a run. Raises `NotRun`, which names the run, where it is missing."""
     arrays = t.arrays.get(run_id, {})
     if name not in arrays:
         raise NotRun(f"Needs the array {name} of run {run_id}: run its cell again.")
@@ -194,21 +201,21 @@ def array(t: Tables, run_id: str, name: str) -> np.ndarray:
 
 
 def correct_SLB(t: Tables, runs: pd.DataFrame, seeds: list[int]) -> np.ndarray:
-    """Per-image correctness of every layer's probe, for one cell's runs of the given seeds."""
+    """Whether every layer's probe gets each test image right, for one cell's runs of the given seeds."""
     ids = runs.set_index("seed")["run_id"]
     return np.stack([array(t, ids[seed], "test_correct_LB") for seed in seeds]).astype(float)
 
 
 def chosen_correct_B(t: Tables, run: pd.Series) -> np.ndarray:
-    """Per-image correctness of the probe of a run's chosen layer."""
+    """Whether the probe of a run's chosen layer gets each test image right."""
     return array(t, run["run_id"], "test_correct_LB")[int(run["best_layer"])].astype(float)
 
 
 def tuned_correct_B(t: Tables, run: pd.Series) -> np.ndarray:
-    """Per-image correctness of a run's fine-tuned network."""
+    """Whether a run's fine-tuned network gets each test image right."""
     return array(t, run["run_id"], "finetune_correct_B").astype(float)
 
 
 def common_seeds(*runs: pd.DataFrame) -> list[int]:
-    """Seeds that each of several cells has."""
+    """The seeds that all of several cells have."""
     return sorted(set.intersection(*(set(map(int, frame["seed"])) for frame in runs)))
