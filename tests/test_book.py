@@ -83,7 +83,7 @@ def test_a_key_reads_as_the_records_number(results, key, text):
 @pytest.mark.parametrize(
     ("key", "fault"),
     [
-        ("smoke:training.validation_loss", "write profile:settings:path"),
+        ("smoke:training.validation_loss", "write study:settings:path"),
         ("large::training.validation_loss", "choose smoke, cpu, paper"),
         ("smoke:blocks=conv:training.validation_loss", "did you mean 'block'"),
         ("smoke:block=cnn:training.validation_loss", "choose conv, mixer or transformer"),
@@ -131,7 +131,7 @@ def test_the_table_of_departures_holds_every_setting_in_order():
 
 def test_the_first_page_counts_what_is_at_hand(results):
     records.write_record(made_record(config.smoke(block="mixer")), made_arrays())
-    rows = tables.at_hand().set_index("profile")
+    rows = tables.at_hand().set_index("study")
     assert rows.loc["smoke"].tolist() == [9, 1, "photos", "1", "0", str(config.smoke().run.epochs)]
     assert rows.loc["paper", ["data", "sizes", "seeds", "epochs", "run"]].tolist() == [
         "cifar10", "1, 3, 6, 12", "0, 1, 2", "51", "not run",
@@ -154,7 +154,7 @@ def test_one_damaged_record_leaves_the_tables_and_pictures_of_the_others(results
     assert executed[[cell.run.run_id for cell in cells]].tolist() == [
         "damaged", "3.500 nats per masked sub-pixel", "damaged",
     ]  # fmt: skip
-    assert tables.at_hand().set_index("profile").loc["smoke", "run"] == 1
+    assert tables.at_hand().set_index("study").loc["smoke", "run"] == 1
     figures.reconstruction_grid(cells)
 
 
@@ -191,7 +191,7 @@ def test_an_arm_is_compared_with_the_same_network_and_seed(results):
     missing = tables.arm_commands("cpu")
     assert len(missing) == len(rows) - 2  # those two have run
     assert (
-        "python -m isonb run-cell --profile cpu block=transformer heads=4 encoding=pix2vec depth=3 seed=0 "
+        "python -m isonb run-cell --study cpu block=transformer heads=4 encoding=pix2vec depth=3 seed=0 "
         "initialisation=torch"
     ) in missing
 
@@ -208,7 +208,7 @@ def test_loss_and_probe_along_training_are_told_by_cell_and_in_words():
         ["mixer", "continuous", 1, 1, "5.500 to 4.000", "40.0% to 30.0%", "epoch 0 of 1"],
     ]
     assert tables.along_training_in_words(t) == (
-        "Of 3 networks, profile cpu, 2 seeds, probed after every epoch: in 2 the features are better after the last "
+        "Of 3 networks, study cpu, 2 seeds, probed after every epoch: in 2 the features are better after the last "
         "epoch than after the first, and in 2 they are best after it. Spearman's correlation of loss and accuracy "
         "along training is -1.00 in the median, between -1.00 and 1.00."
     )
@@ -250,9 +250,9 @@ def study_of(**row):
 @pytest.mark.parametrize(
     ("name", "how"),
     [
-        ("C5", "To run it: <code>make study PROFILE=cpu</code>"),
+        ("C5", "To run it: <code>make study STUDY=cpu</code>"),
         ("C21", "To run it: <code>make bench</code>"),
-        ("C33", "To run it: <code>make study PROFILE=cpu</code>"),
+        ("C33", "To run it: <code>make study STUDY=cpu</code>"),
     ],
 )
 def test_what_has_not_run_says_what_would_run_it(name, how):
@@ -272,7 +272,7 @@ def test_a_verdict_is_said_with_its_evidence():
 
 def test_a_claim_without_results_says_what_runs_it():
     shown = verdicts.answers(study_of(verdict="not run", value=None, note="Needs conv runs."), "C5")
-    assert "Not run.</strong> Needs conv runs. To run it: <code>make study PROFILE=cpu</code>" in shown
+    assert "Not run.</strong> Needs conv runs. To run it: <code>make study STUDY=cpu</code>" in shown
 
 
 def test_an_interval_of_one_cell_is_not_shown():
@@ -326,7 +326,7 @@ def test_a_book_with_results_is_built_and_shows_them(with_results):
     assert smoke.count("isonb-figure") == 3
     results = page(with_results, "book/results")
     assert results.count("isonb-figure") == 12  # seven of the paper, five of image-GPT
-    assert "make study PROFILE=cpu" in results
+    assert "make study STUDY=cpu" in results
     assert page(with_results, "book/verdict").count('<details class="isonb-claim"') == len(claims.LEDGER)
     assert "from 9 finished networks" in page(with_results, "book/index")
 
@@ -421,9 +421,9 @@ def test_buttons_to_the_repository_wait_for_its_address(with_results, one_page):
 
     folder = one_page("Words")
     smoke = next((with_results / "book" / "results" / "smoke").glob("*.ipynb"))
-    for profile in ("cpu", "smoke"):
-        (folder / "book" / "results" / profile).mkdir(parents=True)
-        shutil.copy(smoke, folder / "book" / "results" / profile / f"{profile}-cell.ipynb")
+    for study in ("cpu", "smoke"):
+        (folder / "book" / "results" / study).mkdir(parents=True)
+        shutil.copy(smoke, folder / "book" / "results" / study / f"{study}-cell.ipynb")
     (folder / "_toc.yml").write_text(
         "format: jb-book\nroot: book/index\nchapters:\n  - glob: book/results/*/*\n", encoding="utf-8"
     )
