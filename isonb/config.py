@@ -258,7 +258,9 @@ class Execution(Frozen):
         "auto", "-", "bfloat16 autocast where the hardware multiplies it faster, else float32"
     )
     compile: bool = choice(False, "-", "torch.compile: faster steps after a slow start, needs a C++ compiler on a CPU")
-    data_folder: str = choice("", "-", "holds cifar-10-batches-bin; empty means ISONB_DATA, else a download")
+    data_folder: str = choice(
+        "", "-", "CIFAR's files or, for data=folder, the pictures; empty means ISONB_DATA, else a download"
+    )
     checkpoint_seconds: float = choice(60.0, "-", "how often the state of a run is saved", ge=0)
 
     @property

@@ -1,4 +1,7 @@
-"""A download that goes on where the last try stopped; pooch checks the whole file's checksum afterwards."""
+"""A download that goes on where the last try stopped; pooch checks the whole file's checksum afterwards.
+
+pooch's own downloaders start from the first byte at every try: a connection that breaks often never gets to the end.
+"""
 
 from __future__ import annotations
 

@@ -1,0 +1,83 @@
+"""Where images come from: one module and one row in `isonb.rows` per source. No torch here: arrays, and memory maps.
+
+Book: chapter "Data".
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from isonb import draws
+from isonb.config import RunConfig
+
+POOL_SEED = 0  # fixed: crops and splits are the same in every run, whatever the run's seed
+
+
+class DataError(ValueError):
+    """Images that cannot be read; its message is one sentence that says what was wrong and what to do."""
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """Images in raster order (uint8, maybe a memory map), their classes, and the numbers of those that are meant.
+
+    Shapes B, N, C and B for all images of the source's part. `index_S` are the rows that belong to the split, in
+    ascending order, and at the same time the numbers of its images, which stay the same in every subset, so that masks,
+    crops and augmentations can be functions of them. The arrays are the caller's own: no other call returns them.
+    """
+
+    pixels_BNC: np.ndarray
+    labels_B: np.ndarray
+    index_S: np.ndarray
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a source has read: three splits, class names, the SHA-256 of what was read, and what a record says of it.
+
+    `name`, `official` and `remarks` are those of `records.Data`.
+    """
+
+    name: str
+    classes: tuple[str, ...]
+    train: Pictures
+    validation: Pictures
+    test: Pictures
+    sha256: dict[str, str]
+    official: bool | None = None
+    remarks: tuple[str, ...] = ()
+
+
+class Source(Protocol):
+    """What a row of `isonb.rows.SOURCES` leads to."""
+
+    def load(self, run: RunConfig, folder: Path | None) -> Found:
+        """The images of a run, looked for in `folder`, else in ISONB_DATA.
+
+        Raises `DataError` when files are missing, damaged or of another format.
+        """
+
+    def checksums(self, run: RunConfig, folder: Path | None) -> dict[str, str]:
+        """The `sha256` that `load` would give, without decoding anything; empty where nothing is at hand to compare."""
+
+
+def at_hand(folder: Path | None) -> tuple[str, Path] | None:
+    """What names the folder of images, in words, and that folder; None where neither it nor ISONB_DATA is set."""
+    named = folder or os.environ.get("ISONB_DATA")
+    return ("ISONB_DATA" if folder is None else "The data folder", Path(named).expanduser()) if named else None
+
+
+def share(index_S: np.ndarray, fraction: float) -> np.ndarray:
+    """A fixed share of the images, at least one, in their order; a smaller share lies inside every larger one."""
+    kept = max(1, round(fraction * len(index_S)))
+    return np.sort(index_S[draws.permutation(POOL_SEED, "data fraction", len(index_S))[:kept]])
+
+
+def part(count: int, fraction: float) -> int:
+    """How many of `count` images are held out: at least one, and not all."""
+    return min(max(round(fraction * count), 1), count - 1)
