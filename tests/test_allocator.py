@@ -25,6 +25,7 @@ def fresh_pages(first):
     return int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="only glibc gives memory back in this way")
 def test_freed_memory_is_kept_for_the_next_step():
     assert fresh_pages("keep_freed_memory()") < fresh_pages("") / 2

@@ -65,6 +65,7 @@ def test_only_the_trainer_knows_other_processes():
     assert users == {"isonb/training/world.py"}
 
 
+@pytest.mark.slow
 def test_the_reading_half_and_the_command_line_open_without_torch():
     paths = [path for path in MODULES if not {"models", "training"} & set(path.parts)]
     modules = [re.sub(r"(/__init__)?\.py$", "", name_of(path)).replace("/", ".") for path in paths]

@@ -220,6 +220,7 @@ def bench(tmp_path, monkeypatch):
     return module
 
 
+@pytest.mark.slow
 def test_steps_of_both_batch_sizes_are_measured_kept_and_shown(bench, monkeypatch):
     monkeypatch.setattr("sys.argv", ["bench", "steps", "large", "--rounds", "1", "--repeats", "4"])
     bench.main()

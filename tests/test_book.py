@@ -17,6 +17,8 @@ from isonb import config, records, studies
 from isonb.evidence import claims, figures, metrics, tables
 from isonb.pages import departures, numbers, verdicts
 
+pytestmark = pytest.mark.slow
+
 CONV = "smoke:block=conv,encoding=continuous"
 
 

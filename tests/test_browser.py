@@ -13,7 +13,7 @@ from chromium import EXECUTABLE, Chromium
 
 from isonb import studies
 
-pytestmark = pytest.mark.skipif(EXECUTABLE is None, reason="no Chromium is installed")
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(EXECUTABLE is None, reason="no Chromium is installed")]
 
 BOOK = Path(__file__).parent.parent / "book"
 EXECUTED_CELL = f"book/results/smoke/{studies.cells('smoke')[0].run.run_id}"

@@ -29,6 +29,7 @@ def built(tmp_path_factory):
     return book_with_results(shared_folder(tmp_path_factory))
 
 
+@pytest.mark.slow
 def test_the_claims_chapter_holds_the_whole_ledger(built):
     shown = page(built, "book/claims")
     assert re.findall(r'id="written-(C\d+)"', shown) == [claim.id for claim in claims.LEDGER]

@@ -65,6 +65,7 @@ def train_and_die(folder, moment):
     tell(tiny_run(epochs=12), folder, checkpoint_seconds=0)
 
 
+@pytest.mark.slow
 def test_a_process_killed_at_random_moments_ends_with_the_same_bits(tmp_path):
     generator = random.Random()
     for _ in range(3):

@@ -593,6 +593,7 @@ def test_four_heads_do_not_keep_a_size_waiting():
     assert (finding.n, finding.under) == (21, "at size 1 and size 3 (conv, mixer, transformer-1)")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arm", ["main", "positions=none"])
 @pytest.mark.parametrize("seeds", [(0,), (0, 1, 2)])
 @pytest.mark.parametrize("depths", [(1,), (3, 6)])

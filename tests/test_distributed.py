@@ -10,6 +10,8 @@ from tiny_runs import assert_close, tell, tiny_run, together
 
 from isonb.training import checkpoint
 
+pytestmark = pytest.mark.slow
+
 # Shares of a batch of 5 are 2 and 3, or 1, 1, 1 and 2; of the last 3 images and of the 3 validation images, one of
 # four ranks gets none.
 CASES = {

@@ -18,6 +18,8 @@ from isonb import config, records
 from isonb.running import driver, placement, predictions, publishing, runner, sweep, watch
 from isonb.running.driver import Driver
 
+pytestmark = pytest.mark.slow
+
 SNAKEMAKE = Path(sys.executable).with_name("snakemake")
 # A cell that leaves the record that the test wrote down for it, or fails as it is told to.
 SOURCE = """

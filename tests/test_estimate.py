@@ -90,6 +90,7 @@ def test_every_cell_of_a_study_is_given_its_own_images(monkeypatch):
     assert len(counted) == 3
 
 
+@pytest.mark.slow
 def test_hours_on_a_device_are_operations_over_its_speed(monkeypatch):
     monkeypatch.setenv("ISONB_DATA", "/nowhere")  # what is at hand does not matter
     table = {(row["network"], row["size"]): row for row in estimate.by_speed("paper", (1, 8))}

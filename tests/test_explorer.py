@@ -33,7 +33,7 @@ OTHERS = [("one-hot", 1.0, 128, 0, "symmetric"), ("continuous", 1.0, 128, 0, "sy
 
 def in_node(expression: str, *arguments):
     """The value of an expression over `given`, the arguments, in a module that begins with the page's mathematics."""
-    maths = resources.files("isonb").joinpath("explorer_maths.js").read_text(encoding="utf-8")
+    maths = resources.files("isonb.pages").joinpath("explorer_maths.js").read_text(encoding="utf-8")
     script = f"{maths}\nconst given = {json.dumps(arguments)};\nconsole.log(JSON.stringify({expression}));"
     done = subprocess.run([NODE, "--input-type=module"], input=script, capture_output=True, text=True, encoding="utf-8")
     assert done.returncode == 0, done.stderr
@@ -147,9 +147,10 @@ def test_the_page_is_one_piece_of_html_that_asks_for_nothing():
     assert len(html) < 60_000
 
 
+@pytest.mark.slow
 def test_a_notebook_holds_the_widget_and_the_page():
     notebook = nbformat.v4.new_notebook(
-        cells=[nbformat.v4.new_code_cell("from isonb import explorer; explorer.sigma_explorer()")]
+        cells=[nbformat.v4.new_code_cell("from isonb.pages import explorer; explorer.sigma_explorer()")]
     )
     nbclient.NotebookClient(notebook, timeout=600, kernel_name="python3").execute()
     (output,) = notebook.cells[0].outputs

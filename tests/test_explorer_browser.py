@@ -18,7 +18,7 @@ from chromium import EXECUTABLE, Chromium
 
 from isonb.pages import explorer
 
-pytestmark = pytest.mark.skipif(EXECUTABLE is None, reason="needs a Chromium on the PATH")
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(EXECUTABLE is None, reason="needs a Chromium on the PATH")]
 COLOURS = matplotlib.colormaps[explorer.COLOURS](np.arange(256), bytes=True)[:, :3].astype(int)
 ARROWS = {"ArrowLeft": 37, "ArrowUp": 38, "ArrowRight": 39, "ArrowDown": 40, "Home": 36, "End": 35}
 

@@ -14,6 +14,8 @@ from nbformat.v4 import new_code_cell, new_notebook
 from isonb import config
 from isonb.running import interruption
 
+pytestmark = pytest.mark.slow
+
 # Says who it is, then computes until it is interrupted; a run that was asked to stop saves, which takes a while.
 SOURCE = """
 import os, pathlib, time

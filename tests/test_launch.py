@@ -21,6 +21,9 @@ from isonb import config
 from isonb.__main__ import main
 from isonb.training import checkpoint, data, launch, signals, train
 
+pytestmark = pytest.mark.slow
+
+RECORD = 1 + 3 * 32 * 32  # bytes: a label and three planes
 SETTINGS = {
     "study": "cpu", "width": 4, "batch_size": 3, "epochs": 2, "evaluation_masks": 1, "validation_fraction": 0.5,
     "device": "cpu", "precision": "float64", "checkpoint_seconds": 0.0,
@@ -33,7 +36,7 @@ def images_folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("images")
     generator = np.random.default_rng(0)
     for name, count in (("data_batch_1.bin", 8), ("test_batch.bin", 2)):
-        pixels = generator.integers(0, 256, (count, data.CIFAR10_RECORD), dtype=np.uint8)
+        pixels = generator.integers(0, 256, (count, RECORD), dtype=np.uint8)
         pixels[:, 0] = np.arange(count)
         (folder / name).write_bytes(pixels.tobytes())
     return folder

@@ -12,6 +12,8 @@ import pytest
 
 from isonb import records
 
+pytestmark = pytest.mark.slow
+
 NOTEBOOKS = sorted((records.PROJECT / "notebooks").glob("*.ipynb"))
 RULES = Path(__file__).with_name("nbval.cfg")
 SMALL = {"width": 16, "image_size": 8, "data_fraction": 0.1, "epochs": 1, "probe_epochs": 2}

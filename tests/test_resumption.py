@@ -12,9 +12,12 @@ import time
 
 import numpy as np
 import psutil
+import pytest
 from chaos import without_times
 
 from isonb.running import interruption
+
+pytestmark = pytest.mark.slow
 
 CELL = ["block=conv", "encoding=rff", "width=8", "image_size=8", "data_fraction=0.1", "epochs=2", "evaluation_masks=1"]
 CELL += ["probe_epochs=3", "device=cpu", "threads=1", "precision=float32", "checkpoint_seconds=0"]

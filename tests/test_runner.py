@@ -14,6 +14,8 @@ from isonb import config, numerics, records, studies
 from isonb.running import outdated, runner
 from isonb.validation import choice
 
+pytestmark = pytest.mark.slow
+
 PARAMETERS = "study = 'smoke'\nblock = 'conv'\nencoding = None\ndepth = None\nseed = None"
 # Writes what the test wrote down for it as the record of the cell that its parameters describe; it has no arrays.
 LEAVE_RECORD = """

@@ -247,6 +247,7 @@ print(len(compiled))
 """
 
 
+@pytest.mark.slow
 def test_a_compiled_run_is_the_same_run():
     """Whole blocks are traced, but not by the C++ back end, for which a machine needs a compiler.
 
