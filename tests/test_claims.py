@@ -423,7 +423,7 @@ def outcome(verdict=SUPPORTED, p=None, seeds=3, by_seed=(1.0, 1.1, 1.2)):
         unit="points",
         interval=(0.5, 1.5),
         n=9,
-        of="cells",
+        of="settings",
         p=p,
         seeds=seeds,
         by_seed=by_seed,
@@ -497,7 +497,7 @@ def test_seeds_are_not_asked_for_where_others_are_lacking(monkeypatch):
 
 
 def test_more_seeds_are_not_asked_for_where_they_do_not_narrow_the_interval():
-    # judged over cells, or on too few test images: (0.1, -0.1) on alternate images and 0.01 more with every seed
+    # judged over settings, or on too few test images: (0.1, -0.1) on alternate images and 0.01 more with every seed
     for name in ("C5", "C6", "C7", "C8", "C9", "C11", "C18", "C29", "C30"):
         for (claim, _), made in SCENARIOS.items():
             assert claim != name or claims.apply(BY_ID[name], made()).by_seed == ()
@@ -548,13 +548,13 @@ def test_a_network_with_one_cell_has_no_relation_inside_it():
     assert "transformer-4 unknown" in note and "nan" not in note
 
 
-def test_repeats_of_a_cell_are_not_taken_for_cells():
+def test_repeats_of_a_setting_are_not_taken_for_settings():
     t = study(accuracy=accuracy_by_block(-0.1), depths=(1,), encodings=("rff",), seeds=range(12))
     finding = claims.apply(BY_ID["C6"], t)
     assert (finding.n, finding.verdict) == (1, UNDETERMINED)
 
 
-def test_a_seed_with_missing_cells_does_not_count():
+def test_a_seed_with_missing_settings_does_not_count():
     t = study(loss=by_block(0.3))
     runs = t.runs[~((t.runs["seed"] == 2) & (t.runs["depth"] == 6) & (t.runs["network"] == "conv"))]
     assert claims.apply(BY_ID["C5"], t).seeds == 3
@@ -568,7 +568,7 @@ def test_networks_with_enough_seeds_are_judged_without_the_others():
     t = study(loss=effects, accuracy=lambda **c: 0.4 + 0.02 * c["depth"] + jitter(0.005, c))
     fewer = dataclasses.replace(t, runs=t.runs[(t.runs["depth"] < 6) | (t.runs["seed"] == 0)])
     c5 = claims.find(BY_ID["C5"], fewer)
-    assert (c5.n, c5.seeds) == (6, 3) and "100% of 6 cells" in c5.note
+    assert (c5.n, c5.seeds) == (6, 3) and "100% of 6 settings" in c5.note
     assert c5.note.endswith("Judged at sizes 1 and 3, where there are 3 seeds.")
     assert c5.under == "at sizes 1 and 3"
     assert claims.find(BY_ID["C5"], t) == claims.apply(BY_ID["C5"], t)  # nothing is left out where all have three
@@ -728,15 +728,15 @@ def test_less_data_for_the_transformer_alone_is_no_comparison():
     assert claims.apply(BY_ID["C24"], dataclasses.replace(t, runs=full)).verdict == NOT_RUN
 
 
-def test_both_gaps_must_agree_in_the_same_cells():
-    # each gap has the claimed sign in 8 of 9 cells, but not in the same ones: both in 7 of 9
+def test_both_gaps_must_agree_in_the_same_settings():
+    # each gap has the claimed sign in 8 of 9 settings, but not in the same ones: both in 7 of 9
     def loss(**c):
         odd = {("rff", 1): "mixer", ("rff", 3): "transformer-1"}.get((c["encoding"], c["depth"]))
         return 4 + 0.3 * ORDER[c["network"]] - (0.301 + 0.3 * (odd == "conv")) * (odd == c["network"]) + jitter(1e-4, c)
 
     finding = claims.apply(BY_ID["C5"], study(loss=loss))
     assert finding.verdict == PARTLY
-    assert "78% of 9 cells" in finding.note
+    assert "78% of 9 settings" in finding.note
 
 
 def test_networks_that_saw_the_same_images_are_compared_over_images_too():
@@ -749,10 +749,10 @@ def test_networks_that_saw_the_same_images_are_compared_over_images_too():
     assert "transformer-4 rff 3 +0.015" in finding.note
 
 
-def test_an_average_over_cells_that_disagree_supports_nothing():
+def test_an_average_over_settings_that_disagree_supports_nothing():
     t = objectives("mse", accuracy=lambda other, seed: 0.4 - 0.35 * other)
     is_odd = (t.runs["network"] == "conv") & (t.runs["arm"] != "main")
-    for run_id in t.runs.loc[is_odd, "run_id"]:  # six of 24 cells are the better for regressing
+    for run_id in t.runs.loc[is_odd, "run_id"]:  # six of 24 settings are the better for regressing
         t.arrays[run_id]["test_correct_LB"][:] = True
     t.runs.loc[is_odd, "test_accuracy"] = 1.0
     finding = claims.apply(BY_ID["C20"], t)
@@ -760,7 +760,7 @@ def test_an_average_over_cells_that_disagree_supports_nothing():
     assert finding.verdict == UNDETERMINED and "conv rff 1 -0.600" in finding.note
 
 
-def test_objectives_are_compared_on_seeds_that_all_cells_have():
+def test_objectives_are_compared_on_seeds_that_all_settings_have():
     t = objectives("autoregressive", accuracy=lambda other, seed: 0.4)
     runs = t.runs[(t.runs["depth"] == 1) == (t.runs["seed"] == 0)]  # the one size has seed 0, the other has the rest
     finding = claims.apply(BY_ID["C31"], dataclasses.replace(t, runs=runs))
@@ -784,14 +784,14 @@ def test_fine_tuning_that_was_not_done_cannot_contradict():
     assert claims.apply(BY_ID["C33"], fine_tuned(0.4, lambda c: 0.6, always(0), best=3)).verdict == SUPPORTED
 
 
-def test_an_order_of_averages_says_in_how_many_cells_it_holds():
+def test_an_order_of_averages_says_in_how_many_settings_it_holds():
     # the transformer is worse on average because of one encoding; with the other two it is better than the mixer
     def loss(**c):
         last = 5.0 if c["encoding"] == "rff" else 2.5
         return {"conv": 2.0, "mixer": 3.0, "transformer-1": last}[c["network"]]
 
     finding = claims.apply(BY_ID["C1"], study(loss=loss))
-    assert finding.verdict == PARTLY  # an order of averages that most cells contradict is none
+    assert finding.verdict == PARTLY  # an order of averages that most settings contradict is none
     assert "conv before mixer in 9 of 9, mixer before transformer-1 in 3 of 9." in finding.note
     assert finding.note.count(": supported") == finding.note.count(": undetermined") == 4
     # of the simulated study: 1 - nats / 10, and (5 + 2 x 2.5) / 3 nats for the transformer
@@ -839,7 +839,7 @@ def probed_small(**effects):
 
 
 @pytest.mark.parametrize(("direction", "verdict"), [(1, SUPPORTED), (-1, PARTLY)])
-def test_three_cells_along_training_are_enough_to_count(direction, verdict):
+def test_three_settings_along_training_are_enough_to_count(direction, verdict):
     t = probed_small(probed=lambda **c: 0.3 + 0.02 * c["epoch"] + direction * 0.05 * LEVEL[c["encoding"]])
     finding = claims.apply(BY_ID["C9"], t)
     assert finding.verdict == verdict
@@ -847,7 +847,7 @@ def test_three_cells_along_training_are_enough_to_count(direction, verdict):
     assert f"continuous above rff by {gain}, rff above pix2vec by {gain}." in finding.note
 
 
-def test_two_cells_along_training_are_shown_and_not_counted():
+def test_two_settings_along_training_are_shown_and_not_counted():
     t = probed_small(probed=lambda **c: 0.3 + 0.02 * c["epoch"] - 0.05 * LEVEL[c["encoding"]])
     t.curves.loc[t.curves["network"] == "mixer", "probe_accuracy"] = np.nan
     finding = claims.apply(BY_ID["C9"], t)
@@ -867,10 +867,10 @@ def test_other_blocks_are_shown_beside_the_transformers_and_not_judged():
     slope = {"conv": 1, "mixer": -1, "transformer-1": 1}
     t = study(probed=lambda **c: 0.4 + slope[c["network"]] * (0.02 * c["epoch"] + 0.05 * c["depth"]))
     along, bigger = (claims.apply(BY_ID[name], t) for name in ("C29", "C30"))
-    assert (along.verdict, along.value, along.n) == (SUPPORTED, -1, 9)  # seeds are no cells
+    assert (along.verdict, along.value, along.n) == (SUPPORTED, -1, 9)  # seeds are no settings
     assert along.note == "Other blocks: conv -1.00, mixer 1.00."
     assert (bigger.verdict, bigger.n) == (SUPPORTED, 6)  # three encodings, from size 1 to 3 and from 3 to 6
-    assert bigger.note == "100% of the cells favour the larger size. Other blocks: conv +0.125, mixer -0.125."
+    assert bigger.note == "100% of the settings favour the larger size. Other blocks: conv +0.125, mixer -0.125."
     t = study(networks=("conv",), probed=lambda **c: 0.4 + 0.02 * c["epoch"])
     assert claims.apply(BY_ID["C29"], t).verdict == claims.apply(BY_ID["C30"], t).verdict == NOT_RUN
 

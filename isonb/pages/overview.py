@@ -71,7 +71,7 @@ def _scale(study: Study) -> str:
         return f"No network of the study {study.name} has run; <code>{study.command}</code> runs them."
     epochs, train, test = (listed(sorted(set(runs[name]))) for name in ("epochs", "data_train", "data_test"))
     networks = f"{len(runs)} network{'' if len(runs) == 1 else 's'}"
-    seeds = runs.groupby(select.CELL)["seed"].nunique().groupby("depth")
+    seeds = runs.groupby(select.SETTING)["seed"].nunique().groupby("depth")
     sizes = listed([f"size {size} with {_seeds_of(counts.min(), counts.max())}" for size, counts in seeds])
     data = listed([rows.SOURCES[name].title for name in sorted(set(runs["data"]))])
     paper = config.paper().run
@@ -174,7 +174,7 @@ def by_size(t: metrics.Tables) -> pd.DataFrame:
     seeds that have run, whose number at each size stands in the last column.
     """
     runs = select.grid(t)
-    means, seeds = select.cell_means(runs).set_index(select.CELL), runs.groupby(select.CELL)["seed"].nunique()
+    means, seeds = select.setting_means(runs).set_index(select.SETTING), runs.groupby(select.SETTING)["seed"].nunique()
     shown = []
     for encoding, network in itertools.product(select.ENCODINGS, select.NETWORKS):
         cells = {size: (network, encoding, size) for size in select.SIZES}
@@ -198,7 +198,7 @@ def beside_no_network(t: metrics.Tables) -> str:
     if runs.empty:
         return f"Networks of the grid: {NOT_RUN}."
     neighbours, marginal = (runs[f"baseline_{guess}"].mean() for guess in ("neighbour_mean", "channel_marginal"))
-    means = select.cell_means(runs)
+    means = select.setting_means(runs)
     worse = means[means["validation_loss"] > neighbours]
     sizes = worse.groupby(["encoding", "network"])["depth"].apply(list)
     named = "; ".join(f"{network} with {encoding}, size {listed(some)}" for (encoding, network), some in sizes.items())
@@ -214,7 +214,7 @@ def what_size_changes(t: metrics.Tables) -> str:
     runs, (smallest, *_, largest) = select.grid(t), select.SIZES
     try:
         loss, accuracy = (
-            select.gap(select.differences(runs, column, "depth", largest, smallest)).cells
+            select.gap(select.differences(runs, column, "depth", largest, smallest)).settings
             for column in ("validation_loss", "test_accuracy")
         )
     except NotRun:

@@ -11,7 +11,7 @@ import pandas as pd
 from isonb.evidence import statistics
 from isonb.evidence.ledger.finding import (
     ALPHA,
-    CELLS_AGREE,
+    SETTINGS_AGREE,
     Finding,
     NotRun,
     Verdict,
@@ -24,7 +24,6 @@ from isonb.evidence.ledger.select import (
     BLOCK_ORDER,
     Gap,
     array,
-    cell_means,
     chosen_correct_B,
     common_seeds,
     complete_seeds,
@@ -32,6 +31,7 @@ from isonb.evidence.ledger.select import (
     gap,
     grid,
     needed,
+    setting_means,
     smallest_of,
 )
 from isonb.evidence.metrics import Tables
@@ -52,41 +52,41 @@ EXACT, BROKEN = 1e-5, 1e-2
 def c1(t: Tables) -> Finding:
     """Four measures of reconstruction at the same masked pixels of the same test images, two gaps each."""
     runs = grid(t, network=BLOCK_ORDER)
-    intervals, nats, cells, agree = {}, {}, {}, []
+    intervals, nats, settings, agree = {}, {}, {}, []
     for worse, better in NEIGHBOURS:
         name = f"{better} before {worse} in nats"
         pairs = differences(runs, "test_loss", "network", worse, better)
-        cells[name] = gap(pairs).cells
-        agree.append(f"{better} before {worse} in {(cells[name] > 0).sum()} of {len(cells[name])}")
+        settings[name] = gap(pairs).settings
+        agree.append(f"{better} before {worse} in {(settings[name] > 0).sum()} of {len(settings[name])}")
         nats[name] = _nats_difference(t, runs, pairs, worse, better)
         intervals[name] = partial(statistics.crossed_interval, nats[name])
         for column, sign in (("mean_absolute_error", 1), ("share_within_8", -1), ("colour_error", 1)):
             of_column = gap(sign * differences(runs, column, "network", worse, better))
             name = f"{better} before {worse} in {column.replace('_', ' ')}"
-            cells[name] = of_column.cells
+            settings[name] = of_column.settings
             intervals[name] = partial(statistics.student_interval, of_column.by_seed)
-    finding = smallest_of(nats, "nats per masked sub-pixel, smaller gap", intervals, cells)
-    near = cell_means(runs, "share_within_8").groupby("network")["share_within_8"].mean().reindex(BLOCK_ORDER)
+    finding = smallest_of(nats, "nats per masked sub-pixel, smaller gap", intervals, settings)
+    near = setting_means(runs, "share_within_8").groupby("network")["share_within_8"].mean().reindex(BLOCK_ORDER)
     levels = ", ".join(f"{network} {share:.0%}" for network, share in near.items())
     # The order is of averages, and the claim's words are about levels: say what both hide.
-    note = f"Masked sub-pixels within 8 levels of the truth: {levels}. Cell by cell, in nats: {', '.join(agree)}."
+    note = f"Masked sub-pixels within 8 levels of the truth: {levels}. Setting by setting, in nats: {', '.join(agree)}."
     return dataclasses.replace(finding, note=f"{note} {finding.note}")
 
 
 def _nats_difference(t: Tables, runs: pd.DataFrame, pairs: pd.Series, a: str, b: str) -> np.ndarray:
-    """Nats of network a minus network b, per seed and test image, averaged over the cells of these pairs."""
+    """Nats of network a minus network b, per seed and test image, averaged over the settings of these pairs."""
     seeds = complete_seeds(pairs)
     if not seeds:
-        raise NotRun(f"Needs one seed with every cell of {a} and {b}.")
+        raise NotRun(f"Needs one seed with every setting of {a} and {b}.")
     ids = runs.set_index(["network", "encoding", "depth", "seed"])["run_id"]
-    cells = pairs.index.droplevel("seed").unique()
+    settings = pairs.index.droplevel("seed").unique()
     return np.stack(
         [
             np.mean(
                 [
-                    array(t, ids[a, *cell, seed], "test_loss_B").astype(float)
-                    - array(t, ids[b, *cell, seed], "test_loss_B")
-                    for cell in cells
+                    array(t, ids[a, *setting, seed], "test_loss_B").astype(float)
+                    - array(t, ids[b, *setting, seed], "test_loss_B")
+                    for setting in settings
                 ],
                 axis=0,
             )
@@ -96,14 +96,14 @@ def _nats_difference(t: Tables, runs: pd.DataFrame, pairs: pd.Series, a: str, b:
 
 
 def _order(runs: pd.DataFrame, column: str, sign: int, unit: str) -> Finding:
-    """Do both gaps, conv to mixer and mixer to 1-head transformer, have one sign in nearly all cells?"""
+    """Do both gaps, conv to mixer and mixer to 1-head transformer, have one sign in nearly all settings?"""
     gaps = [gap(sign * differences(runs, column, "network", worse, better)) for worse, better in NEIGHBOURS]
-    p_values = [statistics.wilcoxon(of_pair.cells.to_numpy()) for of_pair in gaps]
+    p_values = [statistics.wilcoxon(of_pair.settings.to_numpy()) for of_pair in gaps]
     parts = [_gap_verdict(of_pair, p) for of_pair, p in zip(gaps, p_values, strict=True)]
-    both = pd.concat([of_pair.cells for of_pair in gaps], axis=1, join="inner")
+    both = pd.concat([of_pair.settings for of_pair in gaps], axis=1, join="inner")
     joint = float((both > 0).all(axis=1).mean()) if len(both) else 0.0
     verdict = combine(parts)
-    if verdict == Verdict.SUPPORTED and joint < CELLS_AGREE:
+    if verdict == Verdict.SUPPORTED and joint < SETTINGS_AGREE:
         verdict = Verdict.PARTLY
     decided = [p for p, part in zip(p_values, parts, strict=True) if part != Verdict.UNDETERMINED]
     smaller = min(gaps, key=lambda of_pair: of_pair.value)
@@ -112,23 +112,23 @@ def _order(runs: pd.DataFrame, column: str, sign: int, unit: str) -> Finding:
         verdict=verdict,
         value=smaller.value,
         unit=f"{unit}, smaller gap",
-        interval=smaller.over_cells,
+        interval=smaller.over_settings,
         n=len(both),
-        of="cells",
+        of="settings",
         p=min(1.0, 2 * min(decided)) if verdict in (Verdict.PARTLY, Verdict.CONTRADICTED) else max(p_values),
         seeds=min(len(of_pair.by_seed) for of_pair in gaps),
-        note=f"Both gaps have the claimed sign in {joint:.0%} of {len(both)} cells. "
+        note=f"Both gaps have the claimed sign in {joint:.0%} of {len(both)} settings. "
         + parts_note(dict(zip(names, parts, strict=True))),
     )
 
 
 def _gap_verdict(of_pair: Gap, p: float) -> str:
-    """Supported: positive in 8 of 9 cells with p < .05. Contradicted: its interval lies below 0 with p < .05."""
+    """Supported: positive in 8 of 9 settings with p < .05. Contradicted: its interval lies below 0 with p < .05."""
     if p >= ALPHA:
         return Verdict.UNDETERMINED
-    if (of_pair.cells > 0).mean() >= CELLS_AGREE:
+    if (of_pair.settings > 0).mean() >= SETTINGS_AGREE:
         return Verdict.SUPPORTED
-    return Verdict.CONTRADICTED if of_pair.over_cells[1] < 0 else Verdict.UNDETERMINED
+    return Verdict.CONTRADICTED if of_pair.over_settings[1] < 0 else Verdict.UNDETERMINED
 
 
 def c5(t: Tables) -> Finding:
@@ -179,8 +179,8 @@ def c27(t: Tables) -> Finding:
         value=smaller.value,
         unit="accuracy, smaller gap",
         interval=smaller.over_seeds,
-        n=len(smaller.cells),
-        of="cells",
+        n=len(smaller.settings),
+        of="settings",
         seeds=min(len(one.by_seed) for one in gaps.values()),
         by_seed=smaller.by_seed,
         note=parts_note(verdicts),

@@ -9,7 +9,7 @@ import pandas as pd
 
 from isonb.evidence import analytic, statistics
 from isonb.evidence.ledger.finding import Finding, NotRun, Verdict, by_parts, by_sign, combine, decide, parts_note
-from isonb.evidence.ledger.select import NETWORKS, TRANSFORMERS, cell_means, complete_seeds, grid, needed
+from isonb.evidence.ledger.select import NETWORKS, TRANSFORMERS, complete_seeds, grid, needed, setting_means
 from isonb.evidence.metrics import Tables
 
 KEPT, LOST = 0.9, 0.3  # a rank correlation at or above KEPT keeps distance, one at or below LOST in size does not
@@ -205,10 +205,10 @@ def c18(t: Tables) -> Finding:
     """Spearman's correlation, over networks and sizes, of the distance that the learned table keeps and accuracy."""
     runs = needed(grid(t, encoding="pix2vec"), "pix2vec runs of several networks and sizes").copy()
     runs["kept"] = _learned(t, runs, channels=(0, 1, 2))["kept"].to_numpy()
-    cells = cell_means(runs, "kept")
-    if len(cells) < 5:
-        raise NotRun(f"Needs at least 5 pix2vec cells of networks and sizes; there are {len(cells)}.")
-    kept, accuracy = cells["kept"].to_numpy(), cells["test_accuracy"].to_numpy()
+    settings = setting_means(runs, "kept")
+    if len(settings) < 5:
+        raise NotRun(f"Needs at least 5 pix2vec settings of networks and sizes; there are {len(settings)}.")
+    kept, accuracy = settings["kept"].to_numpy(), settings["test_accuracy"].to_numpy()
     value, interval = statistics.spearman(kept, accuracy), statistics.bootstrap(statistics.spearman, kept, accuracy)
     verdict = by_sign(interval)
     if verdict == Verdict.SUPPORTED and value < 0.6:
@@ -218,8 +218,8 @@ def c18(t: Tables) -> Finding:
         value=value,
         unit="Spearman",
         interval=interval,
-        n=len(cells),
-        of="cells",
+        n=len(settings),
+        of="settings",
         seeds=len(complete_seeds(runs)),
     )
 

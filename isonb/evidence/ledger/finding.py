@@ -24,7 +24,7 @@ class Verdict(enum.StrEnum):
     NOT_RUN = NOT_RUN
 
 
-CELLS_AGREE = 8 / 9  # the share of cells that must have the sign of an average
+SETTINGS_AGREE = 8 / 9  # the share of settings that must have the sign of an average
 SEEDS = 3  # the fewest seeds on which a claim about trained networks is judged (A26)
 ALPHA = 0.05
 
@@ -38,7 +38,7 @@ class Finding:
     """What the rule of one claim found.
 
     value and interval are in `unit`; interval_kind says what the interval is; n counts `of`; p is the raw p value that
-    the verdict rests on, if any; seeds is the number of seeds for which every compared cell has run. by_seed is the
+    the verdict rests on, if any; seeds is the number of seeds for which every compared setting has run. by_seed is the
     statistic of each of these seeds, threshold the value from which it must differ, and level the confidence level of
     the interval; by_seed is given only where the rule's interval is over seeds, so that more of them narrow it.
     images_needed is how many test images would tell the networks at hand apart. under names the conditions without

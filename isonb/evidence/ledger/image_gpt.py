@@ -14,8 +14,8 @@ from isonb.evidence.ledger.finding import ALPHA, Finding, NotRun, Verdict, by_si
 from isonb.evidence.ledger.loss import matched_loss
 from isonb.evidence.ledger.select import (
     AUTOREGRESSIVE,
-    CELL,
     NETWORKS,
+    SETTING,
     TRANSFORMERS,
     Answers,
     array,
@@ -36,7 +36,7 @@ FAITHFUL = 25.0  # dB
 
 
 def c29(t: Tables) -> Finding:
-    """Spearman's correlation of loss and probe accuracy along training: mean over transformer cells, seeds averaged."""
+    """Spearman's correlation of loss and probe accuracy along training: mean over settings of transformers."""
     runs = grid(t)
     curves = t.curves[t.curves["run_id"].isin(runs["run_id"])].dropna(subset=["probe_accuracy", "validation_loss"])
     within = {
@@ -45,11 +45,11 @@ def c29(t: Tables) -> Finding:
         if len(path) >= CHECKPOINTS
     }
     runs = runs.assign(within=runs["run_id"].map(within)).dropna(subset=["within"])
-    others = runs[~runs["network"].isin(TRANSFORMERS)].groupby(CELL)["within"].mean()
+    others = runs[~runs["network"].isin(TRANSFORMERS)].groupby(SETTING)["within"].mean()
     runs = runs[runs["network"].isin(TRANSFORMERS)]
     needed(runs, f"transformer runs that were probed after {CHECKPOINTS} epochs or more (probe_along=true)")
-    cells = runs.groupby(CELL)["within"].mean()
-    value, interval = float(cells.mean()), statistics.student_interval(cells.to_numpy())
+    settings = runs.groupby(SETTING)["within"].mean()
+    value, interval = float(settings.mean()), statistics.student_interval(settings.to_numpy())
     verdict = Verdict.UNDETERMINED
     if interval[1] < 0:
         verdict = Verdict.SUPPORTED if value <= -0.8 else Verdict.PARTLY
@@ -58,10 +58,10 @@ def c29(t: Tables) -> Finding:
     return Finding(
         verdict=verdict,
         value=value,
-        unit="Spearman, mean over cells",
+        unit="Spearman, mean over settings",
         interval=interval,
-        n=len(cells),
-        of="cells",
+        n=len(settings),
+        of="settings",
         seeds=len(complete_seeds(runs)),
         note=_of_other_blocks(others.groupby("network").mean().to_dict(), ".2f"),
     )
@@ -73,7 +73,7 @@ def _of_other_blocks(values: Mapping[str, float], spec: str) -> str:
 
 
 def c30(t: Tables) -> Finding:
-    """Sign test over cells: is the next larger size better at equal loss along training?"""
+    """Sign test over settings: is the next larger size better at equal loss along training?"""
     steps = _size_steps(t, TRANSFORMERS)
     if not steps:
         raise NotRun(
@@ -81,20 +81,20 @@ def c30(t: Tables) -> Finding:
             "(probe_along=true)."
         )
     gains = [gap(step) for step in steps]
-    cells = np.concatenate([gain.cells.to_numpy() for gain in gains])
-    p = statistics.sign_test(cells)
-    interval = statistics.bootstrap_mean(cells)
+    settings = np.concatenate([gain.settings.to_numpy() for gain in gains])
+    p = statistics.sign_test(settings)
+    interval = statistics.bootstrap_mean(settings)
     verdict = by_sign(interval) if p < ALPHA else Verdict.UNDETERMINED
-    others = {name: [gap(step).cells for step in _size_steps(t, (name,))] for name in OTHERS}
+    others = {name: [gap(step).settings for step in _size_steps(t, (name,))] for name in OTHERS}
     of_others = {name: float(np.concatenate(steps).mean()) for name, steps in others.items() if steps}
-    share = f"{np.mean(cells > 0):.0%} of the cells favour the larger size."
+    share = f"{np.mean(settings > 0):.0%} of the settings favour the larger size."
     return Finding(
         verdict=verdict,
-        value=float(cells.mean()),
+        value=float(settings.mean()),
         unit="accuracy at equal loss, larger minus smaller",
         interval=interval,
-        n=len(cells),
-        of="cells",
+        n=len(settings),
+        of="settings",
         p=p,
         seeds=min(len(gain.by_seed) for gain in gains),
         note=f"{share} {_of_other_blocks(of_others, '+.3f')}".strip(),
@@ -102,7 +102,7 @@ def c30(t: Tables) -> Finding:
 
 
 def _size_steps(t: Tables, networks: tuple[str, ...]) -> list[pd.Series]:
-    """What the next larger size gains in accuracy at equal loss, by cell and seed, for each size that has one."""
+    """What the next larger size gains in accuracy at equal loss, by setting and seed, for each size that has one."""
     runs = grid(t, network=networks)
     sizes = sorted(runs["depth"].unique())
     steps = [matched_loss(t, runs, "depth", large, small) for small, large in itertools.pairwise(sizes)]
@@ -115,12 +115,12 @@ def _by_objective(t: Tables, of: Answers, column: str) -> pd.Series:
 
 
 def c31(t: Tables) -> Finding:
-    """Probe accuracy of autoregressive minus BERT networks, of the same cell, seed and test images."""
+    """Probe accuracy of autoregressive minus BERT networks, of the same setting, seed and test images."""
     return over_seeds_and_images(_by_objective(t, chosen_correct_B, "test_accuracy"))
 
 
 def c32(t: Tables) -> Finding:
-    """Half the probe gap minus the gap after fine-tuning, of the same cell, seed and test images."""
+    """Half the probe gap minus the gap after fine-tuning, of the same setting, seed and test images."""
     before_B = _by_objective(t, chosen_correct_B, "test_accuracy")
     if over_seeds_and_images(before_B).verdict != Verdict.SUPPORTED:
         raise NotRun("There is no certain probe gap between autoregression and BERT that could be caught up (C31).")
@@ -130,12 +130,12 @@ def c32(t: Tables) -> Finding:
 
 
 def _finetune_gain(t: Tables, against: str, of: Answers) -> tuple[pd.Series, pd.DataFrame]:
-    """What fine-tuned networks get right minus what `of` gives, by test image, cell and seed; and their runs."""
+    """What fine-tuned networks get right minus what `of` gives, by test image, setting and seed; and their runs."""
     runs = grid(t).dropna(subset=["finetune_accuracy", against])
     twins = " and the same trained from scratch" if against == "scratch_accuracy" else ""
     needed(runs, f"fine-tuned networks{twins} (finetune_epochs)")
     gains = [tuned_correct_B(t, run) - of(t, run) for _, run in runs.iterrows()]
-    return pd.Series(gains, pd.MultiIndex.from_frame(runs[[*CELL, "seed"]])), runs
+    return pd.Series(gains, pd.MultiIndex.from_frame(runs[[*SETTING, "seed"]])), runs
 
 
 def c33(t: Tables) -> Finding:

@@ -46,7 +46,7 @@ def middle(t: Tables, networks: Sequence[str], arms: tuple[str, ...] = (MAIN,)) 
     runs = runs[runs["depth"] >= DEEP]
     seeds = complete_seeds(runs) if len(runs) else []
     if not seeds:
-        raise NotRun(f"Needs runs of {' or '.join(networks)} with size 3 or more and every cell of one seed.")
+        raise NotRun(f"Needs runs of {' or '.join(networks)} with size 3 or more and every setting of one seed.")
     runs = runs[runs["seed"].isin(seeds)]
     share = float(((runs["best_layer"] > 0) & (runs["best_layer"] < runs["depth"])).mean())
     gains: dict[int, list[np.ndarray]] = {}

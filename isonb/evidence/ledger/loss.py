@@ -12,9 +12,8 @@ from isonb.evidence import regression, statistics
 from isonb.evidence.ledger.finding import ALPHA, Finding, NotRun, Verdict, by_parts, combine, decide, parts_note
 from isonb.evidence.ledger.select import (
     BLOCK_ORDER,
-    CELL,
     ENCODINGS,
-    cell_means,
+    SETTING,
     chosen_correct_B,
     complete_seeds,
     gap,
@@ -22,28 +21,29 @@ from isonb.evidence.ledger.select import (
     image_differences,
     needed,
     over_seeds_and_images,
+    setting_means,
 )
 from isonb.evidence.metrics import MAIN, Tables
 from isonb.evidence.statistics import stratified_spearman as _inside
 
-ENOUGH_CELLS = 6
-ENOUGH_PATHS = 3  # the fewest cells probed along training over which an interval says something
+ENOUGH_SETTINGS = 6
+ENOUGH_PATHS = 3  # the fewest settings probed along training over which an interval says something
 POINT = 0.01  # of accuracy
 
 
 def _scatter(t: Tables) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The runs, and one row per cell: the points of Figure 4."""
+    """The runs, and one row per setting: the points of Figure 4."""
     runs = grid(t)
-    cells = cell_means(runs)
-    if len(cells) < ENOUGH_CELLS:
-        raise NotRun(f"Needs at least {ENOUGH_CELLS} cells with loss and accuracy; there are {len(cells)}.")
-    return runs, cells
+    settings = setting_means(runs)
+    if len(settings) < ENOUGH_SETTINGS:
+        raise NotRun(f"Needs at least {ENOUGH_SETTINGS} settings with loss and accuracy; there are {len(settings)}.")
+    return runs, settings
 
 
 def c7(t: Tables) -> Finding:
-    """Spearman's correlation of loss and accuracy over all cells."""
-    runs, cells = _scatter(t)
-    loss, accuracy = cells["validation_loss"].to_numpy(), cells["test_accuracy"].to_numpy()
+    """Spearman's correlation of loss and accuracy over all settings."""
+    runs, settings = _scatter(t)
+    loss, accuracy = settings["validation_loss"].to_numpy(), settings["test_accuracy"].to_numpy()
     value, interval = statistics.spearman(loss, accuracy), statistics.bootstrap(statistics.spearman, loss, accuracy)
     verdict = Verdict.UNDETERMINED
     if value <= -0.8 and interval[1] < -0.5:
@@ -52,27 +52,27 @@ def c7(t: Tables) -> Finding:
         verdict = Verdict.PARTLY
     elif interval[0] > 0:
         verdict = Verdict.CONTRADICTED
-    inside = _rho(_inside(loss, accuracy, cells["network"]))
+    inside = _rho(_inside(loss, accuracy, settings["network"]))
     return Finding(
         verdict=verdict,
         value=value,
         unit="Spearman",
         interval=interval,
-        n=len(cells),
-        of="cells",
+        n=len(settings),
+        of="settings",
         seeds=len(complete_seeds(runs)),
         note=f"Separated blocks alone can give such a value; inside them it is {inside} (C8).",
     )
 
 
 def _rho(rho: float) -> str:
-    return "unknown" if np.isnan(rho) else f"{rho:.2f}"  # of one cell, or of equal ones
+    return "unknown" if np.isnan(rho) else f"{rho:.2f}"  # of one setting, or of equal ones
 
 
 def c8(t: Tables) -> Finding:
     """The same inside networks (the transformers of 1 and 4 heads apart), and inside networks and encodings."""
-    runs, cells = _scatter(t)
-    loss, accuracy, network = (cells[name].to_numpy() for name in ("validation_loss", "test_accuracy", "network"))
+    runs, settings = _scatter(t)
+    loss, accuracy, network = (settings[name].to_numpy() for name in ("validation_loss", "test_accuracy", "network"))
     inside = {name: statistics.spearman(loss[network == name], accuracy[network == name]) for name in set(network)}
     if len(inside) < 2:
         raise NotRun("Needs runs of at least two blocks.")
@@ -86,15 +86,15 @@ def c8(t: Tables) -> Finding:
         verdict = Verdict.CONTRADICTED
     elif p < ALPHA and interval[1] < 0:
         verdict = Verdict.SUPPORTED if value <= -0.5 and all(rho < 0 for rho in inside.values()) else Verdict.PARTLY
-    finer = _inside(loss, accuracy, cells["network"] + cells["encoding"])
+    finer = _inside(loss, accuracy, settings["network"] + settings["encoding"])
     within = ", ".join(f"{name} {_rho(rho)}" for name, rho in sorted(inside.items()))
     return Finding(
         verdict=verdict,
         value=value,
         unit="stratified Spearman",
         interval=interval,
-        n=len(cells),
-        of="cells",
+        n=len(settings),
+        of="settings",
         p=p,
         seeds=len(complete_seeds(runs)),
         note=f"Inside networks: {within}; inside networks and encodings together {_rho(finer)}.",
@@ -103,26 +103,26 @@ def c8(t: Tables) -> Finding:
 
 def c9(t: Tables) -> Finding:
     """At equal loss: continuous minus random Fourier, and random Fourier minus pix2vec."""
-    runs, cells = _scatter(t)
+    runs, settings = _scatter(t)
     steps = {f"{a} above {b}": (a, b) for a, b in (("continuous", "rff"), ("rff", "pix2vec"))}
-    if not set(ENCODINGS) <= set(cells["encoding"]):
+    if not set(ENCODINGS) <= set(settings["encoding"]):
         raise NotRun("Needs runs of all three encodings.")
-    intervals = {name: partial(_contrast_interval, cells, *step) for name, step in steps.items()}
+    intervals = {name: partial(_contrast_interval, settings, *step) for name, step in steps.items()}
     along = {name: matched_loss(t, runs, "encoding", *step) for name, step in steps.items()}
-    along = {name: gap(matched).cells.to_numpy() for name, matched in along.items() if len(matched)}
-    for name, by_cell in along.items():
-        if len(by_cell) >= ENOUGH_PATHS:
-            intervals[f"{name} along training"] = partial(statistics.student_interval, by_cell)
+    along = {name: gap(matched).settings.to_numpy() for name, matched in along.items() if len(matched)}
+    for name, by_setting in along.items():
+        if len(by_setting) >= ENOUGH_PATHS:
+            intervals[f"{name} along training"] = partial(statistics.student_interval, by_setting)
     verdicts = by_parts(intervals)
-    smallest = min(steps, key=lambda name: _contrast(cells, *steps[name]).value)
-    contrast = _contrast(cells, *steps[smallest])
+    smallest = min(steps, key=lambda name: _contrast(settings, *steps[name]).value)
+    contrast = _contrast(settings, *steps[smallest])
     return Finding(
         verdict=combine(verdicts.values()),
         value=contrast.value,
         unit=f"accuracy at equal loss, {smallest}",
         interval=contrast.interval,
-        n=len(cells),
-        of="cells",
+        n=len(settings),
+        of="settings",
         seeds=len(complete_seeds(runs)),
         note=" ".join([parts_note(verdicts), *_in_words(along)]),
     )
@@ -130,8 +130,10 @@ def c9(t: Tables) -> Finding:
 
 def _in_words(along: Mapping[str, np.ndarray]) -> list[str]:
     """The accuracy gained at equal loss along training, as a sentence, or an empty list without any."""
-    gains = ", ".join(f"{name} by {by_cell.mean():+.3f} over {len(by_cell)}" for name, by_cell in along.items())
-    return [f"Accuracy at equal loss along training, with the number of cells: {gains}."] * bool(gains)
+    gains = ", ".join(
+        f"{name} by {by_setting.mean():+.3f} over {len(by_setting)}" for name, by_setting in along.items()
+    )
+    return [f"Accuracy at equal loss along training, with the number of settings: {gains}."] * bool(gains)
 
 
 def _contrast(rows: pd.DataFrame, a: str, b: str, level: float = statistics.LEVEL) -> regression.Contrast:
@@ -143,13 +145,13 @@ def _contrast_interval(rows: pd.DataFrame, a: str, b: str, level: float) -> stat
 
 
 def matched_loss(t: Tables, runs: pd.DataFrame, factor: str, a: object, b: object) -> pd.Series:
-    """Accuracy at level a minus level b of a factor, at equal loss along training, per cell and seed that has both."""
+    """Accuracy at level a minus level b of a factor, at equal loss along training, by setting and seed with both."""
     probed = t.curves.dropna(subset=["probe_accuracy"])
     paths = {
         run_id: (path["validation_loss"].to_numpy(float), path["probe_accuracy"].to_numpy(float))
         for run_id, path in probed.groupby("run_id")
     }
-    index = [name for name in (*CELL, "seed") if name != factor]
+    index = [name for name in (*SETTING, "seed") if name != factor]
     wide = runs[runs["run_id"].isin(paths)].pivot(index=index, columns=factor, values="run_id")
     wide = wide.reindex(columns=[a, b]).dropna()
     values = [regression.matched_loss_difference(paths[x], paths[y]) for x, y in zip(wide[a], wide[b], strict=True)]
@@ -161,8 +163,8 @@ def c10(t: Tables) -> Finding:
     runs = grid(t)
     seeds = complete_seeds(runs)
     if not seeds or runs["encoding"].nunique() < 3:
-        raise NotRun("Needs runs of all three encodings with every cell of one seed.")
-    runs = runs[runs["seed"].isin(seeds)].sort_values(["seed", *CELL])
+        raise NotRun("Needs runs of all three encodings with every setting of one seed.")
+    runs = runs[runs["seed"].isin(seeds)].sort_values(["seed", *SETTING])
     correct_SKB = np.stack([chosen_correct_B(t, run) for _, run in runs.iterrows()])
     correct_SKB = correct_SKB.reshape(len(seeds), -1, correct_SKB.shape[1])
     encoding_K = runs["encoding"].to_numpy()[: correct_SKB.shape[1]]
@@ -175,13 +177,13 @@ def c10(t: Tables) -> Finding:
     first_R = encoding_K[accuracy_KR.argmax(axis=0)]
     share = float((first_R == "pix2vec").mean())
     verdict = decide(share > 0.8, share < ALPHA)
-    best = runs.groupby(CELL)["test_accuracy"].mean().idxmax()
+    best = runs.groupby(SETTING)["test_accuracy"].mean().idxmax()
     return Finding(
         verdict=verdict,
         value=share,
         unit="share of resamples",
         n=correct_SKB.shape[1],
-        of="cells",
+        of="settings",
         seeds=len(seeds),
         note=f"First in the table: {' '.join(map(str, best))}. The paper contradicts itself: section 5.2 names "
         "pix2vec, section 5.3 says continuous did best (at equal loss).",

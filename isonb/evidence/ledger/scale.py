@@ -53,7 +53,7 @@ def c11(t: Tables) -> Finding:
         verdict=verdict,
         value=gain.value,
         unit="accuracy, largest minus smallest size",
-        interval=gain.over_cells,
+        interval=gain.over_settings,
         n=len(values),
         of="rows",
         p=p,

@@ -1,4 +1,4 @@
-"""Which runs a rule compares: the same cell, the same seed, the same test images, and nothing else."""
+"""Which runs a rule compares: the same setting, the same seed, the same test images, and nothing else."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pandas as pd
 from isonb import rows
 from isonb.evidence import statistics
 from isonb.evidence.ledger.finding import (
-    CELLS_AGREE,
+    SETTINGS_AGREE,
     Finding,
     NotRun,
     Verdict,
@@ -31,7 +31,7 @@ TRANSFORMERS = tuple(network.name for network in rows.BLOCKS["transformer"].netw
 ENCODINGS = tuple(name for name, row in rows.ENCODINGS.items() if row.in_paper)  # the paper's, in its order
 AUTOREGRESSIVE = "objective=autoregressive"  # the arm with image-GPT's other objective
 SIZES = (1, 3, 6)  # of the networks that the paper's text is about
-CELL = ["network", "encoding", "depth"]
+SETTING = ["network", "encoding", "depth"]
 Answers = Callable[[Tables, pd.Series], np.ndarray]  # which test images a run gets right, by one way of judging it
 
 
@@ -55,8 +55,8 @@ def needed(runs: pd.DataFrame, what: str) -> pd.DataFrame:
 
 
 def differences(runs: pd.DataFrame, column: str, factor: str, a: object, b: object) -> pd.Series:
-    """`column` at level a minus level b of a factor, per cell and seed that has both. Raises `NotRun` if none has."""
-    index = [name for name in (*CELL, "seed") if name != factor]
+    """`column` at level a minus level b of a factor, by setting and seed with both. Raises `NotRun` if none has."""
+    index = [name for name in (*SETTING, "seed") if name != factor]
     wide = runs[runs[factor].isin((a, b))].pivot(index=index, columns=factor, values=column)
     wide = wide.reindex(columns=[a, b]).dropna()
     if wide.empty:
@@ -65,22 +65,22 @@ def differences(runs: pd.DataFrame, column: str, factor: str, a: object, b: obje
 
 
 def complete_seeds(runs: pd.DataFrame | pd.Series) -> list[int]:
-    """The seeds for which every cell has run that has run for any seed."""
+    """The seeds for which every setting has run that has run for any seed."""
     frame = runs.index.to_frame(index=False) if isinstance(runs, pd.Series) else runs
-    cells = frame.drop(columns="seed") if isinstance(runs, pd.Series) else frame[CELL]
-    per_seed = cells.apply(tuple, axis=1).groupby(frame["seed"].to_numpy()).nunique()
-    return [int(seed) for seed in per_seed.index[per_seed == cells.drop_duplicates().shape[0]]]
+    settings = frame.drop(columns="seed") if isinstance(runs, pd.Series) else frame[SETTING]
+    per_seed = settings.apply(tuple, axis=1).groupby(frame["seed"].to_numpy()).nunique()
+    return [int(seed) for seed in per_seed.index[per_seed == settings.drop_duplicates().shape[0]]]
 
 
 def replicated(t: Tables, seeds: int) -> Tables:
     """The tables without the networks that have fewer than `seeds` seeds.
 
-    The cells of one network, size and arm stay or go together, with every encoding, and so do the three blocks of one
-    size and arm: a study that is halfway through them must not be judged by those that happened to come first.
+    The settings of one network, size and arm stay or go together, with every encoding, and so do the three blocks of
+    one size and arm: a study that is halfway through them must not be judged by those that happened to come first.
     """
     runs = t.runs[t.runs["encoding"].isin(ENCODINGS)]
     size = [runs["depth"], runs["arm"]]
-    alike = runs.groupby([*CELL, "arm"])["seed"].transform("nunique").astype(float)
+    alike = runs.groupby([*SETTING, "arm"])["seed"].transform("nunique").astype(float)
     fewest = alike.groupby([runs["network"], *size]).transform("min")
     of_blocks = alike.where(runs["network"].isin(BLOCK_ORDER)).groupby(size).transform("min")
     ids = set(runs.loc[(fewest >= seeds) & ~(of_blocks < seeds), "run_id"])
@@ -89,34 +89,34 @@ def replicated(t: Tables, seeds: int) -> Tables:
 
 
 class Gap(NamedTuple):
-    """A paired difference: mean, mean of each complete seed, intervals over seeds and over cells, mean of each cell."""
+    """A paired difference: its mean, that of each complete seed and setting, and its intervals over both."""
 
     value: float
     by_seed: tuple[float, ...]
     over_seeds: Interval
-    over_cells: Interval
-    cells: pd.Series
+    over_settings: Interval
+    settings: pd.Series
 
 
 def gap(difference: pd.Series) -> Gap:
-    """Summarise paired differences; seeds are first averaged within a cell, so that they do not count as cells."""
+    """Summarise paired differences; seeds are averaged within a setting first, so as not to count as settings."""
     levels = [name for name in difference.index.names if name != "seed"]
-    cells = difference.groupby(level=levels).mean()
+    settings = difference.groupby(level=levels).mean()
     whole = difference[difference.index.get_level_values("seed").isin(complete_seeds(difference))]
     by_seed = whole.groupby(level="seed").mean().to_numpy()
     return Gap(
-        float(cells.mean()),
+        float(settings.mean()),
         tuple(float(value) for value in by_seed),
         statistics.student_interval(by_seed),
-        statistics.bootstrap_mean(cells.to_numpy()),
-        cells,
+        statistics.bootstrap_mean(settings.to_numpy()),
+        settings,
     )
 
 
 def image_differences(
     t: Tables, runs: pd.DataFrame, factor: str, a: object, b: object, of: Answers, column: str = "test_accuracy"
 ) -> pd.Series:
-    """What level a of a factor gets right minus what level b does, by test image, for each cell and seed with both.
+    """What level a of a factor gets right minus what level b does, by test image, for each setting and seed with both.
 
     Only where `column`, the accuracy that `of` adds up to, is known for both. Raises `NotRun` if it is for none.
     """
@@ -126,21 +126,21 @@ def image_differences(
 
 
 def over_seeds_and_images(difference_B: pd.Series, unit: str = "accuracy", is_order: bool = True) -> Finding:
-    """Is a difference positive over seeds and test images? It is given by test image for every cell and seed.
+    """Is a difference positive over seeds and test images? It is given by test image for every setting and seed.
 
-    With `is_order` it must also have the sign of its mean in nearly every cell. The note has the mean of each cell, and
-    `under` says which cells they are. Raises `NotRun` where no seed has all of them.
+    With `is_order` it must also have the sign of its mean in nearly every setting. The note has the mean of each, and
+    `under` says which settings they are. Raises `NotRun` where no seed has all of them.
     """
     mean = difference_B.map(np.mean).astype(float)
-    cells, seeds = gap(mean).cells, complete_seeds(mean)
+    settings, seeds = gap(mean).settings, complete_seeds(mean)
     if not seeds:
-        raise NotRun("Needs one seed of which every cell that is compared has run.")
+        raise NotRun("Needs one seed of which every setting that is compared has run.")
     of_seed = difference_B.groupby(level="seed")
     mean_SB = np.stack([np.stack(of_seed.get_group(seed).to_list()).mean(axis=0) for seed in seeds])
-    sizes, encodings = (sorted(set(cells.index.get_level_values(name))) for name in ("depth", "encoding"))
-    words = ", ".join(f"{' '.join(map(str, cell))} {value:+.3f}" for cell, value in cells.items())
+    sizes, encodings = (sorted(set(settings.index.get_level_values(name))) for name in ("depth", "encoding"))
+    words = ", ".join(f"{' '.join(map(str, setting))} {value:+.3f}" for setting, value in settings.items())
     return dataclasses.replace(
-        smallest_of({"": mean_SB}, unit, cells={"": cells} if is_order else None),
+        smallest_of({"": mean_SB}, unit, settings={"": settings} if is_order else None),
         under=f"with {' and '.join(encodings)} input, at size {' and '.join(map(str, sizes))}",
         note=f"By network, encoding and size: {words}.",
     )
@@ -150,20 +150,20 @@ def smallest_of(
     by_name: Mapping[str, np.ndarray],
     unit: str,
     intervals: Mapping[str, Callable[[float], Interval]] | None = None,
-    cells: Mapping[str, pd.Series] | None = None,
+    settings: Mapping[str, pd.Series] | None = None,
 ) -> Finding:
     """Are all of several differences positive, each given by seed and test image? The smallest is shown.
 
     `intervals` gives the interval of everything that is judged at a level of confidence, by default of these
-    differences. `cells` has the difference in each cell where a difference is a mean over cells: nearly all must have
-    the sign of the mean.
+    differences. `settings` has the difference in each setting where a difference is a mean over settings: nearly all
+    must have the sign of the mean.
     """
     if intervals is None:
         intervals = {name: partial(statistics.crossed_interval, mean_SB) for name, mean_SB in by_name.items()}
     verdicts = by_parts(intervals)
-    for name, by_cell in (cells or {}).items():
+    for name, by_setting in (settings or {}).items():
         sign = {Verdict.SUPPORTED: 1, Verdict.CONTRADICTED: -1}.get(verdicts[name], 0)
-        if (sign * by_cell > 0).mean() < CELLS_AGREE:
+        if (sign * by_setting > 0).mean() < SETTINGS_AGREE:
             verdicts[name] = Verdict.UNDETERMINED
     smallest_SB = min(by_name.values(), key=np.mean)
     return Finding(
@@ -187,9 +187,9 @@ def spread_of_seeds(difference_SB: np.ndarray) -> tuple[float, ...]:
     return tuple(float(value) for value in difference_SB.mean(axis=1)) if is_enough else ()
 
 
-def cell_means(runs: pd.DataFrame, *columns: str) -> pd.DataFrame:
-    """One row per cell: means over its seeds of loss, accuracy and `columns`, so that seeds do not count as cells."""
-    return runs.groupby(CELL, as_index=False)[["validation_loss", "test_accuracy", *columns]].mean()
+def setting_means(runs: pd.DataFrame, *columns: str) -> pd.DataFrame:
+    """One row per setting: means over its seeds of loss, accuracy and `columns`."""
+    return runs.groupby(SETTING, as_index=False)[["validation_loss", "test_accuracy", *columns]].mean()
 
 
 def array(t: Tables, run_id: str, name: str) -> np.ndarray:
@@ -201,7 +201,7 @@ def array(t: Tables, run_id: str, name: str) -> np.ndarray:
 
 
 def correct_SLB(t: Tables, runs: pd.DataFrame, seeds: list[int]) -> np.ndarray:
-    """Whether every layer's probe gets each test image right, for one cell's runs of the given seeds."""
+    """Whether every layer's probe gets each test image right, for one setting's runs of the given seeds."""
     ids = runs.set_index("seed")["run_id"]
     return np.stack([array(t, ids[seed], "test_correct_LB") for seed in seeds]).astype(float)
 
@@ -217,5 +217,5 @@ def tuned_correct_B(t: Tables, run: pd.Series) -> np.ndarray:
 
 
 def common_seeds(*runs: pd.DataFrame) -> list[int]:
-    """The seeds that all of several cells have."""
+    """The seeds that all of several settings have."""
     return sorted(set.intersection(*(set(map(int, frame["seed"])) for frame in runs)))
