@@ -4,10 +4,17 @@ from __future__ import annotations
 
 import numpy as np
 
-from isonb import config, records
+from isonb import config, records, rows, studies
 
 IMAGES = 3
 KEEPS_NOTHING = records.Similarity(kept=0.0, kept_off_band=0.0, half_width=1, rank=125)
+
+
+def papers_cells(study: str) -> list[config.Cell]:
+    """The cells of a study with the paper's networks and encodings, whatever else somebody has added."""
+    networks = {network.name for network in rows.networks() if network.in_paper}
+    encodings = {name for name, row in rows.ENCODINGS.items() if row.in_paper}
+    return [cell for cell in studies.cells(study) if cell.run.network in networks and cell.run.encoding in encodings]
 
 
 def made_record(cell: config.Cell, validation_loss: float = 4.0, test_accuracy: float = 0.25) -> records.Record:

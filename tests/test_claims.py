@@ -7,10 +7,10 @@ from functools import partial
 import numpy as np
 import pandas as pd
 import pytest
-from made_records import made_record
+from made_records import made_record, papers_cells
 from simulated_study import ENCODINGS, IMAGES, NETWORKS, noise, sign_of, study
 
-from isonb import config, records, rows, studies
+from isonb import config, records, rows
 from isonb.__main__ import main
 from isonb.evidence import analytic, claims, metrics, statistics
 from isonb.evidence.ledger import scale, select
@@ -918,7 +918,7 @@ def test_a_claim_without_a_rule_waits_for_columns_that_no_record_has():
 @pytest.fixture
 def results(tmp_path, monkeypatch):
     monkeypatch.setenv("ISONB_RESULTS", str(tmp_path))
-    for cell in studies.cells("smoke"):
+    for cell in papers_cells("smoke"):
         write(cell)
     return tmp_path / "smoke"
 

@@ -126,7 +126,10 @@ def test_convolution_settings_mean_nothing_to_other_blocks(name, value):
     ("settings", "sentence"),
     [
         ({"wdith": 64}, "There is no setting called 'wdith': did you mean 'width'?"),
-        ({"block": "lstm"}, "block='lstm' is not allowed: choose conv, mixer or transformer."),
+        (
+            {"block": "lstm"},
+            f"block='lstm' is not allowed: choose {', '.join(config.BLOCKS[:-1])} or {config.BLOCKS[-1]}.",
+        ),
         ({"kernel_size": 4}, "kernel_size=4 is not allowed: choose 3 or 5."),
         ({"width": 3}, "width=3 is not allowed: it must be greater than or equal to 4."),
         ({"mask_rate": 1.0}, "mask_rate=1.0 is not allowed: it must be less than 1."),

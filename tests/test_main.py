@@ -22,7 +22,7 @@ def test_cells_lists_every_cell_of_a_study_with_its_settings(capsys, tmp_path, m
     monkeypatch.setenv("ISONB_RESULTS", str(tmp_path))
     assert main(["cells", "--study", "smoke"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 9
+    assert len(lines) == len(studies.cells("smoke")) >= 9
     settings = "study=smoke block=conv depth=1 encoding=continuous seed=0"
     assert lines[0].split() == [config.smoke().run.run_id, "no", "record", *settings.split()]
 
@@ -169,7 +169,7 @@ def test_cells_names_a_damaged_record_among_the_others(capsys, tmp_path, monkeyp
     path.write_text("{")
     assert main(["cells"]) == 0
     states = [line.split()[1] for line in capsys.readouterr().out.splitlines()]
-    assert states == ["damaged", *["no"] * 8]
+    assert states == ["damaged", *["no"] * (len(studies.cells("smoke")) - 1)]
 
 
 def test_cells_names_a_record_of_a_newer_version_and_run_cell_leaves_it_alone(capsys, tmp_path, monkeypatch):

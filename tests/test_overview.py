@@ -6,10 +6,10 @@ import re
 import numpy as np
 import pandas as pd
 import pytest
-from made_records import made_record
+from made_records import made_record, papers_cells
 from simulated_study import judged, study
 
-from isonb import config, records, studies
+from isonb import config, records
 from isonb.evidence import metrics
 from isonb.pages import overview, verdicts
 
@@ -193,7 +193,7 @@ def test_other_images_stand_beside_the_study_and_enter_no_mean_of_it(tmp_path, m
     arrays = {"test_correct_LB": np.ones((2, 40), bool), "test_loss_B": np.full(40, 4.0, np.float32)}
     other = {"name": "cifar-10-jpeg", "remarks": ["Some test images are training images."]}
     conv = config.smoke(block="conv", seed=7)
-    for cell, loss, images in (*((cell, 4.0, {}) for cell in studies.cells("smoke")), (conv, 90.0, other)):
+    for cell, loss, images in (*((cell, 4.0, {}) for cell in papers_cells("smoke")), (conv, 90.0, other)):
         record = made_record(cell, loss)
         guesses = record.baselines.model_copy(update={"neighbour_mean": loss})
         data = record.data.model_copy(update=images)

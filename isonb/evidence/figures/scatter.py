@@ -28,6 +28,7 @@ from isonb.evidence.picture import (
 
 ORDER = {"network": NETWORKS, "encoding": config.ENCODINGS, "depth": tuple(DASHES)}
 IN_NATS = [objective.name for objective in rows.OBJECTIVES.values() if objective.unit == UNIT]
+COLUMNS, LINE = 4, 18  # entries of a legend beside each other, and points that a line of them takes
 BAR_ALPHA = 0.4  # bars step back behind the points, of which there may be a hundred
 TITLES = {"network": "by block", "encoding": "by encoding", "depth": "by size"}
 
@@ -56,12 +57,13 @@ def loss_accuracy(runs: pd.DataFrame, *factors: str) -> Picture:
             )[2]  # fmt: skip
             for bar in bars:
                 bar.set_alpha(BAR_ALPHA)
-        ax.set_title(TITLES[factor], loc="left", pad=24 if points else 6)
+        present = [key for key in ORDER[factor] if key in set(runs[factor])]
+        ax.set_title(TITLES[factor], loc="left", pad=6 + LINE * -(-len(present) // COLUMNS))
         ax.set_ylabel("accuracy of the chosen probe (%)")
-        if points:
-            present = [key for key in ORDER[factor] if key in set(runs[factor])]
+        if present:
             place = {"loc": "lower left", "bbox_to_anchor": (-0.02, 1), "borderaxespad": 0}
-            ax.legend(handles=marks(present), ncols=len(present), handletextpad=0.2, columnspacing=1, **place)
+            columns = min(len(present), COLUMNS)
+            ax.legend(handles=marks(present), ncols=columns, handletextpad=0.2, columnspacing=1, **place)
         else:
             say_not_run(ax)
     panels[-1].set_xlabel(f"validation {NATS}")
