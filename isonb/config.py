@@ -106,6 +106,15 @@ class RunConfig(Frozen):
         gt=0,
         lt=1,
     )
+    collection: str = choice(
+        "",
+        "4.1",
+        "a name for the pictures, so that runs on two folders stand side by side; empty means the folder's own name",
+        {"data": "folder"},
+        since=2,
+        pattern=r"^([\w][\w .-]*)?$",
+        max_length=40,
+    )
     image_fit: Literal["resize", "crop"] = choice(
         "resize",
         "4.1",

@@ -55,6 +55,7 @@ CHOSEN = {
     "validation_fraction": (0.2, {"data": "cifar10"}),
     "test_fraction": (0.5, {"data": "folder"}),
     "image_fit": ("crop", {"data": "folder"}),
+    "collection": ("birds", {"data": "folder"}),
     "augmentation": ("flip-crop", {}),
     "seed": (1, {}),
     "learning_rate": (0.003, {}),

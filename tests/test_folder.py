@@ -357,6 +357,14 @@ def test_one_training_image_is_not_enough(make):
     assert "one training image" in refusal(make(**{"train/cat": 1, "test/cat": 3}))
 
 
+def test_pictures_are_called_by_their_collection_or_their_folder(make):
+    root = make(cat=4, dog=4)
+    assert folder.load(run(), root).name == folder.name_of(run(), root) == root.name
+    named = run(collection="our birds")
+    assert folder.load(named, root).name == folder.name_of(named, root) == "our birds"
+    assert folder.name_of(run(), root / "missing") == ""
+
+
 def test_a_test_fraction_without_effect_is_refused(make):
     root = make(**{"train/cat": 3, "train/dog": 3, "test/cat": 3, "test/dog": 3})
     assert refusal(root, test_fraction=0.5) == (

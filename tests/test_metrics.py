@@ -310,3 +310,9 @@ def test_the_written_table_reads_back(results):
     table = pd.read_csv(io.BytesIO(path.read_bytes()))
     assert list(table) == list(metrics.RUN_COLUMNS)
     assert table["validation_loss"].tolist() == [3.5]
+
+
+def test_a_collection_is_no_departure_from_the_grid():
+    birds = config.cell("cpu", data="folder", collection="birds", block="mixer")
+    assert metrics.arm(birds) == metrics.MAIN
+    assert metrics.arm(config.cell("cpu", data="folder", collection="birds", image_fit="crop")) == "image_fit=crop"

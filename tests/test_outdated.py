@@ -19,13 +19,14 @@ def results(tmp_path, monkeypatch):
 @pytest.fixture
 def at_hand(monkeypatch):
     """Checksums of the data at hand, which a test may change, and the folders in which they were looked for."""
-    now = SimpleNamespace(sha256={}, folders=[])
+    now = SimpleNamespace(sha256={}, folders=[], name="photos")  # of made records
 
     def checksums(run, folder):
         now.folders.append(folder)
         return now.sha256
 
-    monkeypatch.setattr(rows.Source, "load", lambda row: SimpleNamespace(checksums=checksums))
+    monkeypatch.setattr(rows.Source, "load", lambda row: now)
+    now.checksums, now.name_of = checksums, lambda run, folder: now.name
     return now
 
 
@@ -70,6 +71,23 @@ def test_other_data_outdate_a_record_where_they_are_at_hand(at_hand, tmp_path):
         assert outdated.why(cell, tmp_path) == why
         assert outdated.why(cell, tmp_path, only_missing=True) == ""
     assert {*at_hand.folders} == {None, tmp_path}
+
+
+def test_a_record_of_other_pictures_is_not_replaced(at_hand):
+    cell = config.cell("smoke", data="folder")
+    leave(cell, {"all": "aa"})
+    at_hand.name = "birds"
+    at_hand.sha256 = {"all": "aa"}
+    assert outdated.why(cell) == ""  # the same pictures in a folder that was renamed
+    at_hand.sha256 = {"all": "bb"}
+    with pytest.raises(config.ConfigError) as refusal:
+        outdated.why(cell)
+    assert str(refusal.value) == (
+        f"The record of {cell.run.run_id} is of the pictures 'photos', and these are 'birds': give them a collection "
+        "of their own, or set ISONB_RESULTS to another folder."
+    )
+    assert outdated.why(cell, only_missing=True) == ""
+    assert outdated.why(config.cell("smoke", data="folder", collection="birds")) == "no record"
 
 
 def test_a_record_whose_arrays_are_missing_or_damaged_has_to_be_made_again(at_hand):

@@ -179,7 +179,7 @@ def test_records_of_a_whole_source_and_of_one_whose_size_is_not_published_are_jo
 def test_data_are_compared_with_the_folder_that_will_be_read(tmp_path, monkeypatch):
     monkeypatch.delenv("ISONB_DATA", raising=False)
     cell = config.cpu()
-    leave(cell)
+    leave(cell, data=made_record(cell).data.model_copy(update={"name": "cifar10"}))
     (tmp_path / "data_batch_1.bin").write_bytes(b"other images")
     assert sweep.reasons([cell]) == {}
     assert sweep.reasons([cell], folder=tmp_path) == {cell.run.run_id: "the data have changed"}

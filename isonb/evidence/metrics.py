@@ -24,7 +24,7 @@ import pandas as pd
 from isonb import config, disk, records
 from isonb.config import MODELS, PREFIXES, Cell
 
-IDENTITY = ("block", "heads", "encoding", "depth", "seed", "data")
+IDENTITY = ("block", "heads", "encoding", "depth", "seed", "data", "collection")
 MAIN = "main"
 
 

@@ -9,14 +9,14 @@ import zipfile
 from pathlib import Path
 
 from isonb import numerics, records, rows
-from isonb.config import Cell
+from isonb.config import Cell, ConfigError
 
 
 def why(cell: Cell, folder: Path | None = None, only_missing: bool = False) -> str:
     """Why a cell has to be run, in a few words: no result, other numerics or other data; empty where it has not.
 
     `folder` holds the data if ISONB_DATA does not. With `only_missing` any numerics and data will do.
-    Raises `RecordError` for a damaged record.
+    Raises `RecordError` for a damaged record, and `ConfigError` where the record of other images would be replaced.
     """
     record = records.finished(cell)
     if record is None:
@@ -29,5 +29,13 @@ def why(cell: Cell, folder: Path | None = None, only_missing: bool = False) -> s
         return ""
     if changed := numerics.since(record.numerics):
         return f"results have changed: {changed}"
-    at_hand = rows.SOURCES[cell.run.data].load().checksums(cell.run, folder)
-    return "the data have changed" if at_hand and at_hand != record.data.sha256 else ""
+    source = rows.SOURCES[cell.run.data].load()
+    at_hand = source.checksums(cell.run, folder)
+    if not at_hand or at_hand == record.data.sha256:
+        return ""
+    if (name := source.name_of(cell.run, folder)) != record.data.name:
+        raise ConfigError(
+            f"The record of {cell.run.run_id} is of the pictures {record.data.name!r}, and these are {name!r}: give "
+            "them a collection of their own, or set ISONB_RESULTS to another folder."
+        )
+    return "the data have changed"

@@ -62,6 +62,9 @@ class Source(Protocol):
         Raises `DataError` when files are missing, damaged or of another format.
         """
 
+    def name_of(self, run: RunConfig, folder: Path | None) -> str:
+        """What records call the images that `load` would read; empty where there are none."""
+
     def checksums(self, run: RunConfig, folder: Path | None) -> dict[str, str]:
         """The `sha256` that `load` would give, without decoding anything; empty where nothing is at hand to compare."""
 

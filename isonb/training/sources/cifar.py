@@ -80,7 +80,7 @@ class Cifar:
         held_out = part(len(labels_B), run.validation_fraction)
         test_BNC, test_labels_B = self.decode(content[self.test], place / self.test)
         return Found(
-            name=self.name,
+            name=self.name_of(run, folder),
             classes=self._class_names(content, place),
             train=Pictures(pixels_BNC, labels_B, share(np.sort(order_B[held_out:]), run.data_fraction)),
             validation=Pictures(pixels_BNC, labels_B, np.sort(order_B[:held_out])),
@@ -88,6 +88,10 @@ class Cifar:
             sha256={name: hashlib.sha256(content[name]).hexdigest() for name in sorted(content)},
             official=place.is_file() or self._is_published(content),
         )
+
+    def name_of(self, run: RunConfig, folder: Path | None = None) -> str:
+        """The data set's, whole or in part."""
+        return self.name
 
     def checksums(self, run: RunConfig, folder: Path | None = None) -> dict[str, str]:
         """The SHA-256 of each file at hand, by name; empty where there is none or one cannot be read."""

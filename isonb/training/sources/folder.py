@@ -63,7 +63,7 @@ def load(run: RunConfig, folder: Path | None = None) -> Found:
     held_out = part(len(learnt_S), run.validation_fraction)
     is_repeated_S = np.isin(tested.content(test_S), learnt.content(learnt_S))
     return Found(
-        name=printable(os.path.basename(os.path.abspath(root)) or "/"),
+        name=_name(run, root),
         classes=tuple(map(printable, _classes(trees))),
         train=learnt.pictures(share(learnt_S[held_out:], run.data_fraction)),
         validation=learnt.pictures(learnt_S[:held_out]),
@@ -71,6 +71,18 @@ def load(run: RunConfig, folder: Path | None = None) -> Found:
         sha256={name: one.decoded.sha256 for name, one in parts.items()},
         remarks=(*_remarks_on_files(trees, root), *_remarks_on_pictures(parts.values(), run, is_repeated_S)),
     )
+
+
+def name_of(run: RunConfig, folder: Path | None = None) -> str:
+    """What records call the pictures: their collection, else the folder's own name; empty where there is no folder."""
+    try:
+        return _name(run, _root(folder))
+    except DataError:
+        return ""
+
+
+def _name(run: RunConfig, root: Path) -> str:
+    return run.collection or printable(os.path.basename(os.path.abspath(root)) or "/")
 
 
 def checksums(run: RunConfig, folder: Path | None = None) -> dict[str, str]:

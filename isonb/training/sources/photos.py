@@ -40,7 +40,12 @@ def load(run: RunConfig, folder: Path | None = None) -> Found:
             index_S = share(index_S, run.data_fraction)
         splits[name] = Pictures(pixels_BNC.copy(), labels_B.copy(), index_S)
         sha256[f"photos/{name}"] = hashlib.sha256(pixels_BNC.tobytes() + labels_B.tobytes()).hexdigest()
-    return Found(name="photos", classes=PHOTOGRAPHS, **splits, sha256=sha256)
+    return Found(name=name_of(run, folder), classes=PHOTOGRAPHS, **splits, sha256=sha256)
+
+
+def name_of(run: RunConfig, folder: Path | None = None) -> str:
+    """The same for all runs."""
+    return "photos"
 
 
 def checksums(run: RunConfig, folder: Path | None = None) -> dict[str, str]:
