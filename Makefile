@@ -27,7 +27,7 @@ test: $(READY) ## check style and import rules, then run every test, every noteb
 	$(BIN)/lint-imports
 	$(BIN)/pytest --numprocesses $(JOBS) --maxprocesses 8 --dist loadfile
 
-quick: $(READY) ## check style and import rules, then run the tests that take a minute or two in all
+quick: $(READY) ## check style and import rules, then run the fast tests, in a few minutes
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports

@@ -368,7 +368,11 @@ def from_parameters(namespace: Mapping[str, Any]) -> tuple[Cell, Execution]:
     }
     study = one_study(values.pop("study", None), values.pop("profile", None))
     execution = Execution(**{key: values.pop(key) for key in list(values) if key in Execution.model_fields})
-    return cell(study, **values), execution
+    one = cell(study, **values)
+    if execution.data_folder and not rows.SOURCES[one.run.data].reads_folder:
+        reading = ", ".join(name for name, row in rows.SOURCES.items() if row.reads_folder)
+        raise ConfigError(f"data_folder has no effect with data={one.run.data!r}: set data to one of {reading}.")
+    return one, execution
 
 
 def one_study(study: str | None, profile: str | None) -> str:

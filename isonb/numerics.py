@@ -4,7 +4,7 @@ A record remembers the number under which it was made, and a sweep runs it again
 comments and faster code outdate nothing: what a change does to results is measured, not guessed from its text. A test
 trains, probes and fine-tunes tiny networks of every block, encoding and objective in double precision and compares the
 outcome with committed numbers, so that neither a changed result without a new number nor a new number without a changed
-result goes unseen. `python tests/golden.py` writes those numbers anew.
+result goes unseen. `python -m tests.golden` writes those numbers anew.
 
 Book: chapter "Run it yourself".
 """

@@ -207,7 +207,7 @@ class Record(Frozen):
     Records of every earlier version can be read.
     """
 
-    schema_version: int = VERSION
+    schema_version: int = pydantic.Field(default=VERSION, ge=1)
     run_id: str
     cell: Cell
     numerics: int = NUMERICS
@@ -245,6 +245,17 @@ def write_record(record: Record, arrays: Mapping[str, np.ndarray]) -> Path:
     A damaged record in its place is replaced. Raises `NewerRecordError` where a newer version's is there.
     """
     path = record_path(record.cell)
+    require_replaceable(record.cell)
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **arrays)
+    write_atomically(path.with_suffix(".npz"), buffer.getvalue())
+    write_atomically(path, (json.dumps(record.model_dump(), indent=1) + "\n").encode())
+    return path
+
+
+def require_replaceable(cell: Cell) -> None:
+    """Raise `NewerRecordError` where a newer version's record of the cell is, which must not be lost."""
+    path = record_path(cell)
     if path.exists():
         try:
             read_record(path)
@@ -252,11 +263,6 @@ def write_record(record: Record, arrays: Mapping[str, np.ndarray]) -> Path:
             raise
         except RecordError:
             pass
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, **arrays)
-    write_atomically(path.with_suffix(".npz"), buffer.getvalue())
-    write_atomically(path, (json.dumps(record.model_dump(), indent=1) + "\n").encode())
-    return path
 
 
 def read_record(path: Path) -> Record:
@@ -266,20 +272,30 @@ def read_record(path: Path) -> Record:
     """
     try:
         content = json.loads(path.read_text())
-        version = content["schema_version"] if isinstance(content, dict) else None
-        if isinstance(version, int) and version > VERSION:
-            raise NewerRecordError(
-                f"{path} was written by a newer version of isonb (record version {version}; this one reads up to "
-                f"{VERSION}): update isonb."
-            )
+        _refuse_newer(content, path)
         return Record(**_upgraded(content))
     except NewerRecordError:
         raise
-    except (OSError, KeyError, TypeError, ValueError, pydantic.ValidationError) as error:
+    except (OSError, RecursionError, KeyError, TypeError, ValueError, pydantic.ValidationError) as error:
         why = textwrap.shorten(str(error), CAUSE, placeholder=" ...").rstrip(".")
         raise RecordError(
             f"{path} is not a result file of this version ({why}): delete it and run its cell again."
         ) from None
+
+
+def _refuse_newer(content: dict[str, Any], path: Path) -> None:
+    """Raise `NewerRecordError` for a record of a later version, or made under later numerics; `ValueError` for none."""
+    if not isinstance(content, dict):
+        raise ValueError("it holds no record")
+    for name, ours in (("schema_version", VERSION), ("numerics", NUMERICS)):
+        theirs = content.get(name, 1)
+        if type(theirs) is not int or theirs < 0:
+            raise ValueError(f"{name} is {theirs!r}, no version")
+        if theirs > ours:
+            raise NewerRecordError(
+                f"{path} was written by a newer version of isonb ({name.replace('_', ' ')} {theirs}; this one knows up "
+                f"to {ours}): update isonb."
+            )
 
 
 def _upgraded(content: dict[str, Any]) -> dict[str, Any]:

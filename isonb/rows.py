@@ -14,6 +14,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from isonb.validation import ConfigError
+
 
 @dataclass(frozen=True)
 class Row:
@@ -23,10 +25,16 @@ class Row:
     implementation: str
 
     def load(self) -> Any:
-        """Import the implementation."""
+        """Import the implementation. Raises `ConfigError` where there is none of that name."""
         module, _, name = self.implementation.partition(":")
-        found = importlib.import_module(f"isonb.{module}")
-        return getattr(found, name) if name else found
+        try:
+            implementation = importlib.import_module(f"isonb.{module}")
+            return getattr(implementation, name) if name else implementation
+        except (AttributeError, ModuleNotFoundError) as error:
+            raise ConfigError(
+                f"The row {self.name!r} in isonb/rows.py names {self.implementation!r}, which is not there ({error}): "
+                "correct it."
+            ) from error
 
 
 @dataclass(frozen=True)
@@ -92,20 +100,25 @@ class Source(Row):
     """A source of images: `implementation` has the functions `load` and `checksums` of `training.sources.Source`.
 
     `size` is the only image size that it has, None where it has any; `published` the number of its training and test
-    images, where the whole is known. One that `has_own_validation` images cuts none off its training images.
+    images, where the whole is known. One that `has_own_validation` images cuts none off its training images; one that
+    does not `reads_folder` comes with the program.
     """
 
     title: str
     size: int | None = None
     published: tuple[int, int] | None = None
     has_own_validation: bool = False
+    reads_folder: bool = True
 
 
 AnyRow = TypeVar("AnyRow", bound=Row)
 
 
 def _by_name(*rows: AnyRow) -> dict[str, AnyRow]:
-    return {row.name: row for row in rows}
+    names = [row.name for row in rows]
+    if twice := {name for name in names if names.count(name) > 1}:
+        raise ConfigError(f"Two rows in isonb/rows.py are called {min(twice)!r}: rename one of them.")
+    return dict(zip(names, rows, strict=True))
 
 
 BLOCKS = _by_name(
@@ -150,7 +163,7 @@ OBJECTIVES = _by_name(
 )
 
 SOURCES = _by_name(
-    Source("photos", "training.sources.photos", "photographs", has_own_validation=True),
+    Source("photos", "training.sources.photos", "photographs", has_own_validation=True, reads_folder=False),
     Source("cifar10", "training.sources.cifar:CIFAR10", "CIFAR-10", size=32, published=(50_000, 10_000)),
     Source("cifar100", "training.sources.cifar:CIFAR100", "CIFAR-100", size=32, published=(50_000, 10_000)),
     Source("folder", "training.sources.folder", "a folder of pictures"),

@@ -1,6 +1,6 @@
 """The numbers that `isonb.numerics.NUMERICS` stands for: tiny networks trained, probed and fine-tuned in float64.
 
-`python tests/golden.py` adds the numbers of what is new, such as another block. After NUMERICS has been raised it
+`python -m tests.golden` adds the numbers of what is new, such as another block. After NUMERICS has been raised it
 writes all of them anew, beside those of the number before, and refuses where they are the same.
 """
 
@@ -18,7 +18,8 @@ import torch
 from isonb import draws, rows
 from isonb.config import BLOCKS, ENCODINGS, Cell, Execution, FinetuneConfig, ProbeConfig, RunConfig
 from isonb.numerics import NUMERICS
-from isonb.training import data, evaluate, finetune, probe, train
+from isonb.training import data, evaluate, finetune, probe, sources, train
+from isonb.training.sources import folder
 
 PATH = Path(__file__).with_name("golden.json")
 TOLERANCE = 1e-9  # relative; rounding in float64 comes to some 1e-13, on processors of other kinds, too
@@ -31,6 +32,7 @@ TINY |= {"evaluation_masks": 2, "augmentation": "none"}
 PROBE = {"epochs": 8, "batch_size": 10}
 FINETUNE = {"epochs": 1, "learning_rate": 0.01}
 
+DIVISIONS = "which images are for what"
 # Beside every block, encoding and objective with each other: the settings that take another path through the program.
 OTHERS: dict[str, dict[str, Any]] = {
     "positions learned": {"positions": "learned"},
@@ -40,6 +42,9 @@ OTHERS: dict[str, dict[str, Any]] = {
     "mixer ratios": {"block": "mixer", "token_ratio": 0.5, "channel_ratio": 2.0},
     "kernel 5, reflected": {"kernel_size": 5, "padding": "reflect"},
     "causal kernel 5": {"kernel_size": 5, "objective": "autoregressive"},
+    "torch's maps": {"initialisation": "torch"},
+    "Adam's constants": {"adam_beta1": 0.8, "adam_eps": 1e-3},
+    "circular padding": {"padding": "circular"},
     "torch's start": {"block": "transformer", "encoding": "pix2vec", "initialisation": "torch"},
     "channels concatenated": {"encoding": "pix2vec", "channel_merge": "concat"},
     "trained frequencies": {"encoding": "rff", "rff_range": "unit", "rff_trainable": True, "sigma": 0.5},
@@ -54,7 +59,10 @@ OTHERS: dict[str, dict[str, Any]] = {
 
 
 def cells() -> dict[str, Cell]:
-    """Every block with every encoding and every objective that it can have, and the other settings, by name."""
+    """Every block with every encoding and every objective that it can have, and the other settings, by name.
+
+    The name `DIVISIONS` stands for no cell, but for the draws that divide images.
+    """
     grid = {
         f"{block}, {encoding}, {objective.name}": {"block": block, "encoding": encoding, "objective": objective.name}
         for block in BLOCKS
@@ -62,7 +70,7 @@ def cells() -> dict[str, Cell]:
         for objective in rows.OBJECTIVES.values()
         if rows.BLOCKS[block].has_causal_form or not objective.is_causal
     }
-    return {name: _cell(changes) for name, changes in (grid | OTHERS).items()}
+    return {DIVISIONS: Cell()} | {name: _cell(changes) for name, changes in (grid | OTHERS).items()}
 
 
 def _cell(changes: dict[str, Any]) -> Cell:
@@ -94,8 +102,8 @@ def images() -> data.Images:
 
 def numbers(cell: Cell, of: data.Images) -> dict[str, float]:
     """What a cell gives, by name: losses, guesses without a network, pictures, encodings, probes, fine-tuning."""
-    with tempfile.TemporaryDirectory() as folder:
-        pretrained = train.pretrain(cell.run, of, Path(folder), EXECUTION)
+    with tempfile.TemporaryDirectory() as place:
+        pretrained = train.pretrain(cell.run, of, Path(place), EXECUTION)
     network, run = pretrained.network, cell.run
     given: dict[str, float] = {}
     for epoch in pretrained.progress.curve:
@@ -134,10 +142,28 @@ def _of_probes(cell: Cell, of: data.Images, network: torch.nn.Module) -> dict[st
     return given
 
 
+def divisions() -> dict[str, float]:
+    """Which images are for what: of each fixed draw one number that another order or choice would change."""
+
+    def told(index_S: np.ndarray) -> float:
+        return float(index_S @ np.arange(1, len(index_S) + 1))
+
+    permuted_B = draws.permutation(sources.POOL_SEED, "cifar10/validation", 100)
+    order_B, place_B = folder.order(np.arange(90) % 4)
+    return {
+        "a share of the training images": told(sources.share(np.arange(100), 0.3)),
+        "the length of a part": float(sources.part(100, 0.1)),
+        "a fixed permutation": told(permuted_B),
+        "the order of a folder": told(order_B),
+        "places in the order of a folder": float(place_B @ np.arange(90)),
+        "epoch order": told(data.epoch_order(100, seed=3, epoch=2).numpy()),
+    }
+
+
 def measured(names: Iterable[str]) -> dict[str, dict[str, float]]:
     """The numbers of some cells as the program gives them now."""
     of, named = images(), cells()
-    return {name: numbers(named[name], of) for name in names}
+    return {name: divisions() if name == DIVISIONS else numbers(named[name], of) for name in names}
 
 
 def differences(theirs: dict[str, dict[str, float]], ours: dict[str, dict[str, float]]) -> list[str]:
@@ -161,22 +187,27 @@ def read() -> dict[str, Any]:
 
 
 def write() -> str:
-    """Write the file; returns what was done, in a sentence. Raises SystemExit where NUMERICS was raised for nothing."""
-    kept, names = read(), cells()
+    """Write the file; returns what was done, in a sentence.
+
+    Raises SystemExit where NUMERICS was raised for nothing, or results have changed under the same NUMERICS.
+    """
+    kept, now = read(), measured(cells())
+    changed = differences(kept["cells"], now)
     if kept["numerics"] == NUMERICS:
-        new = [name for name in names if name not in kept["cells"]]
-        of_file = {name: numbers for name, numbers in kept["cells"].items() if name in names} | measured(new)
-        content = kept | {"cells": of_file}
-        done = f"{len(new)} cells are new in {PATH.name}, under the same NUMERICS {NUMERICS}."
-    else:
-        of_file = measured(names)
-        if not differences(kept["cells"], of_file):
+        if changed:
             raise SystemExit(
-                f"No number has changed: set NUMERICS back to {kept['numerics']}, so that results stay valid."
+                f"{len(changed)} numbers have changed under the same NUMERICS, such as {changed[0]}: fix the code or, "
+                "if it is meant, raise NUMERICS in isonb/numerics.py, which outdates every result."
             )
+        new, gone = (sorted({*a} - {*b}) for a, b in ((now, kept["cells"]), (kept["cells"], now)))
+        content = kept | {"cells": {name: kept["cells"].get(name, now[name]) for name in now}}
+        done = f"New in {PATH.name}: {', '.join(new) or 'nothing'}; gone: {', '.join(gone) or 'nothing'}."
+    else:
+        if not changed:
+            raise SystemExit(f"No number has changed: set NUMERICS back to {kept['numerics']}, so results stay valid.")
         before = {"numerics": kept["numerics"], "cells": kept["cells"]}
-        content = {"numerics": NUMERICS, "before": before, "cells": of_file}
-        done = f"{len(of_file)} cells of NUMERICS {NUMERICS} are in {PATH.name}."
+        content = {"numerics": NUMERICS, "before": before, "cells": now}
+        done = f"{len(now)} cells of NUMERICS {NUMERICS} are in {PATH.name}."
     PATH.write_text(json.dumps(content, indent=0) + "\n")
     return done
 

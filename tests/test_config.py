@@ -531,6 +531,14 @@ def test_a_study_may_go_by_its_older_name():
         config.from_parameters({"study": "paper", "profile": "cpu"})
 
 
+def test_a_folder_that_would_not_be_read_is_refused():
+    with pytest.raises(
+        ConfigError, match=r"data_folder has no effect with data='photos': set data to one of cifar10, "
+    ):
+        config.from_parameters({"data_folder": "/pictures"})
+    assert config.from_parameters({"data": "folder", "data_folder": "/pictures"})[1].data_folder == "/pictures"
+
+
 def test_a_name_is_no_setting():
     with pytest.raises(ConfigError, match="There is no setting called 'name'"):
         config.from_parameters({"name": "mine"})

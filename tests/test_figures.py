@@ -427,6 +427,13 @@ def test_reconstructions_come_in_the_order_masked_filled_original():
     assert [ax.get_title() for ax in axes] == ["masked input", "reconstruction", "original"]
 
 
+def test_a_class_may_be_called_by_what_looks_like_a_formula():
+    picture = np.zeros((1, 4, 4, 3), np.uint8)
+    figure = figures.reconstructions(picture, picture, picture, [r"$\bad{x}$"])
+    assert figure.axes[0].get_ylabel() == r"$\bad{x}$"
+    figure.to_html()
+
+
 def test_grid_says_not_run_where_a_network_is_missing(results):
     cell = config.smoke(block="mixer", encoding="rff")
     records.write_record(made_record(cell), made_arrays())

@@ -197,14 +197,14 @@ def test_names_come_from_isonb_data_too_and_are_the_folders_own(make, monkeypatc
     for name in ("cat", "dog"):
         (root / name).rename(odd / name)
     found = folder.load(run(), odd)
-    assert found.name == "caf\\xe9\\nnew"
-    assert data.describe(data.load(run(), odd)).name == found.name
+    assert found.name == "caf__new"
+    assert data.describe(data.load(run(test_fraction=0.5), odd)).name == found.name
 
 
 def test_names_of_classes_fit_into_a_record(make):
     odd = os.fsdecode(b"\xffel\nis")
     root = make(**{odd: 3, "dog": 3})
-    described = data.describe(data.load(run(), root))
+    described = data.describe(data.load(run(test_fraction=0.33), root))
     assert described.classes == ["dog", "\\xffel\\nis"]
     assert described.model_dump_json()
 
@@ -363,6 +363,22 @@ def test_pictures_are_called_by_their_collection_or_their_folder(make):
     named = run(collection="our birds")
     assert folder.load(named, root).name == folder.name_of(named, root) == "our birds"
     assert folder.name_of(run(), root / "missing") == ""
+
+
+@pytest.mark.parametrize(("fraction", "number"), [(0.01, 2), (0.99, 22)])
+def test_a_share_that_leaves_a_class_without_images_is_remarked(fraction, number, make):
+    found = folder.load(run(test_fraction=fraction, validation_fraction=0.1), make(cat=12, dog=12))
+    assert len(found.test.index_S) == number
+    remark = (
+        f"{number} of 24 pictures are for the test, not the share {fraction}: each class needs some on either side."
+    )
+    assert (remark in found.remarks) == (abs(number / 24 - fraction) > 0.05)
+
+
+@pytest.mark.parametrize("names", [("Train", "test"), ("train", "TEST"), ("Train", "Test")])
+def test_folders_that_are_nearly_called_train_and_test_are_not_taken_for_classes(names, make):
+    with pytest.raises(DataError, match=r"rename .* in small letters"):
+        folder.load(run(), make(**dict.fromkeys(names, 4)))
 
 
 def test_a_test_fraction_without_effect_is_refused(make):

@@ -199,7 +199,7 @@ def test_a_damaged_file_is_a_fault_of_no_set_but_the_first(results):
 
 def test_tables_of_different_images_are_refused():
     runs = [on(config.smoke(seed=0)), on(config.smoke(seed=1), **JPEG)]
-    with pytest.raises(ValueError, match="read different images"):
+    with pytest.raises(ValueError, match="must not be compared"):
         metrics.tables({run.run_id: run for run in runs})
 
 
@@ -310,6 +310,28 @@ def test_the_written_table_reads_back(results):
     table = pd.read_csv(io.BytesIO(path.read_bytes()))
     assert list(table) == list(metrics.RUN_COLUMNS)
     assert table["validation_loss"].tolist() == [3.5]
+
+
+def test_results_of_earlier_numerics_are_a_set_of_their_own():
+    now, before = made_record(config.smoke()), made_record(config.smoke(seed=1)).model_copy(update={"numerics": 0})
+    sets = metrics.by_images([before, now])
+    assert {metrics.images_read(of_set) for of_set in sets} == {
+        "photos, 80/20/40 images", "photos, 80/20/40 images, numerics 0",
+    }  # fmt: skip
+    with pytest.raises(ValueError, match="must not be compared"):
+        metrics.tables({run.run_id: run for run in (now, before)})
+
+
+def test_the_studys_own_source_comes_before_a_larger_set_of_another():
+    own = on(config.smoke())
+    others = [on(config.smoke(data="folder", collection="birds", seed=seed), name="birds") for seed in range(3)]
+    assert metrics.by_images([*others, own]) == [[own], others]
+
+
+def test_a_sets_counts_are_those_of_one_run():
+    most, less = on(config.smoke(), train=80, validation=20), on(config.smoke(seed=1), train=60, validation=40)
+    part = on(config.smoke(seed=2), train=8, validation=20)
+    assert metrics.images_read([part, less, most]) == "photos, 80/20/40 images"
 
 
 def test_a_collection_is_no_departure_from_the_grid():

@@ -18,18 +18,20 @@ def images():
 
 
 def test_every_cell_has_its_numbers():
-    assert set(FILE["cells"]) == set(golden.cells()), "python tests/golden.py adds what is missing"
+    assert set(FILE["cells"]) == set(golden.cells()), "python -m tests.golden adds what is missing"
 
 
 @pytest.mark.parametrize("name", FILE["cells"])
-def test_the_program_gives_the_numbers_that_results_were_made_under(name, images):
-    now = {name: golden.numbers(golden.cells()[name], images)}
+def test_the_program_gives_the_numbers_that_results_were_made_under(name):
+    now = golden.measured([name])
     changed = golden.differences({name: FILE["cells"][name]}, now)
-    assert not changed, "if this is meant, raise NUMERICS, say in CHANGES what has changed, and run tests/golden.py"
+    assert not changed, (
+        "if this is meant, raise NUMERICS, say in CHANGES what has changed, and run python -m tests.golden"
+    )
 
 
 def test_a_raised_number_has_changed_a_result():
-    assert FILE["numerics"] == numerics.NUMERICS, "python tests/golden.py writes the new numbers"
+    assert FILE["numerics"] == numerics.NUMERICS, "python -m tests.golden writes the new numbers"
     assert sorted(numerics.CHANGES) == list(range(1, numerics.NUMERICS + 1))
     if numerics.NUMERICS > 1:
         assert FILE["before"]["numerics"] == numerics.NUMERICS - 1
@@ -74,7 +76,25 @@ def writes(tmp_path, monkeypatch):
 
 
 def test_a_new_cell_is_added_and_no_other_is_touched(writes):
-    assert writes(4, 9.0, ("a", "b"))["cells"] == {"a": {"test loss": 3.0}, "b": {"test loss": 9.0}}
+    file = writes(4, 3.0 + 1e-11, ("a", "b"))
+    assert file["cells"] == {"a": {"test loss": 3.0}, "b": {"test loss": 3.0 + 1e-11}}
+
+
+def test_nothing_is_written_where_results_have_changed_under_the_same_number(writes):
+    with pytest.raises(SystemExit, match=r"1 numbers have changed .* such as a: test loss is 3\.1, was 3\.0"):
+        writes(4, 3.1, ("a", "b"))
+    assert set(golden.read()["cells"]) == {"a"}
+
+
+def test_another_draw_of_who_is_tested_is_noticed(monkeypatch):
+    permutation = golden.draws.permutation
+    monkeypatch.setattr(
+        golden.draws, "permutation", lambda seed, purpose, *rest: permutation(seed, purpose + "s", *rest)
+    )
+    changed = golden.differences(FILE["cells"], golden.measured([golden.DIVISIONS]))
+    assert {line.split(": ")[1].split(" is ")[0] for line in changed} >= {
+        "a share of the training images", "a fixed permutation", "epoch order",
+    }  # fmt: skip
 
 
 def test_new_numbers_are_kept_beside_those_before(writes):

@@ -8,6 +8,7 @@ from made_records import made_arrays, made_record
 from isonb import config, numerics, records, rows
 from isonb.running import outdated
 
+UNREADABLE = "its images cannot be read"
 OTHERWISE = "its probe or fine-tuning settings differ"
 
 
@@ -51,6 +52,7 @@ def test_a_cell_without_a_record_and_one_that_is_judged_otherwise_have_to_be_run
 def test_numerics_that_were_raised_since_outdate_a_record_and_say_what_has_changed(at_hand, monkeypatch):
     changes = {1: "the first", 2: "masks of their own", 3: "a fairer mean"}
     monkeypatch.setattr(numerics, "CHANGES", changes)
+    monkeypatch.setattr(records, "NUMERICS", 3)
     cell = config.smoke()
     for number, why in ((1, "masks of their own; a fairer mean"), (2, "a fairer mean"), (3, "")):
         leave(cell, numerics=number)
@@ -88,6 +90,14 @@ def test_a_record_of_other_pictures_is_not_replaced(at_hand):
     )
     assert outdated.why(cell, only_missing=True) == ""
     assert outdated.why(config.cell("smoke", data="folder", collection="birds")) == "no record"
+
+
+def test_a_named_folder_that_cannot_be_read_is_no_reason_to_take_a_record_as_it_is(at_hand, tmp_path):
+    pictures, whole, photos = config.cell("smoke", data="folder"), config.cpu(), config.smoke()
+    for cell in (pictures, whole, photos):
+        leave(cell, {"all": "aa"})
+    assert [outdated.why(cell, tmp_path) for cell in (pictures, whole, photos)] == [UNREADABLE, UNREADABLE, ""]
+    assert [outdated.why(cell) for cell in (pictures, whole, photos)] == [UNREADABLE, "", ""]
 
 
 def test_a_record_whose_arrays_are_missing_or_damaged_has_to_be_made_again(at_hand):

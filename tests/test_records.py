@@ -76,7 +76,9 @@ def damaged(change):
 @pytest.mark.parametrize(
     ("change", "cause"),
     [
-        (lambda content: content.update(schema_version="two"), "schema_version='two' is not allowed"),
+        (lambda content: content.update(schema_version="two"), "schema_version is 'two', no version"),
+        (lambda content: content.update(schema_version=True), "schema_version is True, no version"),
+        (lambda content: content.update(schema_version=0), "schema_version=0 is not allowed"),
         (lambda content: content.pop("schema_version"), "schema_version"),
         (lambda content: content.update(extra=1), "'extra'"),
         (lambda content: content.pop("probe"), "(probe is missing)"),
@@ -233,12 +235,25 @@ def test_a_record_of_a_newer_version_is_neither_read_nor_taken_for_damaged():
     with pytest.raises(records.NewerRecordError) as refusal:
         records.read_record(path)
     sentence = str(refusal.value)
-    assert sentence.startswith(f"{path} was written by a newer version of isonb (record version {config.VERSION + 1};")
+    assert sentence.startswith(f"{path} was written by a newer version of isonb (schema version {config.VERSION + 1};")
     assert sentence.endswith("update isonb.") and "delete" not in sentence
     before = path.read_bytes()
     with pytest.raises(records.NewerRecordError):
         records.write_record(made_record(config.smoke()), {})
     assert path.read_bytes() == before
+
+
+def test_a_record_of_later_numerics_is_one_of_a_newer_version():
+    path = damaged(lambda content: content.update(numerics=numerics.NUMERICS + 1))
+    with pytest.raises(records.NewerRecordError, match=r"newer version of isonb \(numerics \d+; this one knows up to"):
+        records.read_record(path)
+
+
+def test_a_record_nested_without_end_is_a_damaged_one():
+    path = damaged(lambda content: None)
+    path.write_text("[" * 100_000)
+    with pytest.raises(records.RecordError, match="is not a result file"):
+        records.read_record(path)
 
 
 def test_what_is_doubtful_about_the_images_is_kept():

@@ -15,6 +15,7 @@ from isonb import __main__ as command_line
 from isonb import config, numerics, records
 from isonb.config import ConfigError
 from isonb.running import runner, sweep
+from isonb.training.sources import folder
 
 
 @pytest.fixture(autouse=True)
@@ -169,7 +170,9 @@ def test_records_of_a_whole_source_and_of_one_whose_size_is_not_published_are_jo
     read(small, 4_500, 5_000, 10_000)
     photos, pictures = ([config.smoke(data=data), config.smoke(data=data, seed=1)] for data in ("photos", "folder"))
     leave(photos[0])
-    leave(pictures[0])
+    at_hand = {"all": "aa"}
+    leave(pictures[0], data=made_record(pictures[0]).data.model_copy(update={"sha256": at_hand}))
+    monkeypatch.setattr(folder, "checksums", lambda run, place: at_hand)
     for cells in ([whole, small, config.cpu(seed=1)], photos, pictures):
         left = sweep.reasons(cells)
         assert list(left) == [cells[-1].run.run_id]  # one is missing, and may be added

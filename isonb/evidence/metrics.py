@@ -23,6 +23,7 @@ import pandas as pd
 
 from isonb import config, disk, records
 from isonb.config import MODELS, PREFIXES, Cell
+from isonb.numerics import NUMERICS
 
 IDENTITY = ("block", "heads", "encoding", "depth", "seed", "data", "collection")
 MAIN = "main"
@@ -151,13 +152,18 @@ def data_id(data: records.Data) -> str:
 
 
 def by_images(runs: Iterable[records.Record]) -> list[list[records.Record]]:
-    """The records in sets that read the same images (equal `data_id`); the set with the most main runs comes first."""
-    sets: dict[str, list[records.Record]] = {}
-    for run in runs:
-        sets.setdefault(data_id(run.data), []).append(run)
+    """The records in sets that may be compared: of the same images (equal `data_id`), made under the same numerics.
 
-    def rank(key: str) -> tuple[int, int, str]:
-        return -sum(arm(run.cell) == MAIN for run in sets[key]), -len(sets[key]), key
+    Sets of the study's own source come before others, and of these that with the most main runs.
+    """
+    sets: dict[tuple[str, int], list[records.Record]] = {}
+    for run in runs:
+        sets.setdefault((data_id(run.data), run.numerics), []).append(run)
+
+    def rank(key: tuple[str, int]) -> tuple[bool, int, int, tuple[str, int]]:
+        cells = [run.cell for run in sets[key]]
+        is_foreign = cells[0].run.data != config.cell(cells[0].study).run.data
+        return is_foreign, -sum(arm(cell) == MAIN for cell in cells), -len(cells), key
 
     return [sets[key] for key in sorted(sets, key=rank)]
 
@@ -165,10 +171,11 @@ def by_images(runs: Iterable[records.Record]) -> list[list[records.Record]]:
 def images_read(runs: Sequence[records.Record]) -> str:
     """What a set of images is called: "cifar10, 3600/400/1000 images" for training, validation and test.
 
-    Runs that were given a part of the training images do not count.
+    The counts are those of a run that was given the most; records of earlier numerics say so.
     """
-    counts = "/".join(str(max(getattr(run.data, split) for run in runs)) for split in ("train", "validation", "test"))
-    return f"{runs[0].data.name}, {counts} images"
+    most = max((run.data for run in runs), key=lambda data: (data.train + data.validation, data.train))
+    earlier = f", numerics {runs[0].numerics}" if runs[0].numerics != NUMERICS else ""
+    return f"{most.name}, {most.train}/{most.validation}/{most.test} images{earlier}"
 
 
 def run_row(record: records.Record) -> dict[str, Any]:
@@ -208,10 +215,10 @@ def _setting_values(cell: Cell) -> dict[str, Any]:
 
 
 def tables(by_id: Mapping[str, records.Record], **rest: Any) -> Tables:
-    """The frames of some records, by run_id. Raises `ValueError` where they read different images."""
+    """The frames of some records, by run_id. Raises `ValueError` where they must not be compared."""
     runs = list(by_id.values())
-    if len({data_id(run.data) for run in runs}) > 1:
-        raise ValueError("These records read different images: make tables of each set that `by_images` gives.")
+    if len({(data_id(run.data), run.numerics) for run in runs}) > 1:
+        raise ValueError("These records must not be compared: make tables of each set that `by_images` gives.")
     rows = {run_id: run_row(record) for run_id, record in by_id.items()}
     keys = {run_id: {name: row[name] for name in KEYS} for run_id, row in rows.items()}
     layers = [keys[i] | layer.model_dump() for i, record in by_id.items() for layer in record.probe.layers]

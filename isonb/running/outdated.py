@@ -29,8 +29,11 @@ def why(cell: Cell, folder: Path | None = None, only_missing: bool = False) -> s
         return ""
     if changed := numerics.since(record.numerics):
         return f"results have changed: {changed}"
-    source = rows.SOURCES[cell.run.data].load()
+    row = rows.SOURCES[cell.run.data]
+    source = row.load()
     at_hand = source.checksums(cell.run, folder)
+    if not at_hand and row.reads_folder and (folder is not None or row.published is None):
+        return "its images cannot be read"  # so that running it says why
     if not at_hand or at_hand == record.data.sha256:
         return ""
     if (name := source.name_of(cell.run, folder)) != record.data.name:

@@ -32,11 +32,12 @@ class Stopped(CellError):
 
 @dataclass(frozen=True)
 class Outcome:
-    """How one cell ended, `run` or `reused` (it had been run before), and after how many seconds."""
+    """How one cell ended, `run` or `reused` (it had been run before), after how many seconds, and remarks on images."""
 
     run_id: str
     status: Literal["run", "reused"]
     seconds: float
+    remarks: tuple[str, ...] = ()
 
 
 def parameters(cell: Cell, execution: Execution | None = None) -> dict[str, Any]:
@@ -79,18 +80,23 @@ def run_cell(
     cell, execution = config.from_parameters(settings)
     run_id = cell.run.run_id
     if _is_there(cell, execution):
-        return Outcome(run_id, "reused", time.monotonic() - start)
+        return _outcome(cell, "reused", start)
     lock = records.runs_folder(cell.study) / "running" / f"{run_id}.lock"
     disk.require_writable(lock.parent, records.results_folder(cell.study))
     with interruption.heeded() as asked_to_stop:
         try:
             with filelock.FileLock(lock).acquire(cancel_check=asked_to_stop.is_set):
                 if _is_there(cell, execution):  # another execution has finished it meanwhile
-                    return Outcome(run_id, "reused", time.monotonic() - start)
+                    return _outcome(cell, "reused", start)
                 _run_alone(cell, execution, template, timeout, progress, asked_to_stop)
         except filelock.Timeout:
             raise Stopped(f"{run_id} was stopped while it waited for another run of it: start it again.") from None
-    return Outcome(run_id, "run", time.monotonic() - start)
+    return _outcome(cell, "run", start)
+
+
+def _outcome(cell: Cell, status: Literal["run", "reused"], start: float) -> Outcome:
+    record = records.readable(cell)
+    return Outcome(cell.run.run_id, status, time.monotonic() - start, tuple(record.data.remarks) if record else ())
 
 
 def _run_alone(

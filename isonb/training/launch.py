@@ -53,9 +53,9 @@ def pretrain(
     """Train a cell's network, or go on from its newest checkpoint, on as many processes as `execution` asks for.
 
     Several processes read the images themselves. Under torchrun this process is one of them already.
-    Raises `ConfigError` for a device that is not there and a folder that cannot be written, and what `train.pretrain`
-    raises; from several processes a `train.TrainingError` with the cause that a worker named, and the end of the
-    workers' log as a note.
+    Raises `ConfigError` for a device that is not there and a folder that cannot be written, `NewerRecordError` where a
+    newer version has left the cell's record, and what `train.pretrain` raises; from several processes a
+    `train.TrainingError` with the cause that a worker named, and the end of the workers' log as a note.
     """
     require_device(execution)
     # Else cuDNN rounds the factors of float32 convolutions to ten bits (TF32), as is done in no matrix product: float32
@@ -65,6 +65,7 @@ def pretrain(
     folder = checkpoints_folder(cell, images)
     leads = os.environ.get("RANK", "0") == "0"
     if leads:
+        records.require_replaceable(cell)  # now, not after hours
         disk.require_writable(folder)
     if "WORLD_SIZE" in os.environ:
         signals.die_with_parent()

@@ -101,9 +101,9 @@ def images(
         else:
             ax.imshow(image, interpolation="none")
     for ax, title in zip(axes[0], column_titles, strict=False):
-        ax.set_title(title, fontsize=9)
+        ax.set_title(title, fontsize=9, parse_math=False)
     for ax, title in zip(axes[:, 0], row_titles, strict=False):
-        ax.set_ylabel(title, fontsize=9, rotation=0, ha="right", va="center")
+        ax.set_ylabel(title, fontsize=9, rotation=0, ha="right", va="center", parse_math=False)
     figure.caption = caption
     named = {"Rows": ", ".join(row_titles), "Columns": ", ".join(column_titles)}
     alt = [caption, *(f"{what}: {which}." for what, which in named.items() if which)]

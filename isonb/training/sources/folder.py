@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import collections
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,8 @@ from isonb.training.sources.tree import Tree, printable, subfolders, walk
 DIVIDED = ("train", "test")
 WHOLE = "all"  # the name of a single tree, in place of these two
 NAMED = 5  # at most that many names in one sentence
+TOLERATED = 0.05  # by which the share of test images may differ from the one that is asked for, without a remark
+NAME = 40  # at most that many letters of a folder's name, of which those are left out that mean something in a table
 
 
 @dataclass(frozen=True)
@@ -69,7 +72,11 @@ def load(run: RunConfig, folder: Path | None = None) -> Found:
         validation=learnt.pictures(learnt_S[:held_out]),
         test=tested.pictures(test_S),
         sha256={name: one.decoded.sha256 for name, one in parts.items()},
-        remarks=(*_remarks_on_files(trees, root), *_remarks_on_pictures(parts.values(), run, is_repeated_S)),
+        remarks=(
+            *_remarks_on_files(trees, root),
+            *_remarks_on_pictures(parts.values(), run, is_repeated_S),
+            *_remarks_on_shares(parts, run, len(test_S)),
+        ),
     )
 
 
@@ -82,7 +89,7 @@ def name_of(run: RunConfig, folder: Path | None = None) -> str:
 
 
 def _name(run: RunConfig, root: Path) -> str:
-    return run.collection or printable(os.path.basename(os.path.abspath(root)) or "/")
+    return run.collection or re.sub(r"[^\w .-]", "_", os.path.basename(os.path.abspath(root)))[:NAME] or "pictures"
 
 
 def checksums(run: RunConfig, folder: Path | None = None) -> dict[str, str]:
@@ -125,6 +132,11 @@ def _root(folder: Path | None) -> Path:
 def _trees(root: Path) -> dict[str, Tree]:
     """The trees `train` and `test` where the folder has both, else the single tree."""
     present = [name for name in DIVIDED if name in subfolders(root)]
+    if nearly := [name for name in subfolders(root) if name.lower() in DIVIDED and name not in DIVIDED]:
+        raise DataError(
+            f"{printable(root)} has a folder {printable(nearly[0])!r}: rename it {nearly[0].lower()!r}, in small "
+            "letters."
+        )
     if len(present) == len(DIVIDED):
         return {name: walk(root / name) for name in DIVIDED}
     for name in present:
@@ -219,6 +231,15 @@ def _remarks_on_pictures(parts: Iterable[_Part], run: RunConfig, is_repeated_S: 
         yield f"{is_enlarged_B.sum()} of {len(is_enlarged_B)} pictures are smaller than {size} and were enlarged."
     if is_repeated_S.any():
         yield f"{is_repeated_S.sum()} of {len(is_repeated_S)} test images are also among the training images."
+
+
+def _remarks_on_shares(parts: Mapping[str, _Part], run: RunConfig, tested: int) -> Iterator[str]:
+    """Where every class on both sides takes another share than was asked for."""
+    if WHOLE in parts and abs(tested / len(parts[WHOLE].labels_B) - run.test_fraction) > TOLERATED:
+        yield (
+            f"{tested} of {len(parts[WHOLE].labels_B)} pictures are for the test, not the share {run.test_fraction:g}: "
+            "each class needs some on either side."
+        )
 
 
 def _in_words(names: Iterable[str]) -> str:
