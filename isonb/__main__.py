@@ -96,7 +96,8 @@ def _run_cell(chosen: argparse.Namespace) -> int:
     except runner.CellError as error:
         print(error, file=sys.stderr)
         return interruption.STOPPED if isinstance(error, runner.Stopped) else 1
-    print(f"{outcome.run_id} {outcome.status}, {outcome.seconds:.0f} s")
+    again = f" again ({outcome.reason})" if outcome.reason not in ("", "no record") else ""
+    print(f"{outcome.run_id} {outcome.status}{again}, {outcome.seconds:.0f} s")
     for remark in outcome.remarks:
         print(remark, file=sys.stderr)
     return 0

@@ -158,6 +158,15 @@ def test_a_failed_cell_is_exit_1(monkeypatch, capsys):
     assert capsys.readouterr().err == "conv failed: RuntimeError: no memory.\n"
 
 
+def test_run_cell_says_why_it_runs_again_and_what_is_doubtful(capsys, monkeypatch):
+    outcome = Outcome("one", "run", 2, ("3 test images are also among the training images.",), "the data have changed")
+    monkeypatch.setattr(runner, "run_cell", lambda *_, **__: outcome)
+    assert main(["run-cell"]) == 0
+    told = capsys.readouterr()
+    assert told.out == "one run again (the data have changed), 2 s\n"
+    assert told.err == "3 test images are also among the training images.\n"
+
+
 def test_a_folder_that_is_no_sweeps_is_refused(capsys, tmp_path):
     assert main(["report", str(tmp_path)]) == 2
     assert "is not the folder of a sweep" in capsys.readouterr().err

@@ -76,7 +76,8 @@ def test_a_damaged_record_is_replaced(template):
     path = records.record_path(config.smoke())
     good = path.read_bytes()
     path.write_text("{")
-    assert runner.run_cell({}, source).status == "run"
+    outcome = runner.run_cell({}, source)
+    assert (outcome.status, outcome.reason) == ("run", "its record is damaged")
     assert path.read_bytes() == good
 
 

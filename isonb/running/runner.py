@@ -38,6 +38,7 @@ class Outcome:
     status: Literal["run", "reused"]
     seconds: float
     remarks: tuple[str, ...] = ()
+    reason: str = ""
 
 
 def parameters(cell: Cell, execution: Execution | None = None) -> dict[str, Any]:
@@ -79,24 +80,25 @@ def run_cell(
     start = time.monotonic()
     cell, execution = config.from_parameters(settings)
     run_id = cell.run.run_id
-    if _is_there(cell, execution):
+    if not (reason := _reason(cell, execution)):
         return _outcome(cell, "reused", start)
     lock = records.runs_folder(cell.study) / "running" / f"{run_id}.lock"
     disk.require_writable(lock.parent, records.results_folder(cell.study))
     with interruption.heeded() as asked_to_stop:
         try:
             with filelock.FileLock(lock).acquire(cancel_check=asked_to_stop.is_set):
-                if _is_there(cell, execution):  # another execution has finished it meanwhile
+                if not _reason(cell, execution):  # another execution has finished it meanwhile
                     return _outcome(cell, "reused", start)
                 _run_alone(cell, execution, template, timeout, progress, asked_to_stop)
         except filelock.Timeout:
             raise Stopped(f"{run_id} was stopped while it waited for another run of it: start it again.") from None
-    return _outcome(cell, "run", start)
+    return _outcome(cell, "run", start, reason)
 
 
-def _outcome(cell: Cell, status: Literal["run", "reused"], start: float) -> Outcome:
+def _outcome(cell: Cell, status: Literal["run", "reused"], start: float, reason: str = "") -> Outcome:
     record = records.readable(cell)
-    return Outcome(cell.run.run_id, status, time.monotonic() - start, tuple(record.data.remarks) if record else ())
+    remarks = tuple(record.data.remarks) if record else ()
+    return Outcome(cell.run.run_id, status, time.monotonic() - start, remarks, reason)
 
 
 def _run_alone(
@@ -127,11 +129,11 @@ def _run_alone(
     notebook.keep(running, output)
 
 
-def _is_there(cell: Cell, execution: Execution) -> bool:
-    """Whether it need not run; a damaged record is made again, like a missing one."""
+def _reason(cell: Cell, execution: Execution) -> str:
+    """Why the cell has to run, empty where it need not; a damaged record is made again, like a missing one."""
     try:
-        return not outdated.why(cell, execution.data_path) and notebook_path(cell).exists()
+        return outdated.why(cell, execution.data_path) or ("" if notebook_path(cell).exists() else "no notebook")
     except records.NewerRecordError:
         raise
     except records.RecordError:
-        return False
+        return "its record is damaged"
