@@ -244,7 +244,7 @@ def test_a_page_without_scripts_says_what_is_missing(page):
 def lab(tmp_path_factory):
     """The address of a running JupyterLab whose one notebook shows the explorer."""
     folder = tmp_path_factory.mktemp("lab")
-    cell = nbformat.v4.new_code_cell("from isonb import explorer\nexplorer.sigma_explorer()")
+    cell = nbformat.v4.new_code_cell("from isonb.pages import explorer\nexplorer.sigma_explorer()")
     kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
     nbformat.write(nbformat.v4.new_notebook(cells=[cell], metadata=kernel), folder / "explorer.ipynb")
     with socket.socket() as free:
