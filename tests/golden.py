@@ -6,9 +6,10 @@ writes all of them anew, beside those of the number before, and refuses where th
 
 from __future__ import annotations
 
+import contextlib
 import json
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +18,17 @@ import torch
 
 from isonb import draws, rows
 from isonb.config import BLOCKS, ENCODINGS, Cell, Execution, FinetuneConfig, ProbeConfig, RunConfig
+from isonb.models import network as networks
 from isonb.numerics import NUMERICS
 from isonb.training import data, evaluate, finetune, probe, sources, train
 from isonb.training.sources import folder
 
 PATH = Path(__file__).with_name("golden.json")
-TOLERANCE = 1e-9  # relative; rounding in float64 comes to some 1e-13, on processors of other kinds, too
+TOLERANCE = 1e-9  # relative; rounding in float64 comes to some 1e-13, with and without AVX
 COUNTED = ("accuracy", "pixels", "within_8", "error", "from scratch")  # end the names of what rounding may tip over
+INITIAL = 1e-4  # of initial weights: torch draws them in float32, of which processors round the last bits differently
 OF_COUNTS = 0.03  # of all, the most that ties between values tip over there
+BOUND = 0.3  # of the weights that networks start from here
 SIZE, CLASSES, COUNTS = 8, ("a", "b", "c"), {"train": 30, "validation": 9, "test": 12}
 EXECUTION = Execution(device="cpu", precision="float64")
 TINY = {"width": 8, "depth": 2, "image_size": SIZE, "batch_size": 8, "epochs": 2, "warmup_epochs": 0.5}
@@ -102,10 +106,10 @@ def images() -> data.Images:
 
 def numbers(cell: Cell, of: data.Images) -> dict[str, float]:
     """What a cell gives, by name: losses, guesses without a network, pictures, encodings, probes, fine-tuning."""
-    with tempfile.TemporaryDirectory() as place:
+    with _exact_weights(), tempfile.TemporaryDirectory() as place:
         pretrained = train.pretrain(cell.run, of, Path(place), EXECUTION)
     network, run = pretrained.network, cell.run
-    given: dict[str, float] = {}
+    given = _of_initial_weights(cell.run)
     for epoch in pretrained.progress.curve:
         given[f"epoch {epoch.epoch}, validation loss"] = epoch.validation_loss
         if epoch.train_loss is not None:
@@ -120,12 +124,43 @@ def numbers(cell: Cell, of: data.Images) -> dict[str, float]:
     given["weights, mean square"] = sum(p.detach().square().sum().item() for p in network.parameters())
     given |= _of_probes(cell, of, network)
     steps: list[float] = []
-    tuned = finetune.tune(cell, of, pretrained, EXECUTION, lambda step, steps_in_all, loss: steps.append(loss))
+    with _exact_weights():
+        tuned = finetune.tune(cell, of, pretrained, EXECUTION, lambda step, steps_in_all, loss: steps.append(loss))
     given |= {f"fine-tuning, loss of step {step}": loss for step, loss in enumerate(steps)}
     return given | {
         "fine-tuned accuracy": tuned.record.accuracy,
         "accuracy from scratch": tuned.record.scratch_accuracy,
     }
+
+
+def _of_initial_weights(run: RunConfig) -> dict[str, float]:
+    """Of each parameter as it is initialised: its mean size, and one number that tells its values apart."""
+    given = {}
+    for name, parameter in networks.build_network(run).named_parameters():
+        x_P = parameter.detach().double().flatten()
+        order_P = torch.from_numpy(draws.uniform(0, "golden places", np.arange(len(x_P))))
+        given |= {f"{name}, initial size": x_P.abs().mean().item(), f"{name}, initial": (x_P @ order_P).item()}
+    return given
+
+
+@contextlib.contextmanager
+def _exact_weights() -> Iterator[None]:
+    """Networks that are built meanwhile start from float64 numbers of known bits, where theirs are not constant."""
+    build = networks.build_network
+
+    def build_exact(run: RunConfig) -> torch.nn.Module:
+        network = build(run).double()
+        for name, parameter in network.named_parameters():
+            if parameter.unique().numel() > 1 and parameter.requires_grad:
+                number_P = 2 * draws.uniform(run.seed, f"golden/{name}", np.arange(parameter.numel())) - 1
+                parameter.data = BOUND * torch.from_numpy(number_P).view_as(parameter)
+        return network
+
+    networks.build_network = build_exact
+    try:
+        yield
+    finally:
+        networks.build_network = build
 
 
 def _of_probes(cell: Cell, of: data.Images, network: torch.nn.Module) -> dict[str, float]:
@@ -177,7 +212,7 @@ def differences(theirs: dict[str, dict[str, float]], ours: dict[str, dict[str, f
 
 
 def _same(name: str, one: float | None, other: float | None) -> bool:
-    tolerance = OF_COUNTS if name.endswith(COUNTED) else TOLERANCE
+    tolerance = OF_COUNTS if name.endswith(COUNTED) else INITIAL if "initial" in name.rpartition(", ")[2] else TOLERANCE
     return None not in (one, other) and abs(one - other) <= tolerance * max(abs(one), abs(other), 1.0)
 
 
