@@ -6,9 +6,12 @@ Book: chapters "Objective" and "Results".
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+from collections.abc import Iterator
 
 import numpy as np
 import torch
+from numpy.lib.stride_tricks import sliding_window_view
 from torch import nn
 
 from isonb import features, records
@@ -18,6 +21,9 @@ from isonb.training import data
 
 NEIGHBOURS = [(i, j) for i in range(3) for j in range(3) if (i, j) != (1, 1)]  # rows and columns of a 3x3 window
 EARLIER = [place for place in NEIGHBOURS if place < (1, 1)]  # those before its centre in raster order
+UNSEEN = 127  # stands for the mean of neighbours where none is visible
+WINDOW = 5  # pixels across that the linear filter sees
+RANK = 1e-10  # of the largest singular value, below which a direction counts as never seen; rounding comes to 1e-15
 CHUNK = 64  # images per forward pass; larger ones are no faster on any device and need more memory
 
 
@@ -105,41 +111,113 @@ def reconstruction_scores(
 
 
 def baselines(config: RunConfig, images: data.Images) -> records.Baselines:
-    """Loss per scored validation sub-pixel of three predictors without a network, fitted on the training images.
+    """Loss per scored validation sub-pixel of four predictors without a network, fitted on the training images.
 
-    Uniform over 256 values; each channel's histogram; and a histogram of the difference to the rounded mean of the
-    visible ones among the eight neighbours of the same channel, renormalised to the values that are possible. Counts
-    start at one, so that no value is impossible. A regressing objective scores the mean of each prediction;
-    autoregressively the visible neighbours are the four before the pixel in raster order.
+    Uniform over 256 values; each channel's histogram; and a histogram of the difference to a rounded centre,
+    renormalised to the values that are possible: the mean of the visible ones among the eight neighbours of the same
+    channel, or that plus a linear map for each channel (`_linear_filter`) of the surroundings. Counts start at one, so
+    that no value is impossible. A regressing objective scores the mean of each prediction; autoregressively only the
+    pixels before in raster order are visible.
     """
     channel_CV = np.ones((features.CHANNELS, features.VALUES))
-    offset_CR = np.ones((features.CHANNELS, 2 * features.VALUES - 1))
-    for channel, value, mean in _scored_values(config, images.train, "training"):
-        channel_CV[channel] += np.bincount(value, minlength=features.VALUES)
-        offset_CR[channel] += np.bincount(value - mean + features.VALUES - 1, minlength=2 * features.VALUES - 1)
+    mean_CR, filter_CR = np.ones((2, features.CHANNELS, 2 * features.VALUES - 1))
+    filter_CF = _linear_filter(config, images.train)
+    for scored in _scored_values(config, images.train, "training"):
+        for channel, value, mean, filtered in scored.by_channel(filter_CF):
+            channel_CV[channel] += np.bincount(value, minlength=features.VALUES)
+            for centre, count_CR in ((mean, mean_CR), (filtered, filter_CR)):
+                count_CR[channel] += np.bincount(value - centre + features.VALUES - 1, minlength=count_CR.shape[1])
     score = objectives.loss_of(config).of_guesses
-    loss, count = np.zeros(3), 0
-    for channel, value, mean in _scored_values(config, images.validation, "evaluation"):
-        loss += score(value, mean, channel_CV[channel], offset_CR[channel])
-        count += len(value)
-    uniform, channel_marginal, neighbour_mean = (loss / count).tolist()
-    return records.Baselines(uniform=uniform, channel_marginal=channel_marginal, neighbour_mean=neighbour_mean)
+    loss, count = np.zeros(4), 0
+    for scored in _scored_values(config, images.validation, "evaluation"):
+        for channel, value, mean, filtered in scored.by_channel(filter_CF):
+            loss[:3] += score(value, mean, channel_CV[channel], mean_CR[channel])
+            loss[3] += score(value, filtered, channel_CV[channel], filter_CR[channel])[-1]
+            count += len(value)
+    uniform, channel_marginal, neighbour_mean, linear_filter = (loss / count).tolist()
+    return records.Baselines(
+        uniform=uniform,
+        channel_marginal=channel_marginal,
+        neighbour_mean=neighbour_mean,
+        linear_filter=linear_filter,
+    )
 
 
-def _scored_values(config: RunConfig, split: data.Split, purpose: str):
-    """For each chunk of images and channel: scored values and the rounded mean of their visible neighbours."""
+@dataclasses.dataclass(frozen=True)
+class _Scored:
+    """S scored positions of a chunk of images, with those K channels of theirs that are scored.
+
+    `mean_SK` is the rounded mean of the visible neighbours. `window_SF` has the 5x5x3 window around each position, as
+    differences to its channels' own such means: 0 for what is hidden or outside the image. A constant 1 comes last.
+    """
+
+    channels: list[int]
+    value_SK: np.ndarray
+    mean_SK: np.ndarray
+    window_SF: np.ndarray
+
+    def by_channel(self, filter_CF: np.ndarray) -> Iterator[tuple[int, np.ndarray, np.ndarray, np.ndarray]]:
+        """Channel, values, neighbours' means and rounded predictions of a linear filter, S of each."""
+        filtered_SK = self.mean_SK + np.rint(self.window_SF @ filter_CF[self.channels].T).astype(np.int64)
+        filtered_SK = filtered_SK.clip(0, features.VALUES - 1)
+        for place, channel in enumerate(self.channels):
+            yield channel, self.value_SK[:, place], self.mean_SK[:, place], filtered_SK[:, place]
+
+
+def _linear_filter(config: RunConfig, split: data.Split) -> np.ndarray:
+    """The linear map of windows, C x F, whose predictions of what lies off the neighbours' mean err least in square.
+
+    Windows and differences are whole numbers, so their products add up without rounding. Of maps that err alike it is
+    the smallest, which ignores what is never seen.
+    """
+    gram_CFF, product_CF = (np.zeros((features.CHANNELS, *[_window_size(config) + 1] * axes)) for axes in (2, 1))
+    for scored in _scored_values(config, split, "training"):
+        gram_CFF[scored.channels] += scored.window_SF.T @ scored.window_SF
+        product_CF[scored.channels] += (scored.value_SK - scored.mean_SK).T @ scored.window_SF
+    pairs = zip(gram_CFF, product_CF, strict=True)
+    return np.stack([np.linalg.lstsq(gram_FF, product_F, rcond=RANK)[0] for gram_FF, product_F in pairs])
+
+
+def _window_size(config: RunConfig) -> int:
+    """Sub-pixels of the window around a pixel: autoregressively those of the pixels before it in raster order."""
+    return (WINDOW**2 // 2 if config.is_causal else WINDOW**2) * features.CHANNELS
+
+
+def _scored_values(config: RunConfig, split: data.Split, purpose: str) -> Iterator[_Scored]:
+    """The scored positions of each chunk of images, channel by channel where these are masked apart."""
     size, neighbours = config.image_size, EARLIER if config.is_causal else NEIGHBOURS
+    together = [[0], [1], [2]] if config.mask_unit == "subpixel" else [[0, 1, 2]]  # channels whose masks are the same
     for repeat in range(config.evaluation_masks if purpose == "evaluation" and not config.is_causal else 1):
         for chunk_B in torch.arange(len(split)).split(CHUNK):
             is_scored = objectives.sample_scored(config, split.index_B[chunk_B], purpose, repeat)
             scored_BHWC = is_scored.numpy().reshape(-1, size, size, features.CHANNELS)
-            value_BHWC = split.pixels_BNC[chunk_B].numpy().reshape(scored_BHWC.shape).astype(np.int64)
-            visible_BHWC = (scored_BHWC if config.is_causal else ~scored_BHWC).astype(np.int64)
-            total, seen = (_sum_over(neighbours, x) for x in (value_BHWC * visible_BHWC, visible_BHWC))
-            mean_BHWC = np.where(seen > 0, np.rint(total / np.maximum(seen, 1)), 127).astype(np.int64)
-            for channel in range(features.CHANNELS):
-                scored = scored_BHWC[..., channel]
-                yield channel, value_BHWC[..., channel][scored], mean_BHWC[..., channel][scored]
+            value_BHWC = split.pixels_BNC[chunk_B].numpy().reshape(scored_BHWC.shape).astype(np.int16)
+            visible_BHWC = (scored_BHWC if config.is_causal else ~scored_BHWC).astype(np.int16)
+            total_BHWC, seen_BHWC = (_sum_over(neighbours, x) for x in (value_BHWC * visible_BHWC, visible_BHWC))
+            shown_BHWC = (value_BHWC + 1) * visible_BHWC
+            for channels in together:
+                place = np.nonzero(scored_BHWC[..., channels[0]])
+                total_SC, seen_SC = total_BHWC[place], seen_BHWC[place]
+                mean_SC = np.rint(total_SC / np.maximum(seen_SC, 1)).astype(np.int16)
+                mean_SC[seen_SC == 0] = UNSEEN
+                window_SF = _windows(shown_BHWC, place, mean_SC, _window_size(config))
+                yield _Scored(channels, value_BHWC[place][:, channels], mean_SC[:, channels], window_SF)
+
+
+def _windows(shown_BHWC: np.ndarray, place: tuple[np.ndarray, ...], mean_SC: np.ndarray, count: int) -> np.ndarray:
+    """The first `count` sub-pixels of the window around each place less its channels' means, and a constant 1: S x F.
+
+    What is shown is the value plus 1, and 0 where it is hidden; that, and what lies outside, differs by 0.
+    """
+    reach, across = WINDOW // 2, WINDOW * features.CHANNELS
+    padded = np.pad(shown_BHWC, ((0, 0), (reach, reach), (reach, reach), (0, 0)))
+    row_BHX = padded.reshape(*padded.shape[:2], -1)  # so that one row of a window is one slice
+    window_BHWRX = sliding_window_view(row_BHX, (-(-count // across), across), axis=(1, 2))[:, :, :: features.CHANNELS]
+    shown_SF = window_BHWRX[place].reshape(len(mean_SC), -1)[:, :count]
+    window_SF = np.empty((len(mean_SC), count + 1))
+    window_SF[:, :count] = (shown_SF - np.tile(mean_SC + 1, count // features.CHANNELS)) * (shown_SF > 0)
+    window_SF[:, count] = 1.0
+    return window_SF
 
 
 def _sum_over(neighbours: list[tuple[int, int]], x_BHWC: np.ndarray) -> np.ndarray:
