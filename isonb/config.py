@@ -22,7 +22,7 @@ import pydantic
 from isonb import rows
 from isonb.validation import ConfigError, Frozen, choice, unknown_name
 
-VERSION = 2  # of settings and records together: raised when either grows, so that older programs refuse in a sentence
+VERSION = 3  # of settings and records together: raised when either grows, so that older programs refuse in a sentence
 BLOCKS = tuple(rows.BLOCKS)
 ENCODINGS = tuple(rows.ENCODINGS)
 Block = Literal[BLOCKS]
@@ -46,6 +46,15 @@ class RunConfig(Frozen):
     positions: Literal["none", "learned", "sincos"] = choice(
         "none", "A3", "learned for transformers as in image-GPT (the paper names none), none for conv and mixer"
     )
+    positions_base: float = choice(
+        10_000.0,
+        "A3",
+        "angular frequencies fall from 1 to about 1/base; that of Vaswani et al. (2017), whose sequences are longer",
+        {"positions": "sincos"},
+        since=3,
+        ge=2,
+        le=1_000_000,
+    )
     kernel_size: Literal[3, 5] = choice(3, "A10", "3x3 makes conv and mixer cost the same", {"block": "conv"})
     padding: Literal["zeros", "reflect", "circular"] = choice("zeros", "A10", "Keras 'same'", {"block": "conv"})
     token_ratio: float = choice(
@@ -59,10 +68,11 @@ class RunConfig(Frozen):
     )
     attention_output: bool = choice(True, "A9", "the usual output projection after the heads", {"block": "transformer"})
     layer_norm_eps: float = choice(1e-3, "A11", "Keras default; the paper used Keras", gt=0, le=0.1)
-    initialisation: Literal["keras", "torch"] = choice(
+    initialisation: Literal["keras", "keras-mha", "torch"] = choice(
         "keras",
         "A12",
-        "as the paper's framework: maps Glorot uniform, tables U(-0.05, 0.05); torch has tables N(0, 1)",
+        "as the paper's framework: maps Glorot uniform, tables U(-0.05, 0.05); keras-mha scales attention as the "
+        "framework's own MultiHeadAttention layer of that time; torch has tables N(0, 1)",
     )
     head_norm: bool = choice(True, "A17", "a LayerNorm before the head, as in image-GPT")
 
@@ -148,6 +158,11 @@ class RunConfig(Frozen):
             raise ValueError(f"heads={self.heads} does not divide width={self.width}: choose a divisor.")
         if self.positions == "sincos" and self.width % 4:
             raise ValueError(f"width={self.width} is not allowed with positions='sincos': it must be divisible by 4.")
+        if self.initialisation == "keras-mha" and self.block != "transformer":
+            raise ValueError(
+                f"initialisation='keras-mha' has no effect with block={self.block!r}: choose 'keras', the same "
+                "without attention, or set block='transformer'."
+            )
         if self.is_causal and not rows.BLOCKS[self.block].has_causal_form:
             raise ValueError(
                 f"objective={self.objective!r} is not allowed with block={self.block!r}, which has no causal form: it "

@@ -15,13 +15,18 @@ SEEDS = {"smoke": (0,), "cpu": (0, 1, 2), "paper": (0, 1, 2)}
 FINETUNED = {"cpu": (1,), "paper": (1, 3)}  # sizes of the transformers like image-GPT's that are fine-tuned
 FINETUNE_EPOCHS = {"cpu": 3, "paper": 20}  # as many from scratch; together about the passes of pre-training
 ARM_SIZES = {"smoke": (), "cpu": (1, 3), "paper": (1, 3)}  # the arms are run where three seeds can be afforded
+LONGER, LONGEST = 24, 96  # epochs of the study `cpu`, whose own are 6; warm-up stays one epoch
+# Widths at which a block has as many parameters as one of the other kind at width 128, and no fewer for a transformer:
+# conv has 18 d^2 + 6 d, 295 680; a transformer 6 d^2 + 10 d, 99 584.
+WIDTH_AS_TRANSFORMER = 74  # conv: 99 012
+WIDTH_AS_CONV = 224  # transformer: 303 296
 
 
 def cells(study: str) -> list[Cell]:
     """The cells of a study; stopped at any point, the ones before it are the most useful table.
 
     First every size of the grid and the arms of the smallest networks at one seed; then further seeds, small networks
-    first. Raises `ConfigError` for an unknown study.
+    first; then the controls, and those with longer training. Raises `ConfigError` for an unknown study.
     """
     config.cell(study)  # refuses an unknown one
     first, *further = SEEDS[study]
@@ -30,7 +35,11 @@ def cells(study: str) -> list[Cell]:
     for size in SIZES[study]:
         parts += [(seed, size, "grid") for seed in further]
         parts += [(seed, size, "arms") for seed in SEEDS[study] if (seed, size, "arms") not in parts]
-    listed = {"grid": grid(study), "arms": arms(study)}
+    parts += [(first, smallest, "controls"), (first, smallest, "longer")]
+    parts += [(seed, smallest, "controls") for seed in further]
+    parts += [(seed, smallest, "longest") for seed in SEEDS[study]]
+    listed = {"grid": grid(study), "arms": arms(study), "controls": controls(study)}
+    listed |= {"longer": longer(study), "longest": longest(study)}
     return [
         config.cell(study, seed=seed, **settings, **_extras(study, seed, **settings))
         for seed, size, part in parts
@@ -86,7 +95,7 @@ def arms(study: str) -> list[dict[str, Any]]:
     What the transformers' failure may hang on: positions and learning rate at every arm size, batch and data at the
     smallest; there also the kernel of conv, twins with another objective, and the initialisation, which says how long
     learned positions are; at every arm size the autoregressive objective; and the initialisation of the networks of
-    Figure 5. A study of minutes has none.
+    Figure 5. A study of minutes has none, neither of these nor of `controls`, `longer` and `longest`.
     """
     return [arm for size in ARM_SIZES[study] for arm in _arms_of_size(study, size)]
 
@@ -121,3 +130,53 @@ def _arms_of_size(study: str, size: int) -> list[dict[str, Any]]:
         *(of_the_smallest if size == ARM_SIZES[study][0] else ()),
         *(of_figure_5 if size == 3 else ()),
     ]
+
+
+def controls(study: str) -> list[dict[str, Any]]:
+    """Further arms of the smallest networks, for what else a difference between blocks may be due to.
+
+    Capacity: a wider MLP in the transformer, a transformer with as many parameters as conv, and a conv with as few as a
+    transformer, all with continuous input. The scale of the random Fourier features, sigma, in networks that are
+    trained. Learned positions for the blocks that have none. The initialisation of Keras's own attention layer when the
+    paper was written. Fixed positions with base 100 instead of 10 000: of 32 frequencies along an axis, 16 instead of
+    24 turn by less than half a period over its 32 pixels, and the slowest by 0.36 instead of 0.004 radians.
+    """
+    if not ARM_SIZES[study]:
+        return []
+    depth = {"depth": ARM_SIZES[study][0]}
+    conv, transformer = {"block": "conv", **depth}, {"block": "transformer", **depth}
+    return [
+        {**transformer, "mlp_ratio": 4.0},
+        {**transformer, "width": WIDTH_AS_CONV},
+        {**conv, "width": WIDTH_AS_TRANSFORMER},
+        *({"block": block, **depth, "encoding": "rff", "sigma": sigma} for sigma in (0.1, 10.0) for block in BLOCKS),
+        *({"block": block, **depth, "positions": "learned"} for block in ("conv", "mixer")),
+        *({**transformer, "encoding": encoding, "initialisation": "keras-mha"} for encoding in ENCODINGS),
+        {**transformer, "positions": "sincos", "positions_base": 100.0},
+    ]
+
+
+def longer(study: str) -> list[dict[str, Any]]:
+    """Arms of the smallest networks of every kind and encoding, trained for four times as many epochs; one seed.
+
+    Whether the order of the networks is one of the length of training, and whether the learning rate that is best
+    changes with it: with continuous input a lower rate, too. The study `paper` has the paper's length and no such arms.
+    """
+    if study != "cpu":
+        return []
+    smallest = ARM_SIZES[study][0]
+    every_network = [one for one in grid(study) if one["depth"] == smallest]
+    return [
+        *({**one, "epochs": LONGER} for one in every_network),
+        *({"block": block, "depth": smallest, "epochs": LONGER, "learning_rate": 0.003} for block in BLOCKS),
+    ]
+
+
+def longest(study: str) -> list[dict[str, Any]]:
+    """The two smallest networks whose order longer training may turn round, for 16 times as many epochs.
+
+    Where the loss of the mixer falls below that of the transformer, with continuous input, over three seeds.
+    """
+    if study != "cpu":
+        return []
+    return [{"block": block, "depth": ARM_SIZES[study][0], "epochs": LONGEST} for block in ("mixer", "transformer")]

@@ -1,7 +1,7 @@
 """The numbers that `isonb.numerics.NUMERICS` stands for: tiny networks trained, probed and fine-tuned in float64.
 
-`python -m tests.golden` adds the numbers of what is new, such as another block. After NUMERICS has been raised it
-writes all of them anew, beside those of the number before, and refuses where they are the same.
+`python -m tests.golden` adds the numbers of what is new, such as another block or another measurement. After NUMERICS
+has been raised it writes all of them anew, beside those of the number before, and refuses where they are the same.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from isonb import draws, rows
 from isonb.config import BLOCKS, ENCODINGS, Cell, Execution, FinetuneConfig, ProbeConfig, RunConfig
 from isonb.models import network as networks
 from isonb.numerics import NUMERICS
-from isonb.training import data, evaluate, finetune, probe, sources, train
+from isonb.training import classifiers, data, evaluate, finetune, probe, sources, train
 from isonb.training.sources import folder
 
 PATH = Path(__file__).with_name("golden.json")
@@ -46,6 +46,8 @@ OTHERS: dict[str, dict[str, Any]] = {
     "mixer ratios": {"block": "mixer", "token_ratio": 0.5, "channel_ratio": 2.0},
     "kernel 5, reflected": {"kernel_size": 5, "padding": "reflect"},
     "causal kernel 5": {"kernel_size": 5, "objective": "autoregressive"},
+    "attention as Keras starts it": {"block": "transformer", "heads": 2, "initialisation": "keras-mha"},
+    "positions sincos, base 100": {"block": "transformer", "positions": "sincos", "positions_base": 100.0},
     "torch's maps": {"initialisation": "torch"},
     "Adam's constants": {"adam_beta1": 0.8, "adam_eps": 1e-3},
     "circular padding": {"padding": "circular"},
@@ -167,7 +169,7 @@ def _of_probes(cell: Cell, of: data.Images, network: torch.nn.Module) -> dict[st
     """Of each layer's probe: its accuracy, and the mean log-probability of the right class, which tells far more."""
     probed = probe.probe_layers(network, of, cell.probe.model_copy(update={"pixels": True}), "float64")
     features, weights = probe.fit(network, of, cell.probe, "float64")
-    p_LBK = torch.stack([probe.probabilities(view_LBF, *weights) for view_LBF in features["test"]]).mean(0)
+    p_LBK = torch.stack([classifiers.probabilities(view_LBF, *weights) for view_LBF in features["test"]]).mean(0)
     log_p_L = p_LBK[:, torch.arange(len(of.test)), of.test.labels_B].log().mean(1)
     given = {}
     for layer, log_p in zip(probed.record.layers, log_p_L.tolist(), strict=True):
@@ -227,15 +229,18 @@ def write() -> str:
     Raises SystemExit where NUMERICS was raised for nothing, or results have changed under the same NUMERICS.
     """
     kept, now = read(), measured(cells())
-    changed = differences(kept["cells"], now)
+    known = {name: {key: now[name].get(key) for key in kept["cells"].get(name, now[name])} for name in now}
+    changed = differences(kept["cells"], known)
     if kept["numerics"] == NUMERICS:
         if changed:
             raise SystemExit(
                 f"{len(changed)} numbers have changed under the same NUMERICS, such as {changed[0]}: fix the code or, "
                 "if it is meant, raise NUMERICS in isonb/numerics.py, which outdates every result."
             )
-        new, gone = (sorted({*a} - {*b}) for a, b in ((now, kept["cells"]), (kept["cells"], now)))
-        content = kept | {"cells": {name: kept["cells"].get(name, now[name]) for name in now}}
+        cells_of = kept["cells"]
+        new = sorted(name for name in now if now[name].keys() - cells_of.get(name, {}).keys())
+        gone = sorted({*cells_of} - {*now})
+        content = kept | {"cells": {name: now[name] | cells_of.get(name, {}) for name in now}}
         done = f"New in {PATH.name}: {', '.join(new) or 'nothing'}; gone: {', '.join(gone) or 'nothing'}."
     else:
         if not changed:

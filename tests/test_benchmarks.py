@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from made_records import made_arrays, made_record
 
-from isonb import records
+from isonb import config, records
 from isonb.config import RunConfig
 from isonb.evidence import benchmarks
 
@@ -157,6 +158,20 @@ def test_two_processes_are_shown_beside_two_that_share_nothing(write):
                    "two that share nothing": "0.90", "loss differs by": "1e-07"}  # fmt: skip
 
 
+def test_precision_is_shown_beside_the_spread_of_the_seeds(write):
+    row = {"block": "conv", "depth": 1, "encoding": "continuous", "validation_loss": {"float32": 3.5, "bfloat16": 3.49},
+           "accuracy": {"float32": 0.41, "bfloat16": 0.4}}  # fmt: skip
+    several = {"count": 3, "validation_loss": 0.02, "accuracy": 0.005}
+    none = {"count": 1, "validation_loss": None, "accuracy": None}
+    write("precision", [row | {"seeds": several}, row | {"seeds": none}])
+    shown, alone = benchmarks.table("precision").to_dict("records")
+    assert shown == {"network": "conv, size 1", "encoding": "continuous", "loss in float32": "3.5000",
+                     "bfloat16 changes it by": "-0.0100", "spread of seeds": "0.0200 (3 seeds)",
+                     "accuracy in float32": "41.0%", "bfloat16 changes that by": "-1.0",
+                     "spread of its seeds": "0.5 (3 seeds)"}  # fmt: skip
+    assert alone["spread of seeds"] == alone["spread of its seeds"] == "not run"
+
+
 @pytest.mark.parametrize("part", benchmarks.COLUMNS)
 def test_a_table_of_what_was_not_measured_reads_not_run(write, part):
     table = benchmarks.table(part)
@@ -257,3 +272,37 @@ def test_the_causal_blocks_between_a_palette_see_no_later_colour(bench):
     assert before.shape == (1, 64, bench.peers.PALETTE)
     assert torch.equal(before[:, :40], after[:, :40])
     assert not torch.equal(before[:, 40:], after[:, 40:])
+
+
+def test_the_spread_is_over_the_seeds_of_a_cell_on_the_same_images(bench):
+    one = config.smoke(block="mixer")
+    losses = {0: (3.0, 0.25), 1: (3.2, 0.5), 2: (3.4, 0.75)}
+    made = [made_record(config.smoke(block="mixer", seed=seed), *values) for seed, values in losses.items()]
+    others = [made_record(config.smoke(block=block, seed=3, epochs=2), 9.0) for block in ("conv", "mixer")]
+    elsewhere = made_record(config.smoke(block="mixer", seed=4), 9.0)
+    elsewhere = elsewhere.model_copy(update={"data": elsewhere.data.model_copy(update={"name": "others"})})
+    for record in (*made, *others, elsewhere):
+        records.write_record(record, made_arrays())
+    assert bench.precision.spread(one, made[0].data) == {
+        "count": 3, "validation_loss": pytest.approx(0.2), "accuracy": pytest.approx(0.25)
+    }  # fmt: skip
+    few = bench.precision.spread(config.smoke(), made[0].data)
+    assert few == {"count": 0, "validation_loss": None, "accuracy": None}
+
+
+def test_precision_runs_each_block_twice_and_says_what_differs(bench, monkeypatch):
+    asked = []
+
+    def run_apart(cell, execution):
+        asked.append((cell.run.block, cell.run.seed, cell.run.depth, execution.precision))
+        low = execution.precision == "bfloat16"
+        return made_record(cell, 3.5 - low / 4, 0.5 + low / 8), {}
+
+    monkeypatch.setattr(bench.repeat, "run_apart", run_apart)
+    text = bench.write("precision", bench.precision.run("smoke"))
+    assert asked == [
+        (block, 0, 1, name) for block in ("conv", "mixer", "transformer") for name in ("float32", "bfloat16")
+    ]
+    assert "float32: 3.5000 nats, 50.0%; bfloat16: 3.2500 nats, 62.5%" in text
+    assert "over" not in text  # there are no seeds to compare with
+    assert benchmarks.table("precision")["bfloat16 changes it by"].tolist() == 3 * ["-0.2500"]

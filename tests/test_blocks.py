@@ -9,7 +9,7 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from isonb import rows
+from isonb import rows, studies
 from isonb.config import RunConfig
 from isonb.models import blocks
 from isonb.models.network import parameters
@@ -284,6 +284,15 @@ def test_the_exact_cost_of_a_block(settings, products, numbers):
 def test_the_costs_the_study_states():
     stated = [(cost, numbers) for _, cost, numbers in COSTS[:3]]
     assert stated == [(301_989_888, 295_680), (301_989_888, 2_132_736), (369_098_752, 99_584)]
+
+
+def test_the_widths_at_which_blocks_have_equal_parameters():
+    conv, transformer = (2 * (9 * D * D + D) + 4 * D, 6 * (D * D + D) + 4 * D)
+    widths = {"conv": studies.WIDTH_AS_TRANSFORMER, "transformer": studies.WIDTH_AS_CONV}
+    with torch.device("meta"):
+        numbers = {b: parameters(blocks.build_block(RunConfig(block=b, width=width))) for b, width in widths.items()}
+    assert 0.95 * transformer < numbers["conv"] <= transformer
+    assert conv <= numbers["transformer"] < 1.05 * conv
 
 
 @pytest.mark.parametrize("name", rows.BLOCKS)

@@ -18,6 +18,7 @@ from isonb import config, records, rows, studies
 from isonb.config import Cell, ConfigError, Execution, FinetuneConfig, ProbeConfig, RunConfig
 from isonb.evidence import metrics
 
+PAPERS = ("conv", "mixer", "transformer")
 MODELS = [RunConfig, ProbeConfig, FinetuneConfig, Execution, Cell]
 # What somebody has added to the paper's blocks and encodings: studies hold it, too.
 OWN_NETWORKS = [network.name for network in rows.networks() if not network.in_paper]
@@ -29,6 +30,7 @@ CHOSEN = {
     "width": (64, {}),
     "heads": (4, {"block": "transformer"}),
     "positions": ("sincos", {}),
+    "positions_base": (100.0, {"positions": "sincos"}),
     "kernel_size": (5, {}),
     "padding": ("reflect", {}),
     "token_ratio": (0.5, {"block": "mixer"}),
@@ -165,6 +167,14 @@ def test_convolution_settings_mean_nothing_to_other_blocks(name, value):
         (
             {"positions": "sincos", "width": 6},
             "width=6 is not allowed with positions='sincos': it must be divisible by 4.",
+        ),
+        *(
+            (
+                {"initialisation": "keras-mha", "block": block},
+                f"initialisation='keras-mha' has no effect with block='{block}': choose 'keras', the same without "
+                "attention, or set block='transformer'.",
+            )
+            for block in ("conv", "mixer")
         ),
         ({"epochs": 2, "warmup_epochs": 3}, "warmup_epochs=3.0 is longer than epochs=2: shorten it."),
         (
@@ -309,7 +319,51 @@ def test_the_cpu_study_goes_from_one_whole_grid_to_more_seeds():
         (1, 1, grid), (2, 1, grid), (1, 1, arm), (2, 1, arm),
         (1, 3, grid), (2, 3, grid), (0, 3, arm), (1, 3, arm), (2, 3, arm),
         (1, 6, grid), (2, 6, grid),
+        (0, 1, arm), (1, 1, arm), (2, 1, arm),  # controls, with the first seed longer training, too
+        (0, 1, arm), (1, 1, arm), (2, 1, arm),  # the longest training
     ]  # fmt: skip
+
+
+CONTROLS = {
+    ("transformer-1", "continuous", "mlp_ratio=4.0"),
+    ("transformer-1", "continuous", "width=224"),
+    ("conv", "continuous", "width=74"),
+    *((network, "rff", f"sigma={sigma}") for network in ("conv", "mixer", "transformer-1") for sigma in (0.1, 10.0)),
+    ("conv", "continuous", "positions=learned"),
+    ("mixer", "continuous", "positions=learned"),
+    *(("transformer-1", encoding, "initialisation=keras-mha") for encoding in ("continuous", "rff", "pix2vec")),
+    ("transformer-1", "continuous", "positions=sincos positions_base=100.0"),
+}
+
+
+@pytest.mark.parametrize("name", ["cpu", "paper"])
+def test_controls_are_run_with_every_seed_after_what_the_paper_has(name):
+    cells = studies.cells(name)
+    kinds = [(cell.run.network, cell.run.encoding, metrics.arm(cell)) for cell in cells]
+    places = [place for place, kind in enumerate(kinds) if kind in CONTROLS]
+    assert {(*kinds[place], cells[place].run.seed) for place in places} >= {
+        (*kind, seed) for kind in CONTROLS for seed in (0, 1, 2)
+    }
+    assert {cells[place].run.depth for place in places} == {1}
+    rest = {place for place in range(min(places), len(cells))} - {*places}
+    assert {cells[place].run.epochs for place in rest if cells[place].run.block in PAPERS} <= {24, 96}
+
+
+def test_longer_training_is_of_the_study_cpu_and_keeps_its_warm_up():
+    arms = [cell.run for cell in studies.cells("cpu") if metrics.arm(cell).split()[-1] in ("epochs=24", "epochs=96")]
+    arms = [run for run in arms if run.network not in OWN_NETWORKS and run.encoding not in OWN_ENCODINGS]
+    assert {(run.warmup_epochs, run.depth, run.data_fraction) for run in arms} == {(1.0, 1, 1.0)}
+    rate = config.cell("cpu").run.learning_rate
+    assert Counter((run.network, run.encoding, run.epochs, run.learning_rate, run.seed) for run in arms) == Counter([
+        *(
+            (network, encoding, 24, rate, 0)
+            for network in ("conv", "mixer", "transformer-1", "transformer-4")
+            for encoding in ("continuous", "rff", "pix2vec")
+        ),
+        *((network, "continuous", 24, 0.003, 0) for network in ("conv", "mixer", "transformer-1")),
+        *((network, "continuous", 96, rate, seed) for network in ("mixer", "transformer-1") for seed in (0, 1, 2)),
+    ])  # fmt: skip
+    assert {cell.run.epochs for cell in studies.cells("paper") if cell.run.data_fraction == 1} == {51}
 
 
 def test_a_part_of_the_images_is_trained_on_for_as_many_steps():
@@ -372,7 +426,9 @@ def test_every_arm_changes_one_setting_of_a_cell_of_the_grid(name, batch_size):
     arms = [cell for cell in cells if metrics.arm(cell) != "main"]
     changed = {frozenset(name.split("=")[0] for name in metrics.arm(cell).split()) for cell in arms}
     assert {names for names in changed if len(names) > 1} == {
-        frozenset({"data_fraction", "epochs", "warmup_epochs"})  # fewer images, as many steps
+        frozenset({"data_fraction", "epochs", "warmup_epochs"}),  # fewer images, as many steps
+        frozenset({"positions", "positions_base"}),
+        *([frozenset({"epochs", "learning_rate"})] if name == "cpu" else []),  # a lower rate for longer
     }
     assert {tuple(getattr(cell.run, key) for key in metrics.IDENTITY) for cell in arms} <= grid
     by_block = {

@@ -1,7 +1,7 @@
 """The network: what its forward is made of, what masks hide, where gradients go, and what its weights depend on."""
 
 from itertools import product
-from math import cos, log, sin, sqrt
+from math import cos, log, pi, prod, sin, sqrt
 
 import pytest
 import torch
@@ -201,7 +201,7 @@ def test_every_parameter_learns(block, encoding, positions, mask_fill, mask_unit
 # The initial weights
 
 
-@pytest.mark.parametrize("initialisation", ["keras", "torch"])
+@pytest.mark.parametrize("initialisation", ["keras", "keras-mha", "torch"])
 def test_initial_weights_depend_on_the_configuration_alone(initialisation):
     settings = {"block": "transformer", "encoding": "pix2vec", "initialisation": initialisation}
     state = torch.get_rng_state()
@@ -237,6 +237,38 @@ def test_blocks_start_glorot_uniform_with_zero_biases(block, weight, fans):
             assert (tensor == 1).all(), name
 
 
+def limits_of_keras(shape):
+    """sqrt(6 / (fan in + fan out)) as Keras before 3.15 counts: all axes but a kernel's last two are a window."""
+    *window, into, out = shape
+    return sqrt(6 / (prod(window) * into + prod(window) * out))
+
+
+@pytest.mark.parametrize(("heads", "inputs", "output"), [(1, 0.0191, 0.1531), (4, 0.0361, 0.0968)])  # Keras 3.14
+def test_attention_starts_as_keras_own_layer(heads, inputs, output):
+    settings = {"block": "transformer", "width": 128, "heads": heads, "depth": 2}
+    usual, keras = (build(**settings, initialisation=name).state_dict() for name in ("keras", "keras-mha"))
+    assert usual.keys() == keras.keys()
+    e = 128 // heads  # the shapes of the kernels of keras.layers.MultiHeadAttention(heads, e) for 128 channels
+    shapes = {"query": (128, heads, e), "key": (128, heads, e), "value": (128, heads, e), "output": (heads, e, 128)}
+    for name in usual:
+        _, _, part, kind = name.split(".") if name.startswith("blocks") else (0, 0, "", "")
+        if part in shapes and kind == "weight":
+            limit = limits_of_keras(shapes[part])
+            assert limit == pytest.approx(output if part == "output" else inputs, abs=1e-4)
+            assert 0.99 * limit < keras[name].abs().max() <= limit * (1 + 1e-6)
+            ratio = limit / sqrt(6 / 256)  # the same draws in other limits
+            torch.testing.assert_close(keras[name], usual[name] * ratio)
+        else:
+            assert torch.equal(keras[name], usual[name]), name
+
+
+def test_attention_without_a_projection_has_none_to_scale():
+    settings = {"block": "transformer", "width": 16, "attention_output": False}
+    usual, keras = (build(**settings, initialisation=name).state_dict() for name in ("keras", "keras-mha"))
+    changed = [name for name in usual if not torch.equal(usual[name], keras[name])]
+    assert changed == [f"blocks.0.{part}.weight" for part in ("query", "key", "value")]
+
+
 def test_torchs_own_initialisation_is_that_of_its_layers():
     network = build(block="transformer", encoding="pix2vec", width=16, initialisation="torch")
     weight, bias = network.blocks[0].query.weight, network.blocks[0].query.bias
@@ -263,6 +295,21 @@ def test_sincos_positions_by_hand():
     for row, column in product(range(3), repeat=2):  # width 8: two frequencies, 1 and 1/100
         expected = [wave(place * f) for place in (row, column) for wave in (sin, cos) for f in (1, 0.01)]
         assert position_ND[3 * row + column].tolist() == pytest.approx(expected, abs=1e-6)
+
+
+def test_sincos_positions_of_a_network_have_its_base():
+    fixed_ND = build(positions="sincos", positions_base=81.0).position_ND  # width 8: frequencies 1 and 1/9
+    assert build(positions="sincos").position_ND.tolist() == networks.sincos_positions(8, 8).tolist()
+    expected = [wave(place * f) for place in (3, 5) for wave in (sin, cos) for f in (1, 1 / 9)]
+    assert fixed_ND[8 * 3 + 5].tolist() == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize(("base", "slow", "slowest"), [(10_000.0, 24, 0.004), (100.0, 16, 0.36)])
+def test_how_far_the_frequencies_turn_over_32_rows(base, slow, slowest):
+    sine_NF = networks.sincos_positions(32, 128, base)[::32, :32]  # of the row, without the column's half
+    frequency_F = torch.asin(sine_NF[1])  # all are at most 1 radian a row
+    assert int((31 * frequency_F < pi).sum()) == slow
+    assert 31 * frequency_F.min().item() == pytest.approx(slowest, rel=0.05)
 
 
 @pytest.mark.parametrize("encoding", ENCODINGS)

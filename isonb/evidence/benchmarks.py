@@ -19,9 +19,13 @@ import scipy.stats
 from isonb import records
 from isonb import rows as study_rows
 from isonb.evidence import NOT_RUN
-from isonb.evidence.statistics import LEVEL, Interval
+from isonb.evidence.statistics import LEVEL, Interval, wilson
 
 MEBIBYTE = 2**20
+KEPT = "attention, every weight kept"  # attention as the paper computed it
+EFFICIENT = "attention, memory-efficient"
+ALONE = "attention's weights alone"  # the difference of the two
+NOISE, DECIDED = "noise", ("supported", "partly", "contradicted")
 Row = dict[str, Any]  # what was measured of one network
 
 
@@ -83,6 +87,14 @@ def _size(whose: str) -> Callable[[Row], str]:
 
 def _apart(row: Row) -> str:
     return f"{np.abs(np.subtract(row['losses']['auto'], row['losses']['plain'])).max():.3f}"
+
+
+def _change(value: dict[str, float]) -> float:
+    return value["bfloat16"] - value["float32"]
+
+
+def _spread(seeds: Row, name: str, factor: float, form: str) -> str:
+    return NOT_RUN if seeds[name] is None else f"{format(factor * seeds[name], form)} ({seeds['count']} seeds)"
 
 
 def _counts(row: Row) -> Iterator[Row]:
@@ -166,6 +178,17 @@ COLUMNS: dict[str, dict[str, Callable[[Row], Any]]] = {
         "two that share nothing": "{efficiency_apart:.2f}".format_map,
         "loss differs by": "{loss_difference:.0e}".format_map,
     },
+    # What changes from float32 to bfloat16, in nats and in points, beside the study's standard deviation over seeds.
+    "precision": NETWORK
+    | {
+        "encoding": itemgetter("encoding"),
+        "loss in float32": "{validation_loss[float32]:.4f}".format_map,
+        "bfloat16 changes it by": lambda row: f"{_change(row['validation_loss']):+.4f}",
+        "spread of seeds": lambda row: _spread(row["seeds"], "validation_loss", 1, ".4f"),
+        "accuracy in float32": "{accuracy[float32]:.1%}".format_map,
+        "bfloat16 changes that by": lambda row: f"{100 * _change(row['accuracy']):+.1f}",
+        "spread of its seeds": lambda row: _spread(row["seeds"], "accuracy", 100, ".1f"),
+    },
     # What probing all layers at once takes, and the plain procedure.
     "probing": NETWORK
     | {
@@ -201,11 +224,30 @@ def memory() -> pd.DataFrame:
     return pd.DataFrame(rows("memory"))
 
 
+def weights_alone(measured: pd.DataFrame) -> pd.DataFrame:
+    """What keeping attention's weights adds to a step's memory: that of its memory-efficient twin is subtracted.
+
+    Rows and columns as in `memory`; none where the twin has not been measured or needs as much.
+    """
+    is_kept = measured["kind"].str.startswith(KEPT)
+    kept, twins = measured[is_kept], measured.set_index(["kind", "positions", "batch"])["peak_bytes"]
+    keys = zip(kept["kind"].str.replace(KEPT, EFFICIENT), kept["positions"], kept["batch"], strict=True)
+    alone = kept.assign(
+        kind=kept["kind"].str.replace(KEPT, ALONE),
+        peak_bytes=kept["peak_bytes"] - [twins.get(key, np.nan) for key in keys],
+    )
+    return alone[alone["peak_bytes"] > 0]
+
+
 def memory_by_positions() -> pd.DataFrame:
-    """Peak MiB of a training step by number of positions, and the slope of its logarithm against theirs."""
+    """Peak MiB of a training step by number of positions, and the slope of its logarithm against theirs.
+
+    Below, what keeping attention's weights adds.
+    """
     measured = memory()
     if measured.empty:
         return pd.DataFrame([{"kind": NOT_RUN}])
+    measured = pd.concat([measured, weights_alone(measured)])
     shown = []
     for (kind, batch), part in measured.groupby(["kind", "batch"], sort=False):
         sizes = {f"{row.positions} positions": f"{row.peak_bytes / MEBIBYTE:.0f} MiB" for row in part.itertuples()}
@@ -278,5 +320,55 @@ def probing_in_words() -> str:
         sentences.append(
             f"Adam and L-BFGS, on {row['train_images']:,} training images of {row['data']}, are at most "
             f"{100 * apart:.1f} points apart on {row['test_images']:,} test images."
+        )
+    return " ".join(sentences) or NOT_RUN
+
+
+def worlds(state: str) -> pd.DataFrame:
+    """By claim and made-up world, in what share of the worlds each verdict comes out, the most frequent first.
+
+    `state` is "under way" or "complete": worlds with the seeds that the study has, or with three of every size.
+    """
+    measured = [row for row in rows("worlds") if row["state"] == state]
+    if not measured:
+        return pd.DataFrame([{"claim": NOT_RUN}])
+    cells = {f"{row['world']} ({row['worlds']:,})": _verdict_shares(row) for row in measured}
+    return pd.DataFrame(cells).rename_axis("claim").reset_index().fillna("")
+
+
+def _verdict_shares(row: Row) -> dict[str, str]:
+    shares = {}
+    for claim, counts in row["verdicts"].items():
+        order = sorted(counts, key=counts.get, reverse=True)
+        shares[claim] = ", ".join(f"{verdict} {counts[verdict] / row['worlds']:.0%}" for verdict in order)
+    return shares
+
+
+def false_positives() -> pd.DataFrame:
+    """In what share of the worlds without any effect a claim has a verdict, with Wilson's interval, by state and claim.
+
+    A verdict is "supported", "partly" or "contradicted". Empty where nothing was measured.
+    """
+    found = []
+    for row in rows("worlds"):
+        if row["world"] == NOISE:
+            for claim, counts in row["verdicts"].items():
+                share = sum(counts.get(verdict, 0) for verdict in DECIDED) / row["worlds"]
+                low, high = wilson(share, row["worlds"])
+                about = {"state": row["state"], "claim": claim, "worlds": row["worlds"]}
+                found.append(about | {"share": share, "low": low, "high": high})
+    return pd.DataFrame(found)
+
+
+def worlds_in_words() -> str:
+    """How often a rule sees an effect where none is, over all claims, in a sentence for each state of the study."""
+    sentences = []
+    measured = false_positives()
+    for state, of_state in measured.groupby("state", sort=False) if len(measured) else ():
+        worst = of_state.loc[of_state["share"].idxmax()]
+        sentences.append(
+            f"With the seeds of a study that is {state}, of {worst['worlds']:,} worlds without any effect a claim "
+            f"has a verdict in {of_state['share'].median():.1%}, in the median over the claims, and at most in "
+            f"{worst['share']:.1%} ({worst['low']:.1%} to {worst['high']:.1%}; {worst['claim']})."
         )
     return " ".join(sentences) or NOT_RUN

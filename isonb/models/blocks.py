@@ -10,6 +10,9 @@ Paper: section 3.1, equations 1 to 3. Book: chapter "Blocks".
 
 from __future__ import annotations
 
+import math
+
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -109,6 +112,22 @@ class TransformerBlock(nn.Module):
         )
         y = kernels.attention(q, k, v, self.is_causal)
         return self.output(y.transpose(1, 2).flatten(2))
+
+    @torch.no_grad()
+    def scale_as_keras(self) -> None:
+        """Scale the maps of attention from Glorot's limits to those of Keras's layer `MultiHeadAttention` before 3.15.
+
+        Its kernels have an axis for the heads, and of three axes Keras took the first for the extent of a convolution,
+        as it did in TensorFlow 2.4, from which the layer comes; 3.15 counts them as ours (its pull request 22789). With
+        H heads of E channels, a kernel of queries, keys or values has the shape (D, H, E), hence the fans D H and D E,
+        and that of the output (H, E, D), hence H E and H D. At D = 128 the limits are 0.019 with one head and 0.036
+        with four instead of 0.153, those of the output 0.153 and 0.097.
+        """
+        width, heads = self.query.in_features, self.heads
+        for linear in (self.query, self.key, self.value):
+            linear.weight *= math.sqrt(2 * width / (width * heads + width * (width // heads)))
+        if isinstance(self.output, nn.Linear):
+            self.output.weight *= math.sqrt(2 * width / (width + heads * width))
 
     @staticmethod
     def multiply_accumulates(config: RunConfig) -> int:

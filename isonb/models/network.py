@@ -35,8 +35,9 @@ class IsotropicNetwork(nn.Module):
         if config.positions == "learned":
             self.position_ND = nn.Parameter(torch.empty(n, d))
         else:
-            fixed = sincos_positions(config.image_size, d) if config.positions == "sincos" else None
-            self.register_buffer("position_ND", fixed, persistent=False)
+            is_fixed = config.positions == "sincos"
+            fixed_ND = sincos_positions(config.image_size, d, config.positions_base) if is_fixed else None
+            self.register_buffer("position_ND", fixed_ND, persistent=False)
         self.blocks = nn.ModuleList(blocks.build_block(config) for _ in range(config.depth))
         self.head_norm = nn.LayerNorm(d, config.layer_norm_eps) if config.head_norm else nn.Identity()
         self.head = nn.utils.skip_init(nn.Linear, d, CHANNELS * outputs(config))  # draws nothing: twins start alike
@@ -109,7 +110,10 @@ def build_network(config: RunConfig) -> IsotropicNetwork:
 
 
 def _initialise(network: IsotropicNetwork) -> None:
-    """Table A12: as Keras starts every layer, or as torch does; the head always starts at zero (A17)."""
+    """Table A12: as Keras starts every layer, or as torch does; the head always starts at zero (A17).
+
+    With `keras-mha` the same numbers are drawn as with `keras`, and those of attention are then scaled.
+    """
     is_torch = network.config.initialisation == "torch"
     network.encoding.reset_parameters()
     if isinstance(network.position_ND, nn.Parameter):
@@ -119,16 +123,19 @@ def _initialise(network: IsotropicNetwork) -> None:
             if isinstance(module, nn.Linear | nn.Conv2d):
                 nn.init.xavier_uniform_(module.weight)
                 nn.init.zeros_(module.bias)
+    if network.config.initialisation == "keras-mha":
+        for block in network.blocks:
+            block.scale_as_keras()
     nn.init.zeros_(network.head.weight)
     nn.init.zeros_(network.head.bias)
 
 
-def sincos_positions(size: int, width: int) -> Float[Tensor, "N D"]:
+def sincos_positions(size: int, width: int, base: float = 10_000.0) -> Float[Tensor, "N D"]:
     """Fixed 2-d positions: a quarter of the channels each for sin and cos of the row and of the column.
 
-    Frequencies fall geometrically from 1 to 1/10000, as in Vaswani et al. (2017), one axis in each half.
+    Frequencies fall geometrically from 1 towards 1/base, as in Vaswani et al. (2017), one axis in each half.
     """
-    frequency = torch.exp(-math.log(10_000.0) * torch.arange(width // 4) / (width // 4))
+    frequency = torch.exp(-math.log(base) * torch.arange(width // 4) / (width // 4))
     angle = torch.arange(size)[:, None] * frequency
     axis = torch.cat([angle.sin(), angle.cos()], dim=1)
     rows, columns = axis.repeat_interleave(size, 0), axis.repeat(size, 1)

@@ -19,11 +19,13 @@ import memory
 import numpy as np
 import palette
 import peers
+import precision
 import probing
 import processes
 import repeat
 import steps
 import torch
+import worlds
 from timing import machine
 
 from isonb import disk, records
@@ -44,6 +46,8 @@ PARTS: dict[str, Callable[..., Iterable[dict[str, Any]]]] = {
     "forecast": forecast.run,
     "machinery": machinery.run,
     "repeat": repeat.run,
+    "precision": precision.run,
+    "worlds": worlds.run,
 }
 
 
@@ -222,6 +226,29 @@ def _repeat(rows: list[dict[str, Any]], about: dict[str, Any]) -> Iterator[str]:
         yield f"  run again; {different}; the test loss differs by {row['test_loss_difference']:.1e}"
 
 
+def _precision(rows: list[dict[str, Any]], about: dict[str, Any]) -> Iterator[str]:
+    for row in rows:
+        (exact, rounded), (right, right_rounded) = (row[name].values() for name in ("validation_loss", "accuracy"))
+        yield f"{row['block']}, depth {row['depth']}, {row['encoding']}, {row['train_images']} images, {row['device']}"
+        yield f"  float32: {exact:.4f} nats, {right:.1%}; bfloat16: {rounded:.4f} nats, {right_rounded:.1%}"
+        seeds = row["seeds"]
+        if seeds["count"] > 1:
+            yield (
+                f"  bfloat16 changes the loss by {rounded - exact:+.4f} nats and the accuracy by "
+                f"{100 * (right_rounded - right):+.1f} points; standard deviation over {seeds['count']} seeds: "
+                f"{seeds['validation_loss']:.4f} nats, {100 * seeds['accuracy']:.1f} points"
+            )
+
+
+def _worlds(rows: list[dict[str, Any]], about: dict[str, Any]) -> Iterator[str]:
+    for row in rows:
+        seeds = ", ".join(f"{number} of size {size}" for size, number in row["seeds"].items())
+        yield f"{row['worlds']} worlds, {row['world']}; seeds: {seeds}"
+        for claim, counts in row["verdicts"].items():
+            shares = (f"{verdict} {count / row['worlds']:.1%}" for verdict, count in counts.items())
+            yield f"  {claim:<9} {', '.join(shares)}"
+
+
 TEXTS = {
     "steps": _steps,
     "large": _steps,
@@ -238,6 +265,8 @@ TEXTS = {
     "forecast": _forecast,
     "machinery": _machinery,
     "repeat": _repeat,
+    "precision": _precision,
+    "worlds": _worlds,
 }
 
 if __name__ == "__main__":

@@ -43,13 +43,7 @@ def run() -> Iterator[dict[str, Any]]:
 def _repeat(record: records.Record) -> dict[str, Any]:
     cell = config.Cell(study=STUDY, run=record.cell.run)
     execution = config.Execution(threads=record.environment.threads, precision=record.environment.precision)
-    settings = [f"{name}={value}" for name, value in runner.parameters(cell, execution).items() if name != "study"]
-    with tempfile.TemporaryDirectory() as folder:
-        places = {"ISONB_RESULTS": f"{folder}/results", "ISONB_RUNS": f"{folder}/runs"}
-        command = [sys.executable, "-m", "isonb", "run-cell", "--study", STUDY, *settings]
-        subprocess.run(command, cwd=records.PROJECT, env=os.environ | places, check=True, capture_output=True)
-        path = Path(folder) / "results" / STUDY / f"{record.run_id}.json"
-        again, arrays = records.read_record(path), records.read_arrays(path)
+    again, arrays = run_apart(cell, execution)
     before, after = (_leaves({part: one.model_dump()[part] for part in PARTS}) for one in (record, again))
     kept = records.read_arrays(records.record_path(record.cell))
     return {
@@ -63,6 +57,17 @@ def _repeat(record: records.Record) -> dict[str, Any]:
         ],
         "test_loss_difference": abs(again.training.test_loss - record.training.test_loss),
     }
+
+
+def run_apart(cell: config.Cell, execution: config.Execution) -> tuple[records.Record, dict[str, np.ndarray]]:
+    """Run a cell in a process and in folders of its own, which are removed; returns its record and its arrays."""
+    settings = [f"{name}={value}" for name, value in runner.parameters(cell, execution).items() if name != "study"]
+    with tempfile.TemporaryDirectory() as folder:
+        places = {"ISONB_RESULTS": f"{folder}/results", "ISONB_RUNS": f"{folder}/runs"}
+        command = [sys.executable, "-m", "isonb", "run-cell", "--study", cell.study, *settings]
+        subprocess.run(command, cwd=records.PROJECT, env=os.environ | places, check=True, capture_output=True)
+        path = Path(folder) / "results" / cell.study / f"{cell.run.run_id}.json"
+        return records.read_record(path), records.read_arrays(path)
 
 
 def _leaves(content: object, name: str = "") -> dict[str, object]:
