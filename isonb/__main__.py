@@ -1,4 +1,4 @@
-"""The command line: `python -m isonb run-cell | pretrain | cells | estimate | claims | report | book`."""
+"""The command line: `python -m isonb run-cell | pretrain | cells | estimate | complete | claims | report | book`."""
 
 from __future__ import annotations
 
@@ -60,6 +60,7 @@ def _parser() -> argparse.ArgumentParser:
         ("pretrain", _pretrain, "pre-train one network, alone or as a process of torchrun, without probes or a record"),
         ("cells", _cells, "list the cells of a study"),
         ("estimate", _estimate, "predict the hours and the memory of a study"),
+        ("complete", _complete, "add to a study's records what later versions measure; nothing is trained"),
         ("claims", _claims, "judge the paper's claims from a study's results"),
         ("report", _report, "write the table, the verdicts and the failures of a sweep, as the Snakefile does"),
         ("book", _book, "build the book from the results at hand; warnings are errors"),
@@ -202,6 +203,22 @@ def _estimate(chosen: argparse.Namespace) -> int:
             hours = sum(one.hours for one in together) / cores
             print(f"That is one cell after another; {cores} at once, a core each: {hours:.1f} hours in all.")
         print(f"Throughputs are measured once and kept in {throughput.cache(execution)}; delete it to measure again.")
+    return 0
+
+
+def _complete(chosen: argparse.Namespace) -> int:
+    from isonb.evidence import metrics
+    from isonb.running import completion  # here, as torch takes seconds to import
+    from isonb.training import checkpoint, data
+
+    study = _study(chosen)
+    try:
+        for run_id, what in completion.study(study, config.Execution()):
+            print(f"{run_id}: {what}", flush=True)
+    except (data.DataError, checkpoint.CheckpointError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    metrics.write_table(study)
     return 0
 
 

@@ -84,11 +84,15 @@ class Counts(Frozen):
 
 
 class Baselines(Frozen):
-    """Losses that need no network, in the same unit, on the same validation images and masks."""
+    """Losses that need no network, in the same unit, on the same validation images and masks.
+
+    `linear_filter` is that of a linear map from the 5x5 window around a masked pixel, where it has been fitted.
+    """
 
     uniform: float
     channel_marginal: float
     neighbour_mean: float
+    linear_filter: float | None = None
 
 
 class Epoch(Frozen):
@@ -159,12 +163,16 @@ class Layer(Frozen):
 
 
 class Probes(Frozen):
-    """The linear probes of every layer and the layer that the configured split chose."""
+    """The linear probes of every layer and the layer that the configured split chose.
+
+    `penalties` has the L2 penalty of each layer that is best on validation, where it was chosen.
+    """
 
     layers: list[Layer]
     best_layer: int
     test_accuracy: float
     seconds: float
+    penalties: list[float] | None = None
 
 
 class ProbedEpoch(Probes):
@@ -174,14 +182,29 @@ class ProbedEpoch(Probes):
 
 
 class Probe(Probes):
-    """The probes of the finished network; `along`, where it was asked for, has those of every epoch, the last included.
+    """The probes of the finished network, and of its untrained twin: the same network with its initial weights.
 
-    `seconds` are of the last probes alone.
+    `along`, where it was asked for, has those of every epoch, the last included. `seconds` are of the last probes
+    alone. Records of versions 1 and 2 have no twin until `isonb complete` has added it.
     """
 
     chance: float
     protocol: str
     along: list[ProbedEpoch] = pydantic.Field(default=[])
+    untrained: Probes | None = None
+
+
+class OtherProbe(Frozen):
+    """The probes of a further protocol, of the finished network and of its untrained twin; None where they are missing.
+
+    `name`: "grid4", features pooled over a 4x4 grid ("mean" where the cell's own are); "l2" and "grid4 l2", the
+    protocols with the L2 penalty of each layer chosen on validation.
+    """
+
+    name: str
+    protocol: str
+    trained: Probes | None = None
+    untrained: Probes | None = None
 
 
 class Finetuned(Frozen):
@@ -201,10 +224,19 @@ class Finetuned(Frozen):
     protocol: str
 
 
+class Weights(Frozen):
+    """The final weights, which are kept beside the checkpoints: the file's name, size in bytes and SHA-256."""
+
+    file: str
+    size: int
+    sha256: str
+
+
 class Record(Frozen):
     """One finished cell. See each part for units; `numerics` is the number of `isonb.numerics` that it was made under.
 
-    Records of every earlier version can be read.
+    Records of every earlier version can be read. `completed` says where those parts were computed that a later version
+    has added, where it has.
     """
 
     schema_version: int = pydantic.Field(default=VERSION, ge=1)
@@ -219,7 +251,10 @@ class Record(Frozen):
     reconstruction: Reconstruction
     encoding: Learned
     probe: Probe
+    other_probes: list[OtherProbe] = pydantic.Field(default=[])
     finetune: Finetuned | None = None
+    weights: Weights | None = None
+    completed: Environment | None = None
 
 
 def results_folder(study: str) -> Path:

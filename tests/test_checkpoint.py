@@ -1,6 +1,8 @@
 """A run killed at any moment goes on as if nothing had happened, and no moment leaves it without a good checkpoint."""
 
 import errno
+import hashlib
+import json
 import os
 import random
 import resource
@@ -8,6 +10,7 @@ import signal
 
 import pytest
 import safetensors
+import torch
 from tiny_runs import PROCESSES, assert_same_bits, pretrain, tell, tiny_run, weights
 
 from isonb.training import checkpoint
@@ -45,7 +48,7 @@ def test_a_run_killed_at_any_step_goes_on_to_the_same_bits(step, uninterrupted, 
         assert (newest.name if newest else None) == (f"step-{killed - 1:08d}.safetensors" if killed > 1 else None)
     resumed = pretrain(RUN, tmp_path, precision="auto")
     assert_same_bits(resumed, uninterrupted)
-    assert len(list(tmp_path.iterdir())) == 2
+    assert len(list(tmp_path.glob("step-*"))) == 2
     assert_same_bits(pretrain(RUN, tmp_path, kill_at(6), precision="auto"), uninterrupted)  # nothing left to do
 
 
@@ -80,7 +83,7 @@ def test_a_process_killed_at_random_moments_ends_with_the_same_bits(tmp_path):
 def test_what_was_half_written_is_removed(tmp_path):
     (tmp_path / ".step-00000003.safetensors.1234.tmp").write_bytes(b"half")
     pretrain(tiny_run(), tmp_path)
-    assert [path.name for path in tmp_path.iterdir()] == ["step-00000006.safetensors"]
+    assert {path.name for path in tmp_path.iterdir()} == {"step-00000006.safetensors", "final.safetensors"}
 
 
 def run_for(folder, steps):
@@ -267,3 +270,17 @@ def test_a_full_disk_at_the_close_of_an_epoch_stops_the_run(tmp_path, monkeypatc
         pretrain(ALONG, tmp_path, keeps_epochs=True)
     monkeypatch.undo()
     assert_same_epochs(pretrain(ALONG, tmp_path, keeps_epochs=True), pretrain(ALONG, tmp_path / "w", keeps_epochs=True))
+
+
+def test_the_final_weights_are_kept_with_their_checksum(tmp_path):
+    pretrained = pretrain(RUN, tmp_path)
+    path = tmp_path / checkpoint.FINAL
+    content = path.read_bytes()
+    assert pretrained.weights.file == path.name
+    assert (pretrained.weights.size, pretrained.weights.sha256) == (len(content), hashlib.sha256(content).hexdigest())
+    with safetensors.safe_open(path, "pt") as file:
+        kept = {name.removeprefix("network/"): file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - a file of tensors is no dict
+        assert json.loads(file.metadata()["isonb"])["run_id"] == RUN.run_id
+    assert set(kept) == set(pretrained.network.state_dict())
+    for name, tensor in pretrained.network.state_dict().items():
+        assert torch.equal(kept[name], tensor)

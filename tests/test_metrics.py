@@ -338,3 +338,26 @@ def test_a_collection_is_no_departure_from_the_grid():
     birds = config.cell("cpu", data="folder", collection="birds", block="mixer")
     assert metrics.arm(birds) == metrics.MAIN
     assert metrics.arm(config.cell("cpu", data="folder", collection="birds", image_fit="crop")) == "image_fit=crop"
+
+
+def test_the_untrained_twin_and_other_protocols_have_columns_of_their_own(results):
+    record = made_record(config.smoke(), test_accuracy=0.25)
+    layers = [
+        layer.model_copy(update={"test_accuracy": 0.3, "validation_accuracy": 0.5}) for layer in record.probe.layers
+    ]
+    twin = records.Probes(layers=layers, best_layer=1, test_accuracy=0.3, seconds=1)
+    others = [
+        records.OtherProbe(name="grid4 l2", protocol="made", trained=None, untrained=twin),
+        records.OtherProbe(name="l2", protocol="made", trained=twin.model_copy(update={"test_accuracy": 0.4})),
+    ]
+    probe = record.probe.model_copy(update={"untrained": twin})
+    path = records.write_record(record.model_copy(update={"probe": probe, "other_probes": others}), {"a": np.zeros(1)})
+    write(seed=1)  # a record without any of this
+    t = metrics.read("smoke")
+    run, older = (t.runs.set_index("run_id").loc[name] for name in (path.stem, *({*t.runs["run_id"]} - {path.stem})))
+    assert (run["untrained_accuracy"], run["untrained_best_layer"], run["gain"]) == (0.3, 1, pytest.approx(-0.05))
+    assert (run["grid4_l2_untrained_accuracy"], run["l2_accuracy"]) == (0.3, 0.4)
+    assert run[["grid4_l2_accuracy", "grid4_accuracy", "l2_untrained_accuracy"]].isna().all()
+    assert older[["untrained_accuracy", "gain", "l2_accuracy", "grid4_untrained_accuracy"]].isna().all()
+    of_run = t.layers[t.layers["run_id"] == path.stem]
+    assert of_run[["untrained_validation_accuracy", "untrained_test_accuracy"]].values.tolist() == [[0.5, 0.3]] * 2

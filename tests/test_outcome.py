@@ -11,7 +11,7 @@ import isonb
 from isonb import config, features, numerics, records
 from isonb.config import Execution
 from isonb.models import network as networks
-from isonb.training import checkpoint, data, evaluate, finetune, outcome, probe
+from isonb.training import checkpoint, data, evaluate, finetune, outcome, probes
 from isonb.training.train import Pretrained
 
 
@@ -39,7 +39,7 @@ def finished(encoding="continuous", **changes):
         parameter.data += 0.3 * torch.randn(parameter.shape, generator=generator)
     progress = checkpoint.Progress(step=6, curve=CURVE, seconds=3.5, processes=2, peak_memory_bytes=1234)
     pretrained = Pretrained(network, progress, torch.device("cpu"))
-    probed = probe.probe_layers(network, IMAGES, cell.probe)
+    probed = probes.of_network(network, IMAGES, cell.probe)
     record, arrays = outcome.record(cell, IMAGES, pretrained, probed, Execution(compile=True))
     return cell, network, probed, record, arrays
 
@@ -66,7 +66,7 @@ def test_the_arrays_are_pictures_masks_and_paired_results():
     cell, network, probed, _, arrays = finished()
     nats_B, count_B = evaluate.loss_per_image(network, cell.run, IMAGES.test, "float32")
     np.testing.assert_allclose(arrays["test_loss_B"], (nats_B / count_B).numpy(), rtol=1e-6)
-    assert np.array_equal(arrays["test_correct_LB"], probed.test_correct_LB)
+    assert np.array_equal(arrays["test_correct_LB"], probed.arrays["test_correct_LB"])
     masked, filled, original = records.pictures(arrays)
     assert original.dtype == masked.dtype == filled.dtype == np.uint8
     assert original.shape == masked.shape == filled.shape == (3, 8, 8, 3)
@@ -158,7 +158,7 @@ def test_the_revision_says_whether_the_code_was_changed(monkeypatch, status, is_
     monkeypatch.setattr(subprocess, "run", answer)
     progress = checkpoint.Progress(curve=CURVE)
     network = networks.build_network(config.smoke(width=8, image_size=8).run)
-    made = outcome.environment(Pretrained(network, progress, torch.device("cpu")), Execution())
+    made = outcome.environment(Execution(), torch.device("cpu"), progress.precision, progress.processes)
     assert (made.git_revision, made.git_dirty) == ("abc123", is_dirty)
 
 
@@ -169,5 +169,5 @@ def test_outside_a_checkout_the_revision_is_unknown(monkeypatch, error):
 
     monkeypatch.setattr(subprocess, "run", fail)
     network = networks.build_network(config.smoke(width=8, image_size=8).run)
-    made = outcome.environment(Pretrained(network, checkpoint.Progress(), torch.device("cpu")), Execution())
+    made = outcome.environment(Execution(), torch.device("cpu"), "float32")
     assert made.git_revision is None and made.git_dirty is None

@@ -25,6 +25,11 @@ from isonb import config, disk, records
 from isonb.config import MODELS, PREFIXES, Cell
 from isonb.numerics import NUMERICS
 
+OTHER_PROBES = {
+    "grid4": "features pooled over a 4x4 grid",
+    "l2": "with the L2 penalty of each layer chosen on validation",
+    "grid4_l2": "features pooled over a 4x4 grid, with the L2 penalty of each layer chosen on validation",
+}
 IDENTITY = ("block", "heads", "encoding", "depth", "seed", "data", "collection")
 MAIN = "main"
 
@@ -53,6 +58,7 @@ RUN_COLUMNS: dict[str, str] = {
     "baseline_uniform": "Loss per masked sub-pixel of a uniform guess over the 256 values, in the objective's unit.",
     "baseline_channel_marginal": "The same of the channel's value frequencies.",
     "baseline_neighbour_mean": "The same of a guess around the mean of the unmasked neighbours.",
+    "baseline_linear_filter": "The same of a linear map from the 5x5 window around it; missing where none was fitted.",
     "validation_loss": "Loss on the validation images after training, a mean over masked sub-pixels in nats; squared "
     "errors for objective=mse, and over all sub-pixels for objective=autoregressive.",
     "test_loss": "The same on the test images.",
@@ -62,6 +68,15 @@ RUN_COLUMNS: dict[str, str] = {
     "colour_error": "Mean Euclidean distance in RGB of masked test pixels from the truth, in 8-bit levels.",
     "best_layer": "Layer chosen by the probes on the configured split; 0 is the encoding.",
     "test_accuracy": "Test accuracy of the probe of the chosen layer, a share.",
+    "untrained_best_layer": "Layer chosen for the untrained twin, the same network with its initial weights; missing "
+    "where that was not probed, as in all of the twin's columns.",
+    "untrained_accuracy": "Test accuracy of the probe of that layer of the untrained twin.",
+    "gain": "test_accuracy minus untrained_accuracy: what pre-training adds.",
+    **{
+        f"{name}_{twin}accuracy": f"Test accuracy of the {of}probe of the layer chosen by it, {how}."
+        for name, how in OTHER_PROBES.items()
+        for twin, of in (("", ""), ("untrained_", "untrained twin's "))
+    },
     "finetune_accuracy": "Test accuracy of the fine-tuned network after its best epoch; missing where none was.",
     "finetune_best_epoch": "That epoch, of those of fine-tuning.",
     "scratch_accuracy": "The same of the network that was trained alike from its initial weights.",
@@ -80,6 +95,8 @@ LAYER_COLUMNS: dict[str, str] = {
     "train_accuracy": "Share of training images that the layer's probe classifies correctly.",
     "validation_accuracy": "The same on the validation images.",
     "test_accuracy": "The same on the test images.",
+    "untrained_validation_accuracy": "The share on the validation images of the untrained twin's layer.",
+    "untrained_test_accuracy": "The same on the test images.",
     "pixel_accuracy": "Share of scored test sub-pixels that a linear map from the layer hits within 8 levels; missing "
     "where none was fitted.",
 }
@@ -198,6 +215,7 @@ def run_row(record: records.Record) -> dict[str, Any]:
         "steps": record.training.steps,
         "best_layer": record.probe.best_layer,
         "test_accuracy": record.probe.test_accuracy,
+        **_probes(record),
         "finetune_accuracy": tuned.accuracy if tuned else np.nan,
         "finetune_best_epoch": tuned.epoch if tuned else np.nan,
         "scratch_accuracy": tuned.scratch_accuracy if tuned else np.nan,
@@ -207,6 +225,33 @@ def run_row(record: records.Record) -> dict[str, Any]:
         "probe_seconds": record.probe.seconds,
         "finetune_seconds": tuned.seconds if tuned else np.nan,
     }
+
+
+def _probes(record: records.Record) -> dict[str, float]:
+    """What the untrained twin's probes and those of further protocols read, where they are there."""
+    twin = record.probe.untrained
+    accuracies = {
+        "untrained_best_layer": twin.best_layer if twin else np.nan,
+        "untrained_accuracy": twin.test_accuracy if twin else np.nan,
+        "gain": record.probe.test_accuracy - twin.test_accuracy if twin else np.nan,
+    }
+    others = {other.name.replace(" ", "_"): other for other in record.other_probes}
+    for name in OTHER_PROBES:
+        other = others.get(name)
+        for twin, probes in (("", other and other.trained), ("untrained_", other and other.untrained)):
+            accuracies[f"{name}_{twin}accuracy"] = probes.test_accuracy if probes else np.nan
+    return accuracies
+
+
+def _layers(record: records.Record) -> Iterator[dict[str, Any]]:
+    """The probes of each layer, with what the same layer of the untrained twin reads."""
+    twin = record.probe.untrained
+    for place, layer in enumerate(record.probe.layers):
+        same = twin.layers[place] if twin else None
+        yield layer.model_dump() | {
+            "untrained_validation_accuracy": same.validation_accuracy if same else np.nan,
+            "untrained_test_accuracy": same.test_accuracy if same else np.nan,
+        }
 
 
 def _setting_values(cell: Cell) -> dict[str, Any]:
@@ -221,7 +266,7 @@ def tables(by_id: Mapping[str, records.Record], **rest: Any) -> Tables:
         raise ValueError("These records must not be compared: make tables of each set that `by_images` gives.")
     rows = {run_id: run_row(record) for run_id, record in by_id.items()}
     keys = {run_id: {name: row[name] for name in KEYS} for run_id, row in rows.items()}
-    layers = [keys[i] | layer.model_dump() for i, record in by_id.items() for layer in record.probe.layers]
+    layers = [keys[i] | row for i, record in by_id.items() for row in _layers(record)]
     curves = [keys[i] | row for i, record in by_id.items() for row in _curve(record)]
     learned = [
         keys[i] | {"stage": stage, "channel": channel} | similarity.model_dump()

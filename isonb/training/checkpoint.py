@@ -3,7 +3,8 @@
 The file's header holds JSON: the configuration, the step, the learning curve so far and the open epoch's sums. A new
 checkpoint is complete on disk before the one before the last is removed, so a crash or a full disk at any
 moment leaves a good one. A run that is to be probed along its training also keeps the weights of each closed epoch,
-in a smaller file that is complete on disk before any checkpoint knows of the epoch.
+in a smaller file that is complete on disk before any checkpoint knows of the epoch. The weights of every finished run
+are kept in such a file, too.
 
 Book: chapter "Training".
 """
@@ -25,6 +26,7 @@ from isonb import disk, records
 from isonb.config import RunConfig
 
 ADAM = ("step", "exp_avg", "exp_avg_sq")  # what Adam keeps of each parameter
+FINAL = "final.safetensors"
 NETWORK = "network/"  # begins the name of each of the network's tensors
 DAMAGE = (safetensors.SafetensorError, OSError, ValueError, KeyError)  # what `_decode` raises
 
@@ -98,6 +100,25 @@ def keep(folder: Path, config: RunConfig, epoch: int, network: nn.Module) -> Pat
     path = _of_epoch(folder, epoch)
     _write(path, {"config": config.model_dump(), "epoch": epoch}, _weights(network))
     return path
+
+
+def keep_final(folder: Path, config: RunConfig, network: nn.Module) -> records.Weights:
+    """Write the finished network's weights, to be probed or looked at later. Raises as `save` does."""
+    path = folder / FINAL
+    _write(path, {"config": config.model_dump(), "run_id": config.run_id}, _weights(network))
+    content = path.read_bytes()
+    return records.Weights(file=path.name, size=len(content), sha256=hashlib.sha256(content).hexdigest())
+
+
+def read_final(path: Path, record: records.Record) -> dict[str, torch.Tensor]:
+    """The weights that `keep_final` wrote, by name. Raises `CheckpointError` when they are not the record's."""
+    content = path.read_bytes()
+    if record.weights is None or hashlib.sha256(content).hexdigest() != record.weights.sha256:
+        raise CheckpointError(
+            f"{path} does not hold the weights of the record {record.run_id}: delete it, or run the cell again."
+        )
+    _, tensors = _decode(content)
+    return {name.removeprefix(NETWORK): tensor for name, tensor in tensors.items()}
 
 
 def kept(folder: Path, epochs: int) -> tuple[Path, ...]:

@@ -18,7 +18,7 @@ from isonb.models import blocks
 from isonb.models import network as networks
 from isonb.training import data, evaluate
 from isonb.training.finetune import Finetuned
-from isonb.training.probe import Probed
+from isonb.training.probes import Probed
 from isonb.training.train import Pretrained
 
 SHOWN = 3  # test images whose reconstruction is kept, as many as in the paper's Figure 1
@@ -36,10 +36,12 @@ def record(
     """The record of a cell, and its arrays.
 
     `test_loss_B`: mean loss per masked sub-pixel of each test image; `test_correct_LB`: which test images each layer's
-    probe gets right; `original_BHWC`, `is_masked_BHWC`, `filled_S`: three test images, which of their sub-pixels were
-    masked, and the values filled in there (`records.pictures` puts them together); `similarity_P`, for learned
-    encodings: how alike the rows of the red channel are (`features.unpack_similarity`); `finetune_correct_B` and
-    `scratch_correct_B`, where the network was fine-tuned: which test images it gets right, and its twin from scratch.
+    probe gets right, `untrained_correct_LB` that of the untrained twin, `grid4_correct_LB` and
+    `grid4_untrained_correct_LB` the same of the second pooling; `original_BHWC`, `is_masked_BHWC`, `filled_S`: three
+    test images, which of their sub-pixels were masked, and the values filled in there (`records.pictures` puts them
+    together); `similarity_P`, for learned encodings: how alike the rows of the red channel are
+    (`features.unpack_similarity`); `finetune_correct_B` and `scratch_correct_B`, where the network was fine-tuned:
+    which test images it gets right, and its twin from scratch.
     """
     network, progress, run = pretrained.network, pretrained.progress, cell.run
     initial = networks.build_network(run)
@@ -49,7 +51,7 @@ def record(
     original_BNC = images.test.pixels_BNC
     arrays = {
         "test_loss_B": (loss_B / count_B).float().numpy(),
-        "test_correct_LB": probed.test_correct_LB,
+        **probed.arrays,
         "original_BHWC": _as_pictures(original_BNC),
         "is_masked_BHWC": _as_pictures(is_masked_BNC),
         "filled_S": filled_BNC[:SHOWN][is_masked_BNC[:SHOWN]].numpy(),
@@ -63,7 +65,7 @@ def record(
             run_id=run.run_id,
             cell=cell,
             data=data.describe(images),
-            environment=environment(pretrained, execution),
+            environment=environment(execution, pretrained.device, progress.precision, progress.processes),
             counts=counts(initial),
             baselines=evaluate.baselines(run, images),
             training=records.Training(
@@ -77,7 +79,9 @@ def record(
             reconstruction=evaluate.reconstruction_scores(filled_BNC, is_masked_BNC, original_BNC),
             encoding=records.Learned(before=similarities(initial), after=similarities(network)),
             probe=probed.record,
+            other_probes=probed.others,
             finetune=tuned.record if tuned else None,
+            weights=pretrained.weights,
         ),
         arrays,
     )
@@ -119,9 +123,8 @@ def counts(network: networks.IsotropicNetwork) -> records.Counts:
     )
 
 
-def environment(pretrained: Pretrained, execution: Execution) -> records.Environment:
+def environment(execution: Execution, device: torch.device, precision: str, processes: int = 1) -> records.Environment:
     """Versions, device and revision of this process's computation."""
-    device = pretrained.device
     revision = _git("rev-parse", "HEAD")
     return records.Environment(
         isonb=isonb.__version__,
@@ -130,9 +133,9 @@ def environment(pretrained: Pretrained, execution: Execution) -> records.Environ
         numpy=np.__version__,
         platform=platform.platform(),
         device=torch.cuda.get_device_name(device) if device.type == "cuda" else _cpu_name(),
-        processes=pretrained.progress.processes,
+        processes=processes,
         threads=torch.get_num_threads(),
-        precision=pretrained.progress.precision,
+        precision=precision,
         compiled=execution.compile,
         git_revision=revision,
         git_dirty=None if revision is None else bool(_git("status", "--porcelain", "--", "isonb", "notebooks")),

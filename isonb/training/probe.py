@@ -10,25 +10,23 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Float
-from torch import Tensor, nn
+from jaxtyping import Bool, Float
+from torch import Tensor
 from torch.nn import functional as F
 
-from isonb import draws, records
-from isonb.config import ProbeConfig
+from isonb import records
+from isonb.config import ProbeConfig, RunConfig
 from isonb.models import network as networks
 from isonb.models import objectives
-from isonb.training import checkpoint, data, decoding, evaluate
+from isonb.training import checkpoint, classifiers, data, decoding, evaluate
 
 VOTES = 5
-ROUNDING = 1e-6  # share of the largest variance below which a direction is left out
 GRID = 4  # cells along each side of the pooled grid
 MEMORY = 8 * 2**30  # bytes of cached features above which the request is refused
 
@@ -45,17 +43,27 @@ class Probed:
     test_correct_LB: np.ndarray
 
 
+@dataclasses.dataclass(frozen=True)
+class Judged:
+    """The probes of one network by one protocol, and which test images each layer gets right: bool, L + 1 by images."""
+
+    probes: records.Probes
+    test_correct_LB: np.ndarray
+
+
 def probe_layers(
     network: networks.IsotropicNetwork,
     images: data.Images,
     config: ProbeConfig,
     precision: str = "float32",
     kept: Sequence[Path] = (),
+    judged: Judged | None = None,
 ) -> Probed:
     """Train and judge one linear classifier per layer, 0 (the encoding) to L. The network is not changed.
 
     With `config.along` the same is done with the weights at the close of every earlier epoch, in the files `kept`; with
-    `config.pixels` the pixels are read off each layer of the finished network, too.
+    `config.pixels` the pixels are read off each layer of the finished network, too. `judged` are the finished network's
+    own probes where they are known already.
     Raises `ProbeError` when the features would not fit into memory or an epoch's weights are not there, and
     `checkpoint.CheckpointError` when they cannot be read.
     """
@@ -65,17 +73,17 @@ def probe_layers(
             f"probe_along=True needs the weights of {network.config.epochs - 1} epochs and {len(earlier)} were kept: "
             "train with probe_along=True, too."
         )
-    probes, test_correct_LB = _probe(network, images, config, precision)
+    judged = judged or judge(network, images, [config], precision)[0]
     along = []
     for epoch, weights in enumerate(earlier, start=1):
         then = copy.deepcopy(network)
         then.load_state_dict(weights)
-        along.append(records.ProbedEpoch(epoch=epoch, **dict(_probe(then, images, config, precision)[0])))
+        along.append(records.ProbedEpoch(epoch=epoch, **dict(judge(then, images, [config], precision)[0].probes)))
     if config.along:
-        along.append(records.ProbedEpoch(epoch=network.config.epochs, **dict(probes)))
+        along.append(records.ProbedEpoch(epoch=network.config.epochs, **dict(judged.probes)))
     label_B = images.test.labels_B
     chance = torch.bincount(label_B).max().item() / len(label_B)
-    record = records.Probe(**dict(probes), chance=chance, protocol=describe(config), along=along)
+    record = records.Probe(**dict(judged.probes), chance=chance, protocol=describe(config), along=along)
     if config.pixels:
         accuracies = decoding.pixel_accuracies(network, images, config.feature, precision)
         layers = [
@@ -83,35 +91,91 @@ def probe_layers(
             for layer, accuracy in zip(record.layers, accuracies, strict=True)
         ]
         record = record.model_copy(update={"layers": layers})
-    return Probed(record, test_correct_LB)
+    return Probed(record, judged.test_correct_LB)
 
 
-def _probe(
-    network: networks.IsotropicNetwork, images: data.Images, config: ProbeConfig, precision: str
-) -> tuple[records.Probes, np.ndarray]:
-    """The probes of one network, and which test images each layer gets right."""
-    started = time.perf_counter()
+def judge(
+    network: networks.IsotropicNetwork,
+    images: data.Images,
+    configs: Sequence[ProbeConfig],
+    precision: str,
+    penalties: Sequence[float] = (),
+) -> list[Judged]:
+    """The probes of one network by each protocol; the network sees the images once.
+
+    The protocols may differ in how they pool and scale. With `penalties` those protocols follow again, with the L2
+    penalty of each layer, 0 or one of these, that is best on validation.
+    """
     splits = {name: getattr(images, name) for name in ("train", "validation", "test")}
-    features, weights = fit(network, images, config, precision)
-    correct = {
-        name: torch.stack([probabilities(view_LBF, *weights) for view_LBF in views]).sum(0).argmax(2)
+    started = time.perf_counter()
+    pooled = {name: extract_each(network, split, configs, precision) for name, split in splits.items()}
+    extracting = (time.perf_counter() - started) / len(configs)
+    plain, penalised = [], []
+    for place, config in enumerate(configs):
+        started = time.perf_counter()
+        features = {name: of_split[place] for name, of_split in pooled.items()}
+        classifiers = _solve(network, images, features, config, (0.0, *penalties))
+        correct = [_correct(features, splits, weights) for weights in classifiers]
+        seconds = extracting + time.perf_counter() - started
+        plain.append(_judged(correct[0], config, seconds))
+        if penalties:
+            chosen_L = _most_accurate(correct)
+            best = {name: torch.stack([correct[p][name][layer] for layer, p in enumerate(chosen_L)]) for name in splits}
+            penalised.append(_judged(best, config, seconds, [(0.0, *penalties)[p] for p in chosen_L]))
+    return plain + penalised
+
+
+def _solve(
+    network: networks.IsotropicNetwork,
+    images: data.Images,
+    features: dict[str, list[Tensor]],
+    config: ProbeConfig,
+    penalties: Sequence[float],
+) -> list[tuple[Tensor, Tensor]]:
+    """The classifiers of all layers for each L2 penalty, of features that are scaled in place."""
+    if config.scaling != "none":
+        (classifiers.whiten if config.scaling == "whiten" else classifiers.standardise)(features)
+    solve = classifiers.by_adam if config.solver == "adam" else classifiers.by_lbfgs
+    device = next(network.parameters()).device
+    train_LBF, label_B = features["train"][0].to(device), images.train.labels_B.to(device)
+    return solve(train_LBF, label_B, len(images.classes), config, network.config.seed, penalties)
+
+
+def _correct(
+    features: Mapping[str, list[Tensor]], splits: Mapping[str, data.Split], weights: tuple[Tensor, Tensor]
+) -> dict[str, Bool[Tensor, "L B"]]:
+    """Which images of every split each layer's classifier gets right; views of an image are asked together."""
+    return {
+        name: torch.stack([classifiers.probabilities(view_LBF, *weights) for view_LBF in views]).sum(0).argmax(2)
         == splits[name].labels_B
         for name, views in features.items()
     }
+
+
+def _most_accurate(correct: Sequence[Mapping[str, Tensor]]) -> list[int]:
+    """For each layer the place of the classifier that is best on validation; the strongest penalty of equals."""
+    right_PL = torch.stack([of_penalty["validation"].sum(1) for of_penalty in correct])
+    return (len(correct) - 1 - right_PL.flip(0).argmax(0)).tolist()
+
+
+def _judged(
+    correct: Mapping[str, Tensor], config: ProbeConfig, seconds: float, penalties: list[float] | None = None
+) -> Judged:
     accuracy = {name: is_correct_LB.double().mean(1).tolist() for name, is_correct_LB in correct.items()}
     best = int(np.argmax(accuracy[config.select_on]))  # the earliest of equals
+    layers = [
+        records.Layer(
+            layer=layer,
+            train_accuracy=accuracy["train"][layer],
+            validation_accuracy=accuracy["validation"][layer],
+            test_accuracy=accuracy["test"][layer],
+        )
+        for layer in range(len(accuracy["test"]))
+    ]
     probes = records.Probes(
-        layers=[
-            records.Layer(layer=layer, train_accuracy=train, validation_accuracy=validation, test_accuracy=test)
-            for layer, (train, validation, test) in enumerate(
-                zip(accuracy["train"], accuracy["validation"], accuracy["test"], strict=True)
-            )
-        ],
-        best_layer=best,
-        test_accuracy=accuracy["test"][best],
-        seconds=time.perf_counter() - started,
+        layers=layers, best_layer=best, test_accuracy=accuracy["test"][best], seconds=seconds, penalties=penalties
     )
-    return probes, correct["test"].numpy()
+    return Judged(probes, correct["test"].numpy())
 
 
 def fit(
@@ -121,11 +185,7 @@ def fit(
     features = {
         name: extract(network, getattr(images, name), config, precision) for name in ("train", "validation", "test")
     }
-    if config.scaling != "none":
-        (_whiten if config.scaling == "whiten" else _standardise)(features)
-    solve = _fit_adam if config.solver == "adam" else _fit_lbfgs
-    classes, seed = len(images.classes), network.config.seed
-    return features, solve(features["train"][0], images.train.labels_B, classes, config, seed)
+    return features, _solve(network, images, features, config, (0.0,))[0]
 
 
 def describe(config: ProbeConfig) -> str:
@@ -140,7 +200,6 @@ def describe(config: ProbeConfig) -> str:
     return f"{pooling} {feature}, {solver}, layer chosen on {config.select_on}"
 
 
-@torch.inference_mode()
 def extract(
     network: networks.IsotropicNetwork, split: data.Split, config: ProbeConfig, precision: str = "float32"
 ) -> list[Float[Tensor, "L B F"]]:
@@ -149,23 +208,31 @@ def extract(
     There is one view, of whole or of masked images, except for `vote5`, whose probe is trained on the first of five
     masked views and asked about all of them.
     """
-    run, device = network.config, next(network.parameters()).device
-    is_voting = config.inputs == "vote5"
-    views = VOTES if is_voting else 1
-    _refuse_too_large(run, config, len(split) * views)
-    pooled: list[list[Tensor]] = [[] for _ in range(views)]
+    return extract_each(network, split, [config], precision)[0]
+
+
+@torch.inference_mode()
+def extract_each(
+    network: networks.IsotropicNetwork, split: data.Split, configs: Sequence[ProbeConfig], precision: str
+) -> list[list[Float[Tensor, "L B F"]]]:
+    """What `extract` gives for each of several protocols that differ in their pooling, in one pass over the images."""
+    run, device, inputs = network.config, next(network.parameters()).device, configs[0].inputs
+    views = VOTES if inputs == "vote5" else 1
+    for config in configs:
+        _refuse_too_large(run, config, len(split) * views)
+    pooled: list[list[list[Tensor]]] = [[[] for _ in range(views)] for _ in configs]
     for chunk_B in torch.arange(len(split)).split(evaluate.CHUNK):
         pixels_BNC = split.pixels_BNC[chunk_B].to(device)
-        for view, parts in enumerate(pooled):
+        for view in range(views):
             is_masked_BNC = None
-            if config.inputs != "unmasked":
+            if inputs != "unmasked":
                 is_masked_BNC = objectives.sample_masks(run, split.index_B[chunk_B], "evaluation", view).to(device)
             with evaluate.autocast(device, precision):
                 layers = network.forward_layers(pixels_BNC, is_masked_BNC)
-            parts.append(
-                torch.stack([_pool(evaluate.unrounded(x_BND), run.image_size, config) for x_BND in layers]).cpu()
-            )
-    return [torch.cat(parts, dim=1) for parts in pooled]
+            unrounded = [evaluate.unrounded(x_BND) for x_BND in layers]
+            for config, parts in zip(configs, pooled, strict=True):
+                parts[view].append(torch.stack([_pool(x_BND, run.image_size, config) for x_BND in unrounded]).cpu())
+    return [[torch.cat(parts, dim=1) for parts in of_config] for of_config in pooled]
 
 
 def _pool(x_BND: Float[Tensor, "B N D"], size: int, config: ProbeConfig) -> Float[Tensor, "B F"]:
@@ -179,102 +246,15 @@ def _pool(x_BND: Float[Tensor, "B N D"], size: int, config: ProbeConfig) -> Floa
     return F.adaptive_avg_pool2d(grid_BDHW, GRID).flatten(1)
 
 
-@torch.inference_mode()
-def _whiten(features: dict[str, list[Float[Tensor, "L B F"]]]) -> None:
-    """Centre, turn and scale the features of each layer, in place, to unit covariance over the training images.
-
-    A linear classifier of the one is a linear classifier of the other, so no layer gains what it lacked. Directions
-    with next to none of the variance are rounding, and set to zero.
-    """
-    for layer, train_BF in enumerate(features["train"][0]):
-        mean_F, map_FF = whitening(train_BF)
-        for views in features.values():
-            for x_LBF in views:
-                x_LBF[layer] = (x_LBF[layer] - mean_F) @ map_FF
-
-
-def whitening(x_BF: Float[Tensor, "B F"]) -> tuple[Float[Tensor, "F"], Float[Tensor, "F F"]]:
-    """A layer's mean, and the map that makes of centred features uncorrelated ones of variance 1, or 0."""
-    mean_F = x_BF.double().mean(0)
-    centred_BF = x_BF.double() - mean_F
-    variance_F, direction_FF = torch.linalg.eigh(centred_BF.T @ centred_BF / len(x_BF))
-    scale_F = torch.where(variance_F > ROUNDING * variance_F[-1], variance_F.rsqrt(), 0.0)
-    return mean_F.to(x_BF), (direction_FF * scale_F).to(x_BF)
-
-
-@torch.inference_mode()
-def _standardise(features: dict[str, list[Float[Tensor, "L B F"]]]) -> None:
-    """Centre and scale each feature, in place, by its mean and deviation over the training images."""
-    deviation_L1F, mean_L1F = torch.std_mean(features["train"][0], dim=1, keepdim=True)
-    deviation_L1F[deviation_L1F < 1e-6] = 1.0  # a feature that is constant there says nothing, elsewhere neither
-    for views in features.values():
-        for x_LBF in views:
-            x_LBF.sub_(mean_L1F).div_(deviation_L1F)
-
-
-def _refuse_too_large(run, config: ProbeConfig, images: int) -> None:
+def feature_bytes(run: RunConfig, config: ProbeConfig, images: int) -> int:
+    """How much memory the cached float32 features of all layers of some images take."""
     cells = {"mean": 1, "grid4": GRID**2, "flatten": run.image_size**2}[config.pooling]
-    needed = 4 * (run.depth + 1) * images * cells * run.width
-    if needed > MEMORY:
+    return 4 * (run.depth + 1) * images * cells * run.width
+
+
+def _refuse_too_large(run: RunConfig, config: ProbeConfig, images: int) -> None:
+    if (needed := feature_bytes(run, config, images)) > MEMORY:
         raise ProbeError(
             f"probe_pooling={config.pooling!r} would keep {needed / 2**30:.0f} GiB of features, more than "
             f"{MEMORY / 2**30:.0f} GiB: choose 'grid4' or 'mean', or a smaller data_fraction."
         )
-
-
-def _logits(x_LBF: Tensor, weight_LFK: Tensor, bias_LK: Tensor) -> Float[Tensor, "L B K"]:
-    return torch.baddbmm(bias_LK[:, None], x_LBF, weight_LFK)
-
-
-def probabilities(x_LBF: Tensor, weight_LFK: Tensor, bias_LK: Tensor) -> Float[Tensor, "L B K"]:
-    """What each layer's classifier gives every class."""
-    return _logits(x_LBF, weight_LFK, bias_LK).softmax(2)
-
-
-def _fit_adam(
-    x_LBF: Float[Tensor, "L B F"], label_B: Tensor, classes: int, config: ProbeConfig, seed: int
-) -> tuple[Tensor, Tensor]:
-    """The paper's procedure for every layer at once: Adam from zero weights, cosine to 0, the same batches for all.
-
-    The layers' losses are summed, so each classifier gets the gradient of its own mean loss.
-    """
-    layers, images, width = x_LBF.shape
-    weight_LFK = nn.Parameter(torch.zeros(layers, width, classes, dtype=x_LBF.dtype))
-    bias_LK = nn.Parameter(torch.zeros(layers, classes, dtype=x_LBF.dtype))
-    adam = torch.optim.Adam([weight_LFK, bias_LK], fused=True)
-    steps_per_epoch = data.steps_per_epoch(images, config.batch_size)
-    steps = config.epochs * steps_per_epoch
-    for epoch in range(config.epochs):
-        order_B = torch.from_numpy(draws.permutation(seed, "probe order", images, epoch))
-        for number, batch_B in enumerate(order_B.split(config.batch_size)):
-            logits_LBK = _logits(x_LBF[:, batch_B], weight_LFK, bias_LK)
-            target_LB = label_B[batch_B].expand(layers, -1)
-            loss = F.cross_entropy(logits_LBK.flatten(0, 1), target_LB.flatten()) * layers
-            adam.zero_grad()
-            loss.backward()
-            progress = (epoch * steps_per_epoch + number) / steps
-            for group in adam.param_groups:
-                group["lr"] = config.learning_rate * 0.5 * (1.0 + math.cos(math.pi * progress))
-            adam.step()
-    return weight_LFK.detach(), bias_LK.detach()
-
-
-def _fit_lbfgs(
-    x_LBF: Float[Tensor, "L B F"], label_B: Tensor, classes: int, config: ProbeConfig, seed: int
-) -> tuple[Tensor, Tensor]:
-    """The cross-check: scikit-learn's multinomial logistic regression, practically unpenalised, layer by layer."""
-    from sklearn.linear_model import LogisticRegression  # imported here: only this solver waits for it
-
-    weights, biases = [], []
-    for x_BF in x_LBF:
-        scale_F = x_BF.std(0).clamp_min(1e-6)  # better conditioned; undone below
-        model = LogisticRegression(C=100.0, max_iter=2000).fit((x_BF / scale_F).numpy(), label_B.numpy())
-        coefficient_KF, intercept_K = model.coef_, model.intercept_
-        if len(model.classes_) == 2:  # scikit-learn keeps the second class's row alone
-            coefficient_KF, intercept_K = np.vstack([0 * coefficient_KF, coefficient_KF]), np.append(0, intercept_K)
-        weight_FK, bias_K = x_BF.new_zeros(x_BF.shape[1], classes), x_BF.new_full((classes,), -torch.inf)
-        weight_FK[:, model.classes_] = torch.from_numpy(coefficient_KF.T).to(x_BF) / scale_F[:, None]
-        bias_K[model.classes_] = torch.from_numpy(intercept_K).to(x_BF)
-        weights.append(weight_FK)
-        biases.append(bias_K)
-    return torch.stack(weights), torch.stack(biases)

@@ -49,13 +49,15 @@ class TrainingError(RuntimeError):
 class Pretrained:
     """A finished run: the network in evaluation mode, what its course was, and the device it is on.
 
-    `kept` are the files of the weights at the close of every epoch but the last, where the run was asked to keep them.
+    `kept` are the files of the weights at the close of every epoch but the last, where the run was asked to keep them;
+    `weights` says which file holds the final ones, on the rank that wrote it.
     """
 
     network: networks.IsotropicNetwork
     progress: checkpoint.Progress
     device: torch.device
     kept: tuple[Path, ...] = ()
+    weights: records.Weights | None = None
 
 
 OnStep = Callable[[int, int, float], None]  # (steps taken, steps in all, the last step's mean loss)
@@ -91,7 +93,8 @@ def pretrain(
             # the interpreter locked and wait for ever for a thread that needs the interpreter.
             run.model = run.network
         kept = checkpoint.kept(folder, config.epochs) if keeps_epochs and world.rank == 0 else ()
-        return Pretrained(run.network.eval(), run.progress, world.device, kept)
+        weights = checkpoint.keep_final(folder, config, run.network) if world.rank == 0 else None
+        return Pretrained(run.network.eval(), run.progress, world.device, kept, weights)
 
 
 class _Run:

@@ -21,11 +21,11 @@ SCRIPT = """
 import sys
 from isonb import config, records
 from isonb.running import sweep
-from isonb.training import data, launch, outcome, probe
+from isonb.training import data, launch, outcome, probes
 cell, execution = sweep.cells(sys.argv[1])[int(sys.argv[2])], config.Execution(device="cpu", threads=1)
 images = data.load(cell.run)
 pretrained = launch.pretrain(cell, images, execution)
-probed = probe.probe_layers(pretrained.network, images, cell.probe, pretrained.progress.precision)
+probed = probes.of_network(pretrained.network, images, cell.probe, pretrained.progress.precision)
 records.write_record(*outcome.record(cell, images, pretrained, probed, execution))
 """
 

@@ -107,7 +107,7 @@ def as_the_paper(
     Returns the seconds of an epoch, those of the evaluation, and the accuracy on the test images. The features are
     whitened as ours are, by the moments of `features_LBF`.
     """
-    mean_F, map_FF = probe.whitening(features_LBF[layer])
+    mean_F, map_FF = classifiers.whitening(features_LBF[layer])
     linear = nn.Linear(network.config.width, len(images.classes))
     nn.init.zeros_(linear.weight)
     nn.init.zeros_(linear.bias)

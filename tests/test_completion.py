@@ -1,0 +1,122 @@
+"""Records of earlier versions gain what later ones measure, and lose nothing."""
+
+import filelock
+import numpy as np
+import pytest
+from tiny_runs import made_images
+
+from isonb import config, records
+from isonb.__main__ import main
+from isonb.config import VERSION, Execution
+from isonb.running import completion
+from isonb.training import checkpoint, data, launch, outcome, probes, train
+from isonb.training import completion as of_record
+
+IMAGES = made_images(train=40, validation=20)
+SMALL = {"width": 8, "image_size": 8, "batch_size": 8, "epochs": 2, "evaluation_masks": 2, "probe_epochs": 2}
+
+
+@pytest.fixture(autouse=True)
+def folders(tmp_path, monkeypatch):
+    monkeypatch.setenv("ISONB_RESULTS", str(tmp_path / "results"))
+    monkeypatch.setenv("ISONB_RUNS", str(tmp_path / "runs"))
+    monkeypatch.setattr(data, "load", lambda run, folder=None: IMAGES)
+
+
+def run(**changes):
+    """A cell of today: its record and arrays."""
+    cell = config.smoke(**SMALL | changes)
+    folder = launch.checkpoints_folder(cell, IMAGES)
+    execution = Execution(device="cpu", precision="float32")
+    pretrained = train.pretrain(cell.run, IMAGES, folder, execution)
+    probed = probes.of_network(pretrained.network, IMAGES, cell.probe, "float32")
+    return outcome.record(cell, IMAGES, pretrained, probed, execution)
+
+
+def as_it_was(record, arrays):
+    """What version 2 would have left of it."""
+    older = record.model_copy(
+        update={
+            "schema_version": 2,
+            "probe": record.probe.model_copy(update={"untrained": None}),
+            "other_probes": [],
+            "baselines": record.baselines.model_copy(update={"linear_filter": None}),
+            "weights": None,
+        }
+    )
+    return older, {name: array for name, array in arrays.items() if "untrained" not in name and "grid4" not in name}
+
+
+def without_seconds(probes_of):
+    return probes_of.model_copy(update={"seconds": 0})
+
+
+def test_an_older_record_gains_its_twin_and_keeps_the_rest():
+    new, new_arrays = run()
+    older, older_arrays = as_it_was(new, new_arrays)
+    records.write_record(older, older_arrays)
+    assert dict(completion.study("smoke", Execution())) == {new.run_id: "untrained twin, linear filter added"}
+    path = records.record_path(new.cell)
+    completed, arrays = records.read_record(path), records.read_arrays(path)
+    assert completed.schema_version == VERSION
+    assert without_seconds(completed.probe.untrained) == without_seconds(new.probe.untrained)
+    assert completed.probe.model_copy(update={"untrained": None}) == older.probe
+    assert completed.baselines == new.baselines
+    for made, expected in zip(completed.other_probes, new.other_probes, strict=True):
+        assert (made.name, made.protocol, made.trained) == (expected.name, expected.protocol, None)
+        assert without_seconds(made.untrained) == without_seconds(expected.untrained)
+    for name in ("untrained_correct_LB", "grid4_untrained_correct_LB", "test_correct_LB", "filled_S"):
+        np.testing.assert_array_equal(arrays[name], new_arrays[name])
+    assert completed.completed.processes == 1 and completed.environment == older.environment
+    assert dict(completion.study("smoke", Execution())) == {}  # nothing is left to do
+
+
+def test_what_was_kept_of_the_weights_gives_the_second_pooling():
+    new, new_arrays = run()
+    older, older_arrays = as_it_was(new, new_arrays)
+    records.write_record(older.model_copy(update={"weights": new.weights}), older_arrays)
+    assert list(completion.study("smoke", Execution()))
+    path = records.record_path(new.cell)
+    for made, expected in zip(records.read_record(path).other_probes, new.other_probes, strict=True):
+        assert without_seconds(made.trained) == without_seconds(expected.trained)
+    np.testing.assert_array_equal(records.read_arrays(path)["grid4_correct_LB"], new_arrays["grid4_correct_LB"])
+
+
+def test_weights_that_are_not_the_records_are_refused():
+    new, _ = run()
+    path = launch.checkpoints_folder(new.cell, IMAGES) / checkpoint.FINAL
+    path.write_bytes(path.read_bytes()[:-1] + b"\0")
+    with pytest.raises(checkpoint.CheckpointError, match=f"does not hold the weights of the record {new.run_id}: del"):
+        of_record.kept_weights(new, IMAGES)
+    path.unlink()
+    assert of_record.kept_weights(new, IMAGES) is None
+
+
+def test_other_images_are_refused_in_a_sentence(capsys):
+    new, arrays = run()
+    older, older_arrays = as_it_was(new, arrays)
+    elsewhere = older.data.model_copy(update={"sha256": {"other": "00"}})
+    records.write_record(older.model_copy(update={"data": elsewhere}), older_arrays)
+    assert main(["complete"]) == 1
+    assert capsys.readouterr().err == (
+        f"The images of {new.run_id} are not those at hand: set ISONB_DATA to the folder that it read.\n"
+    )
+
+
+def test_a_cell_that_is_being_run_is_left_alone():
+    new, arrays = run()
+    records.write_record(*as_it_was(new, arrays))
+    with filelock.FileLock(records.runs_folder("smoke") / "running" / f"{new.run_id}.lock"):
+        assert dict(completion.study("smoke", Execution())) == {new.run_id: "left alone, as it is being run"}
+    assert records.read_record(records.record_path(new.cell)).probe.untrained is None
+
+
+def test_cells_that_share_a_twin_probe_it_once(monkeypatch):
+    calls = []
+    by_each = probes.by_each
+    for rate in (0.01, 0.003):
+        records.write_record(*as_it_was(*run(learning_rate=rate)))
+    records.write_record(*as_it_was(*run(seed=1)))
+    monkeypatch.setattr(probes, "by_each", lambda network, *rest: calls.append(network) or by_each(network, *rest))
+    assert len(list(completion.study("smoke", Execution()))) == 3
+    assert [network.config.seed for network in calls] == [0, 1]
