@@ -32,11 +32,20 @@ def built(tmp_path_factory):
 @pytest.mark.slow
 def test_the_claims_chapter_holds_the_whole_ledger(built):
     shown = page(built, "book/claims")
-    assert re.findall(r'id="written-(C\d+)"', shown) == [claim.id for claim in claims.LEDGER]
+    assert sorted(re.findall(r'id="written-(C\d+)"', shown)) == sorted(claim.id for claim in claims.LEDGER)
     assert f"There are {len(claims.LEDGER)} claims" in shown
     text = re.sub(r"\s+", " ", re.sub(r"<[^>]+>", "", shown)).replace("&lt;", "<").replace("&#x27;", "'")
     for claim in claims.LEDGER:
         assert all(words in text for words in (claim.statement, claim.statistic, claim.rule, claim.quotation)), claim.id
+
+
+def test_the_verdict_has_every_claim_once():
+    shown = re.findall(r"verdicts\.ledger\(studies, (.*?)\)\)", TEXTS["verdict"])
+    assert sorted(re.findall(r"C\d+", " ".join(shown))) == sorted(claim.id for claim in claims.LEDGER)
+
+
+def test_the_first_page_names_no_claim_by_its_number():
+    assert not re.findall(r"\bC\d+\b", TEXTS["index"])
 
 
 def test_the_departures_name_every_open_point_once():

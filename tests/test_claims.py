@@ -7,14 +7,26 @@ from functools import partial
 import numpy as np
 import pandas as pd
 import pytest
+from gap_study import every_change
 from made_records import made_record, papers_cells
 from simulated_study import ENCODINGS, IMAGES, NETWORKS, noise, sign_of, study
 
 from isonb import config, records, rows
 from isonb.__main__ import main
 from isonb.evidence import analytic, claims, metrics, statistics
-from isonb.evidence.ledger import scale, select
-from isonb.evidence.ledger.finding import Finding, NotRun, Verdict, by_parts, by_sign, combine, parts_note
+from isonb.evidence.ledger import image_gpt, select
+from isonb.evidence.ledger.colours import colour_errors
+from isonb.evidence.ledger.finding import (
+    Finding,
+    NotRun,
+    Setting,
+    Verdict,
+    by_parts,
+    by_setting,
+    by_sign,
+    combine,
+    parts_note,
+)
 
 SUPPORTED, PARTLY, UNDETERMINED, CONTRADICTED, NOT_RUN = Verdict
 ORDER = {"conv": 0, "mixer": 1, "transformer-1": 2, "transformer-4": 2.5}
@@ -44,6 +56,10 @@ def accuracy_by_block(step):
     return lambda **c: 0.4 + step * ORDER[c["network"]] + jitter(0.01, c)
 
 
+def reconstructed(loss, palette):
+    return study(loss=loss, palette=palette, networks=NETWORKS)
+
+
 def relation(slope, *, groups=0.0, independent=False):
     """Loss and accuracy that are related inside networks by `slope`, and between networks by `groups`."""
     return study(
@@ -51,7 +67,7 @@ def relation(slope, *, groups=0.0, independent=False):
         loss=lambda **c: 4 + ORDER[c["network"]] * groups + 0.5 * cell_noise("loss", c),
         accuracy=lambda **c: (
             0.5 - 0.1 * groups * ORDER[c["network"]]
-            + slope * cell_noise("other" if independent else "loss", c) + jitter(0.005, c)
+            + (jitter(slope, c) if independent else slope * cell_noise("loss", c)) + jitter(0.005, c)
         ),
     )  # fmt: skip
 
@@ -59,9 +75,15 @@ def relation(slope, *, groups=0.0, independent=False):
 def at_equal_loss(step):
     return study(
         loss=lambda **c: 4 + cell_noise("loss", c),
-        accuracy=lambda **c: (
-            0.4 + step * LEVEL[c["encoding"]] - 0.1 * cell_noise("loss", c) + 0.02 * cell_noise("own", c)
-        ),
+        accuracy=lambda **c: 0.4 + step * LEVEL[c["encoding"]] - 0.1 * cell_noise("loss", c) + jitter(0.02, c),
+    )
+
+
+def best_encoding(loss, accuracy):
+    """All networks with the one encoding have the lower loss, all with the other are more often right."""
+    return study(
+        loss=lambda **c: 4 - 0.3 * (c["encoding"] == loss) + jitter(0.01, c),
+        accuracy=lambda **c: 0.4 + 0.15 * (c["encoding"] == accuracy),
     )
 
 
@@ -74,8 +96,8 @@ def complementary():
     return t
 
 
-def over_depth(effect):
-    return study(accuracy=effect, networks=NETWORKS)
+def over_depth(accuracy, loss):
+    return study(accuracy=accuracy, loss=loss, networks=NETWORKS)
 
 
 def by_layer(effect, network="mixer", depths=(6,)):
@@ -87,8 +109,19 @@ def peak(where):
     return lambda **c: 0.5 - 0.16 * abs(c["layer"] / c["depth"] - where(c))
 
 
-def half_and_half(c):
-    return 0.5 if c["encoding"] == "rff" or (c["encoding"] == "continuous" and c["depth"] == 6) else 1.0
+def in_the_middle(c):
+    """The place, as a share of the depth, half-way between the first block's output and the last's."""
+    return (c["depth"] + 1) / 2 / c["depth"]
+
+
+def in_the_middle_of_two(c):
+    """The same with two encodings of three; with pix2vec the last block is the best."""
+    return 1.0 if c["encoding"] == "pix2vec" else in_the_middle(c)
+
+
+def middle_by_seed(**c):
+    """The middle third is better or worse than the rest, with a sign that changes from seed to seed."""
+    return 0.4 + 0.1 * sign_of(c["seed"]) * (abs(c["layer"] - (c["depth"] + 1) / 2) <= c["depth"] / 6)
 
 
 def pix2vec_by_layer(level, spread):
@@ -108,10 +141,17 @@ def transformer_by_layer(before, last):
     )
 
 
-def pairing(size, spread):
-    """Each block prefers its own encoding by `size`; runs scatter by `spread`."""
+def pairing(size, spread, of_one=0.0):
+    """Each block prefers its own encoding by `size`, all the first by `of_one`; runs scatter by `spread`."""
     best = dict(zip(NETWORKS, ENCODINGS, strict=False))
-    return study(accuracy=lambda **c: 0.4 + size * (best[c["network"]] == c["encoding"]) + jitter(spread, c))
+    return study(
+        accuracy=lambda **c: (
+            0.2
+            + size * (best[c["network"]] == c["encoding"])
+            + of_one * (c["encoding"] == ENCODINGS[0])
+            + jitter(spread, c)
+        )
+    )
 
 
 def kept_by_block(kept):
@@ -121,7 +161,7 @@ def kept_by_block(kept):
 def kept_and_accuracy(sign, independent=False):
     return study(
         kept=lambda **c: 0.5 + 0.4 * cell_noise("kept", c),
-        accuracy=lambda **c: 0.4 + sign * 0.1 * cell_noise("else" if independent else "kept", c),
+        accuracy=lambda **c: 0.4 + (jitter(0.1, c) if independent else sign * 0.1 * cell_noise("kept", c)),
         networks=NETWORKS,
         encodings=("pix2vec",),
     )
@@ -142,31 +182,32 @@ def objectives(other, **effects):
     )
 
 
-def test_another_initialisation_is_not_among_the_settings_asked_about():
-    t = one_setting("initialisation=torch", always(4.1), conv=always(3.5))
-    assert claims.apply(BY_ID["C24"], t).verdict == NOT_RUN
+def gain(effect, **changes):
+    """Networks that are right on 40 % of the images; `effect` is what they gain over their untrained twins."""
+    return study(untrained=lambda **c: 0.4 - effect(c), networks=NETWORKS, depths=(1, 3), **changes)
 
 
-def one_setting(arm, transformer, conv=lambda seed: 3.5):
-    """Transformers lose 1 nat to conv (3.5); with one setting changed the losses are as given."""
-    changed = {"transformer-1": transformer, "conv": conv}
+def built_in(c):
+    """How little is built into a network and its encoding: 0 for conv with continuous input, 4 at most."""
+    return min(ORDER[c["network"]], 2) + 2 - LEVEL[c["encoding"]]
+
+
+def equal_parameters(loss, accuracy):
+    """Networks of sizes 1 and 3 with the parameters that their blocks have."""
+    parameters = {"conv": 295_680, "mixer": 2_132_736}
     return study(
-        networks=("conv", "transformer-1"),
-        arms=("main", arm),
-        loss=lambda **c: (
-            changed[c["network"]](c["seed"]) if c["arm"] != "main" else {"conv": 3.5}.get(c["network"], 4.5)
-        ) + jitter(0.001, c),
+        loss=loss, accuracy=accuracy, networks=NETWORKS, depths=(1, 3),
+        parameters_per_block=lambda **c: parameters.get(c["network"], 99_584),
     )  # fmt: skip
 
 
-def all_settings(**transformer):
-    """Transformers lose 1 nat to conv with every one of the settings asked about, but for those given."""
-    arms = {name: f"{name}={value}" for name, value in zip(scale.SETTINGS, ("sincos", 0.001, 128, 0.5), strict=True)}
-    losses = {arms[name]: loss for name, loss in transformer.items()}
+def sigmas(worse):
+    """Networks of size 1 that are worse by `worse(arm)`, in nats and in half as many units of accuracy."""
     return study(
-        networks=("conv", "transformer-1"),
-        arms=("main", *arms.values()),
-        loss=lambda **c: (3.5 if c["network"] == "conv" else losses.get(c["arm"], 4.5)) + jitter(0.001, c),
+        loss=lambda **c: 4 + worse(c["arm"]) + jitter(0.05, c),
+        accuracy=lambda **c: 0.4 - worse(c["arm"]) / 2 + jitter(0.02, c),
+        depths=(1,),
+        arms=("main", "sigma=0.1", "sigma=10.0"),
     )
 
 
@@ -174,12 +215,12 @@ def along_training(effect):
     return study(networks=("transformer-1",), probed=effect)
 
 
-def fine_tuned(probe, tuned, scratch, best=2):
+def fine_tuned(probe, tuned, scratch, best=2, epochs=12):
     return study(
         accuracy=lambda **c: probe,
         finetune_accuracy=lambda **c: tuned(c),
         scratch_accuracy=lambda **c: scratch(c),
-        finetune_epochs=lambda **_: 3,
+        finetune_epochs=lambda **_: epochs,
         finetune_best_epoch=lambda **_: best,
     )
 
@@ -207,12 +248,20 @@ def encodings(one_hot, literal, distance, by_sigma):
 
 
 def memory(attention, mixer, scatter=0.01):
-    """Bytes that grow with positions by the given powers, alternately a little more and a little less."""
+    """Bytes that grow with positions by the given powers, alternately a little more and a little less.
+
+    Attention needs what its memory-efficient twin does, which grows by the power 1, and its weights besides.
+    """
     rows = [
-        {"kind": kind, "positions": n, "batch": batch, "peak_bytes": batch * n**power * (1 + scatter * (-1) ** i)}
-        for kind, power in (("attention, every weight kept", attention), ("mixer", mixer))
+        {"kind": kind, "positions": n, "batch": batch, "peak_bytes": batch * (n * twin + n**power * off)}
+        for kind, twin, power in (
+            ("attention, every weight kept", 1000, attention),
+            ("attention, memory-efficient", 1000, -9),
+            ("mixer", 0, mixer),
+        )
         for batch in (8, 32)
-        for i, n in enumerate((256, 576, 1024))
+        for i, n in enumerate((256, 576, 1024, 1600))
+        for off in [1 + scatter * (-1) ** i]
     ]
     return pd.DataFrame(rows)
 
@@ -255,10 +304,10 @@ def scattered(sigma, draw):
 
 NOTHING, ALL = (0.0, 254), (1.0, 1)
 SCENARIOS = {
-    ("C1", SUPPORTED): lambda: study(loss=by_block(0.3)),
-    ("C1", CONTRADICTED): lambda: study(loss=by_block(-0.3)),
-    ("C1", UNDETERMINED): lambda: study(loss=lambda **c: 4 + 0.3 * ORDER[c["network"]] * sign_of(c["seed"])),
-    ("C1", PARTLY): lambda: study(loss=lambda **c: 4 + (c["network"] != "conv") + 0.3 * jitter(1, c)),
+    ("C1", SUPPORTED): lambda: reconstructed(by_block(0.3), lambda **c: 10 * ORDER[c["network"]]),
+    ("C1", CONTRADICTED): lambda: reconstructed(by_block(-0.3), lambda **c: 90 - 10 * ORDER[c["network"]]),
+    ("C1", UNDETERMINED): lambda: reconstructed(lambda **c: 4 + jitter(1, c), lambda **c: 50 + jitter(40, c)),
+    ("C1", PARTLY): lambda: reconstructed(by_block(0.3), lambda **c: 50 + jitter(40, c)),
     ("C2", SUPPORTED): lambda: encodings(NOTHING, ALL, ALL, ideal),
     ("C2", CONTRADICTED): lambda: encodings((1.0, 1), (0.0, 1), (0.0, 1), reversed_world),
     ("C2", PARTLY): lambda: with_more(encodings=analytic.encodings()),
@@ -269,34 +318,41 @@ SCENARIOS = {
     ("C4", CONTRADICTED): lambda: encodings((0, 0), (0, 300), (0, 300), lambda sigma, draw: (0, 0, 0, 150 - sigma)),
     ("C4", UNDETERMINED): lambda: encodings((0, 110), (0, 100), (0, 100), scattered),
     ("C4", PARTLY): lambda: with_more(encodings=analytic.encodings()),
-    ("C5", SUPPORTED): lambda: study(loss=by_block(0.3)),
-    ("C5", CONTRADICTED): lambda: study(loss=by_block(-0.3)),
-    ("C5", UNDETERMINED): lambda: study(loss=lambda **c: 4 + cell_noise("loss", c)),
-    ("C5", PARTLY): lambda: study(loss=lambda **c: 4 + (c["network"] != "conv") + 0.1 * cell_noise("loss", c)),
-    ("C6", SUPPORTED): lambda: study(accuracy=accuracy_by_block(-0.1)),
-    ("C6", CONTRADICTED): lambda: study(accuracy=accuracy_by_block(0.1)),
-    ("C6", UNDETERMINED): lambda: study(accuracy=lambda **c: 0.4 + 0.1 * cell_noise("accuracy", c)),
+    ("C5", SUPPORTED): lambda: study(loss=by_block(0.3), networks=NETWORKS),
+    ("C5", CONTRADICTED): lambda: study(loss=by_block(-0.3), networks=NETWORKS),
+    ("C5", UNDETERMINED): lambda: study(loss=lambda **c: 4 + jitter(1, c), networks=NETWORKS),
+    ("C5", PARTLY): lambda: study(loss=lambda **c: 4 + (c["network"] != "conv") + jitter(0.1, c), networks=NETWORKS),
+    ("C6", SUPPORTED): lambda: study(accuracy=accuracy_by_block(-0.15), networks=NETWORKS),
+    ("C6", CONTRADICTED): lambda: study(accuracy=accuracy_by_block(0.15), networks=NETWORKS),
+    ("C6", UNDETERMINED): lambda: study(accuracy=lambda **c: 0.4 + jitter(0.1, c), networks=NETWORKS),
+    ("C6", PARTLY): lambda: study(
+        accuracy=lambda **c: 0.3 + 0.2 * (c["network"] == "conv") + jitter(0.01, c), networks=NETWORKS
+    ),
     ("C7", SUPPORTED): lambda: relation(-0.2),
     ("C7", CONTRADICTED): lambda: relation(0.2),
     ("C7", UNDETERMINED): lambda: relation(0.2, independent=True),
     ("C8", SUPPORTED): lambda: relation(-0.2),
     ("C8", CONTRADICTED): lambda: relation(0.2),
-    ("C8", UNDETERMINED): lambda: relation(0.1, groups=2, independent=True),
+    ("C8", UNDETERMINED): lambda: relation(0.2, independent=True),
+    ("C8", PARTLY): lambda: relation(0.1, groups=2, independent=True),  # inside encodings, where blocks lie apart
     ("C9", SUPPORTED): lambda: at_equal_loss(0.05),
     ("C9", CONTRADICTED): lambda: at_equal_loss(-0.05),
     ("C9", UNDETERMINED): lambda: at_equal_loss(0.0),
-    ("C10", SUPPORTED): lambda: study(accuracy=lambda **c: 0.4 + 0.1 * (c["encoding"] == "pix2vec")),
-    ("C10", CONTRADICTED): lambda: study(accuracy=lambda **c: 0.4 + 0.1 * (c["encoding"] == "rff")),
+    ("C10", SUPPORTED): lambda: best_encoding("pix2vec", "pix2vec"),
+    ("C10", CONTRADICTED): lambda: best_encoding("rff", "rff"),
+    ("C10", PARTLY): lambda: best_encoding("pix2vec", "rff"),
     ("C10", UNDETERMINED): complementary,
-    ("C11", SUPPORTED): lambda: over_depth(lambda **c: 0.3 + 0.05 * c["depth"]),
-    ("C11", CONTRADICTED): lambda: over_depth(lambda **c: 0.8 - 0.05 * c["depth"]),
-    ("C11", UNDETERMINED): lambda: over_depth(lambda **c: 0.4 + 0.1 * cell_noise("size", c)),
+    ("C11", SUPPORTED): lambda: over_depth(lambda **c: 0.3 + 0.05 * c["depth"], lambda **c: 5 - 0.1 * c["depth"]),
+    ("C11", CONTRADICTED): lambda: over_depth(lambda **c: 0.8 - 0.05 * c["depth"], lambda **c: 4 + 0.1 * c["depth"]),
+    ("C11", UNDETERMINED): lambda: over_depth(lambda **c: 0.4 + 0.1 * jitter(1, c), lambda **c: 4 + jitter(0.3, c)),
     ("C11", PARTLY): lambda: over_depth(
-        lambda **c: {1: 0.3, 3: 0.35 if c["encoding"] == "rff" else 0.25, 6: 0.4}[c["depth"]]
+        lambda **c: {1: 0.3, 3: 0.35 if c["encoding"] == "rff" else 0.25, 6: 0.5}[c["depth"]],
+        lambda **c: 5 - 0.1 * c["depth"],
     ),
-    ("C12", SUPPORTED): lambda: by_layer(peak(lambda c: 0.5), "conv", (3, 6)),
+    ("C12", SUPPORTED): lambda: by_layer(peak(in_the_middle), "conv", (3, 6)),
     ("C12", CONTRADICTED): lambda: by_layer(peak(lambda c: 1.0), "conv", (3, 6)),
-    ("C12", UNDETERMINED): lambda: by_layer(peak(half_and_half), "conv", (3, 6)),
+    ("C12", UNDETERMINED): lambda: by_layer(middle_by_seed, "conv", (3, 6)),
+    ("C12", PARTLY): lambda: by_layer(peak(in_the_middle_of_two), "conv", (3, 6)),
     ("C13", SUPPORTED): lambda: by_layer(lambda **c: 0.4 + 0.2 * (c["encoding"] == "rff")),
     ("C13", CONTRADICTED): lambda: by_layer(lambda **c: 0.4 - 0.2 * (c["encoding"] == "rff")),
     ("C13", UNDETERMINED): lambda: by_layer(lambda **c: 0.4 + 0.1 * (c["encoding"] == "rff") * sign_of(c["seed"])),
@@ -310,9 +366,10 @@ SCENARIOS = {
     ("C15", CONTRADICTED): lambda: transformer_by_layer(always(-0.2), always(0.0)),
     ("C15", UNDETERMINED): lambda: transformer_by_layer(cancel(0.1), always(0.0)),
     ("C15", PARTLY): lambda: transformer_by_layer(always(0.2), always(0.2)),
-    ("C16", SUPPORTED): lambda: pairing(0.1, 0.02),
-    ("C16", CONTRADICTED): lambda: pairing(0.0, 0.005),
+    ("C16", SUPPORTED): lambda: pairing(0.2, 0.01),
+    ("C16", CONTRADICTED): lambda: pairing(0.0, 0.0, of_one=0.2),
     ("C16", UNDETERMINED): lambda: pairing(0.0, 0.15),
+    ("C16", PARTLY): lambda: pairing(0.2, 0.01, of_one=0.5),  # one encoding is best, more so with its own block
     ("C17", SUPPORTED): lambda: kept_by_block(lambda **c: {"conv": 0.9, "mixer": 0.6}.get(c["network"], 0.0)),
     ("C17", CONTRADICTED): lambda: kept_by_block(lambda **c: {"conv": 0.0, "mixer": 0.5}.get(c["network"], 0.9)),
     ("C17", UNDETERMINED): lambda: kept_by_block(lambda **c: 0.2 * (1 - ORDER[c["network"]]) * sign_of(c["seed"])),
@@ -344,28 +401,35 @@ SCENARIOS = {
     ("C23", SUPPORTED): lambda: with_more(blocks=analytic.blocks().assign(largest_activation=1)),
     ("C23", PARTLY): lambda: with_more(blocks=analytic.blocks()),
     ("C23", CONTRADICTED): lambda: with_more(blocks=analytic.blocks().assign(nonlinearities=[2, 2, 1])),
-    ("C24", SUPPORTED): lambda: all_settings(data_fraction=5.5),
-    ("C24", PARTLY): lambda: one_setting("learning_rate=0.001", always(4.1)),
-    ("C24", CONTRADICTED): lambda: one_setting("positions=sincos", always(3.4)),
-    ("C24", UNDETERMINED): lambda: one_setting("batch_size=32", lambda seed: 4.2 + cancel(0.29)(seed)),
-    ("C25", SUPPORTED): lambda: study(accuracy=accuracy_by_block(-0.1)),
-    ("C25", CONTRADICTED): lambda: study(accuracy=accuracy_by_block(0.1)),
-    ("C25", UNDETERMINED): lambda: study(accuracy=lambda **c: 0.4 + 0.1 * ORDER[c["network"]] * sign_of(c["seed"])),
-    ("C27", SUPPORTED): lambda: study(accuracy=accuracy_by_block(-0.1), depths=(12,)),
-    ("C27", CONTRADICTED): lambda: study(accuracy=accuracy_by_block(0.1), depths=(12,)),
-    ("C27", UNDETERMINED): lambda: study(accuracy=lambda **c: 0.5 + jitter(0.2, c), depths=(12,)),
+    ("C24", SUPPORTED): lambda: every_change({"data": 5.5}, overfits=0.1),
+    ("C24", PARTLY): lambda: every_change({"data": 5.5}),
+    ("C24", CONTRADICTED): lambda: every_change({"positions": 3.4}),
+    ("C24", UNDETERMINED): lambda: every_change({"batch size": lambda seed: 3.6 + cancel(0.3)(seed)}),
+    ("C25", SUPPORTED): lambda: study(accuracy=accuracy_by_block(-0.1), networks=NETWORKS),
+    ("C25", CONTRADICTED): lambda: study(accuracy=accuracy_by_block(0.1), networks=NETWORKS),
+    ("C25", UNDETERMINED): lambda: study(
+        accuracy=lambda **c: 0.4 + 0.1 * ORDER[c["network"]] * sign_of(c["seed"]), networks=NETWORKS
+    ),
+    ("C25", PARTLY): lambda: study(accuracy=accuracy_by_block(-0.1)),  # the transformer of 4 heads has not run
+    ("C27", SUPPORTED): lambda: study(accuracy=accuracy_by_block(-0.15), depths=(12,), networks=NETWORKS),
+    ("C27", CONTRADICTED): lambda: study(accuracy=accuracy_by_block(0.15), depths=(12,), networks=NETWORKS),
+    ("C27", UNDETERMINED): lambda: study(accuracy=lambda **c: 0.5 + jitter(0.2, c), depths=(12,), networks=NETWORKS),
+    ("C27", PARTLY): lambda: study(accuracy=accuracy_by_block(-0.15), depths=(12,)),
     ("C28", SUPPORTED): lambda: study(
-        layer_accuracy=peak(lambda c: 0.5), networks=("transformer-1",), depths=(3, 6), arms=AUTOREGRESSIVE
+        layer_accuracy=peak(in_the_middle), networks=("transformer-1",), depths=(3, 6), arms=AUTOREGRESSIVE
     ),
     ("C28", CONTRADICTED): lambda: by_layer(peak(lambda c: 1.0), "transformer-1", (3, 6)),
-    ("C28", UNDETERMINED): lambda: by_layer(peak(half_and_half), "transformer-1", (3, 6)),
-    ("C28", PARTLY): lambda: by_layer(peak(lambda c: 0.5), "transformer-1", (3, 6)),
+    ("C28", UNDETERMINED): lambda: by_layer(middle_by_seed, "transformer-1", (3, 6)),
+    ("C28", PARTLY): lambda: by_layer(peak(in_the_middle), "transformer-1", (3, 6)),
     ("C29", SUPPORTED): lambda: along_training(lambda **c: 0.1 + 0.05 * c["epoch"]),
     ("C29", CONTRADICTED): lambda: along_training(lambda **c: 0.5 - 0.05 * c["epoch"]),
     ("C29", UNDETERMINED): lambda: along_training(lambda **c: 0.4 + 0.1 * noise(*c.values())),
     ("C30", SUPPORTED): lambda: along_training(lambda **c: 0.1 + 0.02 * c["epoch"] + 0.05 * c["depth"]),
     ("C30", CONTRADICTED): lambda: along_training(lambda **c: 0.5 + 0.02 * c["epoch"] - 0.05 * c["depth"]),
-    ("C30", UNDETERMINED): lambda: along_training(lambda **c: 0.4 + 0.1 * cell_noise("probe", c)),
+    ("C30", UNDETERMINED): lambda: along_training(lambda **c: 0.4 + 0.1 * c["depth"] * sign_of(c["seed"])),
+    ("C30", PARTLY): lambda: along_training(
+        lambda **c: 0.4 + 0.02 * c["epoch"] + (0.05 if c["encoding"] == "rff" else -0.05) * c["depth"]
+    ),
     ("C31", SUPPORTED): lambda: objectives("autoregressive", accuracy=lambda other, seed: 0.4 + 0.1 * other),
     ("C31", CONTRADICTED): lambda: objectives("autoregressive", accuracy=lambda other, seed: 0.4 - 0.1 * other),
     ("C31", UNDETERMINED): lambda: objectives(
@@ -376,6 +440,7 @@ SCENARIOS = {
             "autoregressive",
             accuracy=lambda other, seed: 0.4 + 0.1 * other,
             finetune_accuracy=lambda other, seed: 0.6 + other * after(seed),
+            finetune_epochs=always(image_gpt.LONG),
         )
         for verdict, after in (
             (SUPPORTED, always(0.01)),
@@ -390,8 +455,25 @@ SCENARIOS = {
     ("C34", SUPPORTED): lambda: fine_tuned(0.4, always(0.6), lambda c: 0.5 + jitter(0.01, c)),
     ("C34", CONTRADICTED): lambda: fine_tuned(0.4, always(0.4), lambda c: 0.5 + jitter(0.01, c)),
     ("C34", UNDETERMINED): lambda: fine_tuned(0.4, always(0.5), lambda c: 0.5 + cancel(0.1)(c["seed"])),
+    ("C37", SUPPORTED): lambda: gain(always(0.15)),
+    ("C37", CONTRADICTED): lambda: gain(always(-0.15)),
+    ("C37", UNDETERMINED): lambda: gain(lambda c: cancel(0.1)(c["seed"])),
+    ("C37", PARTLY): lambda: gain(lambda c: -0.15 if c["network"] == "conv" else 0.15),
+    ("C38", SUPPORTED): lambda: gain(lambda c: 0.07 * built_in(c)),
+    ("C38", CONTRADICTED): lambda: gain(lambda c: -0.07 * built_in(c)),
+    ("C38", UNDETERMINED): lambda: gain(lambda c: cancel(0.07)(c["seed"]) * built_in(c)),
+    ("C38", PARTLY): lambda: gain(lambda c: 0.1 * min(ORDER[c["network"]], 2)),
+    ("C39", SUPPORTED): lambda: equal_parameters(by_block(0.3), accuracy_by_block(-0.15)),
+    ("C39", CONTRADICTED): lambda: equal_parameters(by_block(-0.3), accuracy_by_block(0.15)),
+    ("C39", PARTLY): lambda: equal_parameters(by_block(0.3), lambda **c: 0.4 + jitter(0.1, c)),
+    ("C39", UNDETERMINED): lambda: equal_parameters(lambda **c: 4 + jitter(1, c), lambda **c: 0.4 + jitter(0.1, c)),
+    ("C40", SUPPORTED): lambda: sigmas(lambda arm: 0.3 * (arm != "main")),
+    ("C40", CONTRADICTED): lambda: sigmas(lambda arm: -0.3 * (arm != "main")),
+    ("C40", PARTLY): lambda: sigmas(lambda arm: 0.3 * (arm == "sigma=10.0")),
+    ("C40", UNDETERMINED): lambda: sigmas(lambda arm: 0.0),
 }
 COUNTED = {"C2", "C19", "C23", "C35"}  # a part is computed exactly: never undetermined
+UNTESTABLE = {"C41"}  # by any network of these studies
 
 
 @pytest.mark.parametrize(("name", "verdict"), SCENARIOS, ids=lambda value: value.replace(" ", "-"))
@@ -403,7 +485,7 @@ def test_a_rule_finds_the_simulated_effect(name, verdict):
 
 
 def test_every_rule_can_come_out_each_way():
-    for name in claims.RULES:
+    for name in set(claims.RULES) - UNTESTABLE:
         shown = {verdict for claim, verdict in SCENARIOS if claim == name}
         assert {SUPPORTED, CONTRADICTED} <= shown, name
         assert UNDETERMINED in shown or name in COUNTED, name
@@ -434,24 +516,31 @@ def not_there(t):
     raise NotRun("Needs something.")
 
 
-def judged_with(monkeypatch, outcomes):
+def judged_with(monkeypatch, outcomes, with_p=()):
     """The ledger with some rules replaced, judged over a study that makes every other claim not run."""
     ledger = [
-        dataclasses.replace(claim, judge=outcomes.get(claim.id, not_there), columns=()) for claim in claims.LEDGER
+        dataclasses.replace(claim, judge=outcomes.get(claim.id, not_there), columns=(), p=claim.id in with_p)
+        for claim in claims.LEDGER
     ]
     monkeypatch.setattr(claims, "LEDGER", ledger)
     return {one.claim.id: one for one in claims.judge(study(depths=(1,), seeds=(0,)))}
 
 
-def test_a_p_value_must_survive_holm_over_the_ledger(monkeypatch):
-    # 3 x .01 = .03, 2 x .03 = .06, 1 x .5
-    judged = judged_with(
-        monkeypatch, {"C5": outcome(p=0.01), "C6": outcome(p=0.03), "C8": outcome(UNDETERMINED, p=0.5), "C7": outcome()}
-    )
-    assert [judged[name].p_holm for name in ("C5", "C6", "C8", "C7")] == pytest.approx([0.03, 0.06, 0.5, None])
+def test_a_p_value_must_survive_holm_over_all_claims_that_ask_for_one(monkeypatch):
+    # 4 x .01 = .04, 3 x .03 = .09, 2 x .5 = 1; C9 asks for one and has not run, C7 does not ask
+    outcomes = {"C5": outcome(p=0.01), "C6": outcome(p=0.03), "C8": outcome(UNDETERMINED, p=0.5), "C7": outcome(p=0.9)}
+    judged = judged_with(monkeypatch, outcomes, with_p=("C5", "C6", "C8", "C9"))
+    assert [judged[name].p_holm for name in ("C5", "C6", "C8", "C7")] == pytest.approx([0.04, 0.09, 1, None])
     assert judged["C5"].finding.verdict == judged["C7"].finding.verdict == SUPPORTED
     assert judged["C6"].finding.verdict == UNDETERMINED
-    assert "Would be supported, but p after Holm is 0.060" in judged["C6"].finding.note
+    assert "Would be supported, but p after Holm is 0.090" in judged["C6"].finding.note
+    assert "Holm p is corrected over the\n4 claims whose rule asks for a p value" in claims.as_text([EMPTY])
+
+
+def test_the_claims_that_ask_for_a_p_value_are_those_that_give_one():
+    asking = {claim.id for claim in claims.LEDGER if claim.p}
+    giving = {name for (name, _), made in SCENARIOS.items() if claims.apply(BY_ID[name], made()).p is not None}
+    assert giving == asking
 
 
 @pytest.mark.parametrize("verdict", [SUPPORTED, PARTLY, CONTRADICTED])
@@ -492,13 +581,13 @@ def test_seeds_are_not_asked_for_where_others_are_lacking(monkeypatch):
         "C7": outcome(UNDETERMINED, by_seed=(1, 2, 3)),
         "C8": outcome(),
     }
-    judged = judged_with(monkeypatch, outcomes)
+    judged = judged_with(monkeypatch, outcomes, with_p=("C5",))
     assert [judged[name].seeds_needed for name in outcomes] == [None, 3, 5, 3]
 
 
 def test_more_seeds_are_not_asked_for_where_they_do_not_narrow_the_interval():
     # judged over settings, or on too few test images: (0.1, -0.1) on alternate images and 0.01 more with every seed
-    for name in ("C5", "C6", "C7", "C8", "C9", "C11", "C18", "C29", "C30"):
+    for name in ("C5", "C6", "C7", "C8", "C9", "C11", "C18", "C30"):
         for (claim, _), made in SCENARIOS.items():
             assert claim != name or claims.apply(BY_ID[name], made()).by_seed == ()
     image_B = np.where(np.arange(1000) % 2, 0.1, -0.1)
@@ -508,11 +597,15 @@ def test_more_seeds_are_not_asked_for_where_they_do_not_narrow_the_interval():
 
 
 def test_sizes_are_compared_with_the_same_seeds():
-    # seed 1, which only size 1 has, is better by far; with seed 0 every row rises
-    t = study(accuracy=lambda **c: 0.3 + 0.02 * c["depth"] + 0.3 * (c["seed"] == 1), networks=NETWORKS, seeds=(0, 1))
-    t = dataclasses.replace(t, runs=t.runs[(t.runs["depth"] == 1) | (t.runs["seed"] == 0)])
-    finding = claims.apply(BY_ID["C11"], t)
-    assert finding.verdict == SUPPORTED and finding.note == "100% of the rows rise at every step."
+    # seed 3, which only size 1 has, is better by far
+    t = over_depth(lambda **c: 0.3 + 0.02 * c["depth"], lambda **c: 5 - 0.1 * c["depth"])
+    is_small = (t.runs["depth"] == 1) & (t.runs["seed"] == 2)
+    extra = t.runs[is_small].assign(seed=3, test_accuracy=0.9, validation_loss=1.0)
+    finding = claims.apply(BY_ID["C11"], dataclasses.replace(t, runs=pd.concat([t.runs, extra])))
+    assert finding == claims.apply(BY_ID["C11"], t) and finding.verdict == SUPPORTED
+    assert finding.value == pytest.approx(0.1)
+    shown = "lower loss by 0.500 nats (0.500 to 0.500), at every step in 100% of rows; higher accuracy by 0.100 ("
+    assert shown in finding.note
 
 
 def test_the_class_layer_of_two_phases_is_chosen_on_validation_images_and_seeds_are_whole():
@@ -524,10 +617,94 @@ def test_the_class_layer_of_two_phases_is_chosen_on_validation_images_and_seeds_
     assert claims.apply(BY_ID["C36"], dataclasses.replace(t, runs=one_each)).seeds == 0
 
 
+def test_the_weights_of_attention_are_what_it_needs_beyond_its_memory_efficient_twin():
+    t = with_more(memory=memory(2.0, 1.2, scatter=0.0))
+    finding = claims.apply(BY_ID["C21"], t)
+    assert (finding.value, finding.n) == (pytest.approx(2.0), 8)
+    assert "attention, every weight kept 1." in finding.note  # the whole network's slope lies between 1 and 2
+    for part, needs in (
+        (memory(2.0, 1.2).query("positions < 1600"), "Needs the memory at 4 numbers of positions"),
+        (memory(2.0, 1.2).query("kind != 'attention, memory-efficient'"), "Needs the memory of 'attention, every"),
+    ):
+        assert claims.apply(BY_ID["C21"], with_more(memory=part)).note.startswith(needs)
+
+
+@pytest.mark.parametrize(("name", "made"), [("C9", at_equal_loss), ("C16", lambda size: pairing(size, 0.0))])
+def test_what_the_untrained_twins_have_as_well_is_no_gain(name, made):
+    t = made(0.2)
+    alone = claims.apply(BY_ID[name], t)
+    t.runs["untrained_best_layer"] = t.runs["best_layer"]
+    for arrays in t.arrays.values():
+        arrays["untrained_correct_LB"] = arrays["test_correct_LB"]
+    with_twins = claims.apply(BY_ID[name], t)
+    assert (with_twins.gain.value, with_twins.gain.interval) == (0, (0, 0))
+    assert dataclasses.replace(with_twins, gain=None) == alone and alone.verdict == SUPPORTED
+    for arrays in t.arrays.values():
+        arrays["untrained_correct_LB"] = np.zeros_like(arrays["test_correct_LB"])
+    gain = claims.apply(BY_ID[name], t).gain
+    assert (gain.value, gain.verdict) == (pytest.approx(alone.value), SUPPORTED)
+
+
+def test_networks_of_equally_many_parameters_are_compared_whatever_makes_them_equal():
+    t = equal_parameters(by_block(0.3), accuracy_by_block(-0.15))
+    assert {setting.pair for setting in claims.apply(BY_ID["C39"], t).map} == {
+        f"conv of size 1 before transformer-{heads} of size 3" for heads in (1, 4)
+    }
+    narrow = t.runs[(t.runs["network"] == "conv") & (t.runs["depth"] == 1)].assign(
+        arm="width=74", parameters_per_block=99_012
+    )
+    other = narrow.assign(arm="width=74 kernel_size=5")
+    both = dataclasses.replace(t, runs=pd.concat([t.runs, narrow, other], ignore_index=True))
+    pairs = {setting.pair for setting in claims.apply(BY_ID["C39"], both).map}
+    assert "conv of size 1 with width=74 before transformer-4 of size 1" in pairs and len(pairs) == 4
+
+
 def test_separated_blocks_support_the_pooled_claim_only():
     t = relation(0.1, groups=2, independent=True)
     assert claims.apply(BY_ID["C7"], t).verdict == SUPPORTED
-    assert claims.apply(BY_ID["C8"], t).verdict == UNDETERMINED
+    finding = claims.apply(BY_ID["C8"], t)
+    assert (finding.verdict, finding.note.split(". ")[0]) == (
+        PARTLY, "inside networks: undetermined; inside encodings: supported"
+    )  # fmt: skip
+
+
+def test_a_relation_inside_encodings_says_nothing_of_networks_that_contradict_it():
+    def loss(**c):
+        return 4 + ORDER[c["network"]] + 0.1 * (c["depth"] + 10 * LEVEL[c["encoding"]])
+
+    def accuracy(**c):  # falls from network to network, as the loss rises; inside each it rises with the loss
+        return 0.6 - 0.1 * ORDER[c["network"]] + 0.03 * (c["depth"] / 6 + LEVEL[c["encoding"]]) + jitter(5e-4, c)
+
+    finding = claims.apply(BY_ID["C8"], study(networks=NETWORKS, loss=loss, accuracy=accuracy))
+    # inside networks rho is 1, which one of 3!^4 ways to move encodings reaches, and none its opposite: sizes stay
+    assert "Inside networks 1.00 (" in finding.note and "exact p = 0.00077): conv 1.00" in finding.note
+    assert finding.note.startswith("inside networks: contradicted; inside encodings: supported.")
+    assert finding.verdict == PARTLY
+
+
+@pytest.mark.parametrize("name", ["C7", "C8", "C9"])
+def test_near_copies_of_a_size_change_no_verdict(name):
+    def with_copies(made, copies):
+        """The study, with size 6 again as often as said, each copy a little off."""
+        runs, arrays = [made.runs], dict(made.arrays)
+        for copy in range(copies):
+            again = made.runs[made.runs["depth"] == 6].assign(depth=7 + copy)
+            again["validation_loss"] += [0.002 * noise("copy", copy, run_id) for run_id in again["run_id"]]
+            again["run_id"] += f"-{copy}"
+            arrays |= {run_id: arrays[run_id.removesuffix(f"-{copy}")] for run_id in again["run_id"]}
+            runs.append(again)
+        return dataclasses.replace(made, runs=pd.concat(runs, ignore_index=True), arrays=arrays)
+
+    weak = study(  # a relation and an order of encodings that the seeds leave open
+        networks=NETWORKS,
+        loss=lambda **c: 4 + 0.5 * cell_noise("loss", c),
+        accuracy=lambda **c: 0.4 + 0.01 * LEVEL[c["encoding"]] + jitter(0.06, c),
+    )
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(select, "SIZES", (1, 3, 6, 7, 8))
+        one, many = (claims.apply(BY_ID[name], with_copies(weak, copies)) for copies in (0, 2))
+    assert (one.verdict, many.n) == (UNDETERMINED, one.n * 5 // 3)
+    assert many.verdict == UNDETERMINED
 
 
 def test_networks_without_a_middle_say_nothing_about_two_phases():
@@ -544,14 +721,14 @@ def test_a_network_with_one_cell_has_no_relation_inside_it():
     lonely = t.runs["network"] == "transformer-4"
     first = t.runs.index[lonely][0]
     t = dataclasses.replace(t, runs=t.runs[~lonely | (t.runs.index == first)])
-    note = claims.apply(BY_ID["C8"], t).note
-    assert "transformer-4 unknown" in note and "nan" not in note
+    inside_networks, inside_encodings = claims.apply(BY_ID["C8"], t).note.split("Inside encodings")
+    assert "transformer-4" not in inside_networks and "nan" not in inside_networks + inside_encodings
 
 
 def test_repeats_of_a_setting_are_not_taken_for_settings():
-    t = study(accuracy=accuracy_by_block(-0.1), depths=(1,), encodings=("rff",), seeds=range(12))
+    t = study(accuracy=accuracy_by_block(-0.15), networks=NETWORKS, depths=(1,), encodings=("rff",), seeds=range(12))
     finding = claims.apply(BY_ID["C6"], t)
-    assert (finding.n, finding.verdict) == (1, UNDETERMINED)
+    assert (finding.n, finding.seeds) == (3, 12)  # conv to mixer, and mixer to both transformers
 
 
 def test_a_seed_with_missing_settings_does_not_count():
@@ -568,7 +745,7 @@ def test_networks_with_enough_seeds_are_judged_without_the_others():
     t = study(loss=effects, accuracy=lambda **c: 0.4 + 0.02 * c["depth"] + jitter(0.005, c))
     fewer = dataclasses.replace(t, runs=t.runs[(t.runs["depth"] < 6) | (t.runs["seed"] == 0)])
     c5 = claims.find(BY_ID["C5"], fewer)
-    assert (c5.n, c5.seeds) == (6, 3) and "100% of 6 settings" in c5.note
+    assert (c5.n, c5.seeds) == (12, 3) and c5.note.count("above 0 in 6 of 6") == 2
     assert c5.note.endswith("Judged at sizes 1 and 3, where there are 3 seeds.")
     assert c5.under == "at sizes 1 and 3"
     assert claims.find(BY_ID["C5"], t) == claims.apply(BY_ID["C5"], t)  # nothing is left out where all have three
@@ -633,110 +810,83 @@ def test_a_size_that_was_added_at_one_seed_leaves_the_other_claims_alone():
 
 @pytest.mark.parametrize(("left_out", "named"), [("bert", "BERT"), ("autoregressive", "autoregressive")])
 def test_the_middle_is_looked_for_in_the_objective_that_has_run(left_out, named):
-    t = objectives("autoregressive", accuracy=lambda *_: 0.4)
-    finding = claims.apply(BY_ID["C28"], dataclasses.replace(t, runs=t.runs[t.runs["objective"] != left_out]))
+    t = study(layer_accuracy=peak(in_the_middle), networks=("transformer-1",), depths=(3,), arms=AUTOREGRESSIVE)
+    is_left_out = t.runs["arm"].str.contains("autoregressive") == (left_out == "autoregressive")
+    finding = claims.apply(BY_ID["C28"], dataclasses.replace(t, runs=t.runs[~is_left_out]))
     assert finding.verdict == PARTLY and finding.note.endswith(f"{named}: no networks that could be judged.")
 
 
-def test_the_share_of_a_gap_is_measured_against_conv():
-    # 4.5 to 4.1 of a gap of 1 nat; with less data both blocks change, and only their difference counts
-    better = claims.apply(BY_ID["C24"], one_setting("learning_rate=0.001", always(4.1)))
-    assert better.value == pytest.approx(0.4, abs=0.01)
-    shares = "(continuous 40%, pix2vec 40%, rff 40%)"
-    untried = "Not tried with 3 seeds: positions, batch_size, data_fraction."
-    parts = "lack of data: not run; architecture: partly."
-    assert better.note == f"{parts} learning_rate=0.001 removes 40% of a gap of 1.000 nats {shares}. {untried}"
-    assert (better.interval_kind, better.under) == ("95 % interval", "at size 1 and 3 and 6")
-    worse_conv = one_setting("learning_rate=0.001", always(4.1), conv=always(4.0))  # the paper's 3.5 counts
-    assert claims.apply(BY_ID["C24"], worse_conv).value == pytest.approx(0.4, abs=0.01)
-    part = claims.apply(BY_ID["C24"], one_setting("data_fraction=0.1", always(6.0), conv=always(4.0)))
-    assert part.value == pytest.approx(0.5, abs=0.01)
-    clause = (
-        "All images remove 50% of the gap of 2.000 nats with data_fraction=0.1 (continuous 50%, pix2vec 50%, rff 50%)."
-    )
-    untried = "Not tried with 3 seeds: positions, learning_rate, batch_size."
-    assert part.note == f"lack of data: supported; architecture: partly. {clause} {untried}"
-
-
-def test_a_setting_that_does_harm_explains_nothing_of_the_gap():
-    worse = claims.apply(BY_ID["C24"], one_setting("learning_rate=0.001", always(6.0)))  # 2.5 nats instead of 1
-    assert (worse.verdict, worse.value) == (PARTLY, pytest.approx(-1.5, abs=0.01))  # it leaves the gap as it is
-    shares = "(continuous 150%, pix2vec 150%, rff 150%)"
-    assert f"learning_rate=0.001 adds 150% to a gap of 1.000 nats {shares}." in worse.note
-
-
-def test_what_is_left_is_the_architectures_only_once_all_settings_are_tried():
-    t = all_settings(data_fraction=5.5)  # a gap of 2 nats with half the images, of 1 with all
-    whole = claims.apply(BY_ID["C24"], t)
-    assert (whole.verdict, whole.value) == (SUPPORTED, pytest.approx(0.5, abs=0.01))
-    assert whole.note.startswith("All supported: lack of data, architecture.") and "Not tried" not in whole.note
-    for arm in set(t.runs["arm"]) - {"main"}:
-        rest = dataclasses.replace(t, runs=t.runs[t.runs["arm"] != arm])
-        finding = claims.apply(BY_ID["C24"], rest)
-        assert finding.verdict == PARTLY and f"Not tried with 3 seeds: {arm.split('=')[0]}." in finding.note
-        once = dataclasses.replace(t, runs=t.runs[(t.runs["arm"] != arm) | (t.runs["seed"] == 0)])
-        assert claims.apply(BY_ID["C24"], once) == finding  # one seed of a setting is none
-
-
-def test_a_setting_is_not_lack_of_data_and_data_that_do_not_help_are_no_cause():
-    settings = all_settings(learning_rate=4.1, data_fraction=4.1)  # with half the images the gap is 0.6 instead of 1
-    finding = claims.apply(BY_ID["C24"], settings)
-    assert finding.verdict == PARTLY
-    assert finding.note.startswith("lack of data: contradicted; architecture: supported.")
-    clause = (
-        "All images add 67% to the gap of 0.600 nats with data_fraction=0.5 (continuous 67%, pix2vec 67%, rff 67%)."
-    )
-    assert clause in finding.note
-
-
-def test_one_encoding_without_a_gap_leaves_nothing_to_the_architecture():
-    t = one_setting("learning_rate=0.001", always(4.1))
-    t.runs.loc[(t.runs["arm"] != "main") & (t.runs["encoding"] == "rff"), "test_loss"] = 3.4
-    assert claims.apply(BY_ID["C24"], t).verdict == UNDETERMINED
-
-
-def test_a_gap_in_accuracy_has_its_own_share():
-    def accuracy(**c):
-        return 0.4 if c["network"] == "conv" else 0.3 if c["arm"] == "positions=none" else 0.2
-
-    two, arms = ("conv", "transformer-1"), ("main", "positions=none")
-    t = study(networks=two, arms=arms, encodings=("rff",), depths=(1,), accuracy=accuracy)
-    share = scale.gap_shares(t, "test_accuracy")["positions=none"]
-    # behind by 20 points, then by 10
-    assert (share.share_S.tolist(), share.by_encoding) == (pytest.approx([0.5] * 3), {"rff": pytest.approx(0.5)})
-
-
-def test_a_size_counts_once_every_encoding_has_its_seeds():
-    t = one_setting("learning_rate=0.001", always(4.1))
-    t.runs.loc[(t.runs["network"] == "transformer-1") & (t.runs["depth"] > 1), "test_loss"] = 4.5  # helps the smallest
-    is_ahead = (t.runs["encoding"] == "continuous") | (t.runs["depth"] == 1) | (t.runs["seed"] == 0)
-    share = scale.gap_shares(dataclasses.replace(t, runs=t.runs[is_ahead]))["learning_rate=0.001"]
-    assert (share.pairs, share.sizes) == (9, (1,))
-
-
-def test_the_share_of_a_gap_is_a_mean_over_the_same_networks_for_every_seed():
-    t = one_setting("learning_rate=0.001", always(4.1))
-    t.runs.loc[(t.runs["network"] == "transformer-1") & (t.runs["depth"] > 1), "test_loss"] = 4.5  # helps the smallest
-    once = dataclasses.replace(t, runs=t.runs[(t.runs["depth"] == 1) | (t.runs["seed"] == 0)])
-    value, by_seed = (getattr(claims.apply(BY_ID["C24"], once), name) for name in ("value", "by_seed"))
-    assert value == pytest.approx(0.4, abs=0.01) and by_seed == pytest.approx((0.4, 0.4, 0.4), abs=0.02)
-
-
-def test_less_data_for_the_transformer_alone_is_no_comparison():
-    t = one_setting("data_fraction=0.1", always(6.0))
-    full = t.runs[~((t.runs["network"] == "conv") & (t.runs["arm"] != "main"))]
-    assert claims.apply(BY_ID["C24"], dataclasses.replace(t, runs=full)).verdict == NOT_RUN
-
-
-def test_both_gaps_must_agree_in_the_same_settings():
-    # each gap has the claimed sign in 8 of 9 settings, but not in the same ones: both in 7 of 9
+def test_an_order_is_one_of_every_setting_and_the_others_are_named():
     def loss(**c):
-        odd = {("rff", 1): "mixer", ("rff", 3): "transformer-1"}.get((c["encoding"], c["depth"]))
-        return 4 + 0.3 * ORDER[c["network"]] - (0.301 + 0.3 * (odd == "conv")) * (odd == c["network"]) + jitter(1e-4, c)
+        is_odd = c["network"] == "mixer" and c["encoding"] == "rff" and c["depth"] == 3
+        return 4 + 0.3 * ORDER[c["network"]] - is_odd + jitter(0.01, c)  # there the mixer is the best, by 0.7
 
-    finding = claims.apply(BY_ID["C5"], study(loss=loss))
-    assert finding.verdict == PARTLY
-    assert "78% of 9 settings" in finding.note
+    finding = claims.apply(BY_ID["C5"], study(loss=loss, networks=NETWORKS))
+    assert finding.verdict == PARTLY and finding.value == pytest.approx(-0.7, abs=0.02)
+    assert "conv before mixer: above 0 in 8 of 9" in finding.note and "below 0 in 1 of 9 (rff 3)" in finding.note
+    assert "mixer before transformer-4: above 0 in 9 of 9." in finding.note
+    signs = {setting: contrast.sign for setting, contrast in finding.map.items()}
+    assert len(signs) == 27 and [place for place, sign in signs.items() if sign < 0] == [
+        ("conv before mixer", "rff", 3)
+    ]
+    of_odd = finding.map["conv before mixer", "rff", 3]
+    assert of_odd.low < of_odd.mean == finding.value < of_odd.high < 0 and of_odd.seeds == 3
+
+
+def test_settings_are_judged_by_the_spread_of_all_and_holm():
+    # squares within rows 2 and 2 on 4 degrees: s^2 = 1; t(0.975, 4) = 2.776445, so 1.603 around 6, 2 and -2
+    rows = {Setting("a before b", "rff", size): np.array([-1, 0, 1.0]) + mean for size, mean in ((1, 6), (3, 2))}
+    whole = by_setting(rows, "nats")
+    assert whole.verdict == SUPPORTED and whole.interval == pytest.approx((0.397, 3.603), abs=1e-3)
+    assert (whole.value, whole.unit, whole.n, whole.seeds) == (2, "nats, smallest of 2", 2, 3)
+    assert by_setting({setting: -row for setting, row in rows.items()}, "nats").verdict == CONTRADICTED
+    assert by_setting(rows, "nats", absent=["a before c"]).verdict == PARTLY
+    # p of 2 / (1 / sqrt(3)) = 3.464 with 4 degrees is .0257, so 2 x .0257 > .05 beside an open setting
+    open_too = {
+        Setting("a before b", "rff", 1): np.array([-1, 0, 1.0]),
+        Setting("a before b", "rff", 3): rows["a before b", "rff", 3],
+    }
+    assert by_setting(open_too, "nats").verdict == UNDETERMINED
+    assert [contrast.sign for contrast in by_setting(open_too, "nats").map.values()] == [0, 0]
+    # p of 6 / (1 / sqrt(3)) is .00048: 2 x .00048 is clear beside an open setting, sixty times that is not
+    one_clear = {**open_too, Setting("a before b", "rff", 3): rows["a before b", "rff", 1]}
+    assert by_setting(one_clear, "nats").verdict == PARTLY
+    assert by_setting(one_clear, "nats", parts=60).verdict == UNDETERMINED
+    with pytest.raises(NotRun, match=r"Needs runs to compare, of one size and seed: a before c\."):
+        by_setting({}, "nats", absent=["a before c"])
+
+
+def test_settings_with_too_few_seeds_are_shown_beside_those_that_are_judged():
+    t = study(networks=NETWORKS, loss=by_block(0.3))
+    fewer = dataclasses.replace(t, runs=t.runs[(t.runs["depth"] < 6) | (t.runs["seed"] == 0)])
+    finding = claims.find(BY_ID["C5"], fewer)
+    assert (finding.n, len(finding.map)) == (18, 27)
+    assert {setting.size for setting, contrast in finding.map.items() if contrast.seeds < 3} == {6}
+
+
+def test_what_is_found_of_the_gain_stands_beside_the_level():
+    # conv is ahead, and was so before any training: the others gain 5 points, conv nothing
+    level = accuracy_by_block(-0.15)
+    t = study(networks=NETWORKS, accuracy=level, untrained=lambda **c: level(**c) - 0.05 * (c["network"] != "conv"))
+    for name in ("C6", "C25"):
+        finding = claims.apply(BY_ID[name], t)
+        assert finding.verdict == SUPPORTED
+        assert finding.gain.verdict in (CONTRADICTED, UNDETERMINED)
+        assert finding.gain.value == pytest.approx(-0.05, abs=0.011)
+    row = {row["id"]: row for row in claims.as_rows(claims.judge(t))}["C6"]
+    assert row["gain_value"] == pytest.approx(-0.05, abs=0.011) and row["gain_low"] < -0.05 < row["gain_high"]
+    assert row["map"][0] | {"mean": 0, "low": 0, "high": 0} == {
+        "pair": "conv before mixer", "encoding": "continuous", "size": 1, "mean": 0, "low": 0, "high": 0, "sign": 1,
+        "seeds": 3,
+    }  # fmt: skip
+    assert (
+        f"Of the gain over the untrained twin: {row['gain_verdict']}, {row['gain_value']:.3g} gain"
+        in claims.as_text([t])
+    )
+    assert claims.apply(BY_ID["C6"], study(networks=NETWORKS, accuracy=level)).gain is None
+    once = dataclasses.replace(finding, seeds=1)
+    assert once.verdict == SUPPORTED
+    assert claims.temper(BY_ID["C6"], dataclasses.replace(once, gain=once), None).gain.verdict == UNDETERMINED
 
 
 def test_networks_that_saw_the_same_images_are_compared_over_images_too():
@@ -770,34 +920,60 @@ def test_objectives_are_compared_on_seeds_that_all_settings_have():
 def test_fine_tuning_says_how_long_it_took_and_how_far_it_came():
     finding = claims.apply(BY_ID["C33"], fine_tuned(0.4, lambda c: 0.25, lambda c: 0.3))
     assert finding.note.endswith(
-        "Epochs of fine-tuning: 3; accuracy 25.0%, of the probes 40.0%. Best after the last epoch, so perhaps not "
+        "Epochs of fine-tuning: 12; accuracy 25.0%, of the probes 40.0%. Best after the last epoch, so perhaps not "
         "done: 0 of 81."
     )
     assert finding.verdict == CONTRADICTED and finding.under.startswith(
-        "after fine-tuning for 3 epochs, with continuous and"
+        "after fine-tuning for 12 epochs, with continuous and"
     )
 
 
 def test_fine_tuning_that_was_not_done_cannot_contradict():
-    finding = claims.apply(BY_ID["C33"], fine_tuned(0.4, lambda c: 0.25, lambda c: 0.3, best=3))
+    finding = claims.apply(BY_ID["C33"], fine_tuned(0.4, lambda c: 0.25, lambda c: 0.3, best=12))
     assert finding.verdict == UNDETERMINED and "so perhaps not done: 81 of 81." in finding.note
-    assert claims.apply(BY_ID["C33"], fine_tuned(0.4, lambda c: 0.6, always(0), best=3)).verdict == SUPPORTED
+    assert claims.apply(BY_ID["C33"], fine_tuned(0.4, lambda c: 0.6, always(0), best=12)).verdict == SUPPORTED
 
 
-def test_an_order_of_averages_says_in_how_many_settings_it_holds():
-    # the transformer is worse on average because of one encoding; with the other two it is better than the mixer
-    def loss(**c):
-        last = 5.0 if c["encoding"] == "rff" else 2.5
-        return {"conv": 2.0, "mixer": 3.0, "transformer-1": last}[c["network"]]
+@pytest.mark.parametrize("name", ["C33", "C34"])
+def test_short_fine_tuning_is_not_judged(name):
+    short, long = (fine_tuned(0.4, always(0.6), always(0.3), epochs=epochs) for epochs in (9, 10))
+    finding = claims.apply(BY_ID[name], short)
+    assert finding.verdict == NOT_RUN and "for 10 epochs or more (finetune_epochs): after 9 they are" in finding.note
+    both = dataclasses.replace(long, runs=pd.concat([long.runs, short.runs.assign(finetune_accuracy=0.0)]))
+    assert claims.apply(BY_ID[name], both) == claims.apply(BY_ID[name], long)
+    assert claims.apply(BY_ID[name], long).verdict == SUPPORTED
 
-    finding = claims.apply(BY_ID["C1"], study(loss=loss))
-    assert finding.verdict == PARTLY  # an order of averages that most settings contradict is none
-    assert "conv before mixer in 9 of 9, mixer before transformer-1 in 3 of 9." in finding.note
-    assert finding.note.count(": supported") == finding.note.count(": undetermined") == 4
-    # of the simulated study: 1 - nats / 10, and (5 + 2 x 2.5) / 3 nats for the transformer
+
+def test_a_palette_is_judged_apart_from_the_places_of_its_colours():
+    # swapped, two colours are the right palette in the wrong places; |(3, 0, 4)| = 5
+    black, blue = (0, 0, 0), (3, 0, 4)
+    original_BHWC = np.array([[[black, blue]], [[black, black]]], np.uint8)
+    is_masked_BHWC = np.zeros_like(original_BHWC, bool)
+    is_masked_BHWC[0] = True
+    arrays = {"original_BHWC": original_BHWC, "is_masked_BHWC": is_masked_BHWC}
+    swapped = colour_errors(arrays | {"filled_S": np.array([*blue, *black], np.uint8)})
+    assert (swapped.palette, swapped.place, swapped.misplacement) == (0, 5, 5)
+    off = colour_errors(arrays | {"filled_S": np.array([*blue, *blue], np.uint8)})  # one of two is 5 off
+    assert (off.palette, off.place, off.misplacement) == (2.5, 2.5, 0)
+    is_masked_BHWC[1, 0, 0] = (True, True, False)  # a pixel that is masked in part does not count
+    part = colour_errors(arrays | {"filled_S": np.array([*blue, *black, 9, 9], np.uint8)})
+    assert part == swapped
+    with pytest.raises(ValueError, match="No kept image has a masked pixel"):
+        colour_errors(arrays | {"is_masked_BHWC": is_masked_BHWC & False, "filled_S": np.zeros(0, np.uint8)})
+
+
+def test_reconstruction_has_two_parts_and_says_on_how_many_images():
+    # all three channels are too bright by 10 levels a step: sqrt(3) x 10 = 17 levels, none of it by misplacement
+    t = reconstructed(lambda **c: 4 + 0.4 * ORDER[c["network"]], lambda **c: 10 * ORDER[c["network"]])
+    finding = claims.apply(BY_ID["C1"], t)
+    shares = "conv 60%, mixer 56%, transformer-1 52%, transformer-4 50%"  # of the simulated study: 1 - nats / 10
     assert finding.note.startswith(
-        "Masked sub-pixels within 8 levels of the truth: conv 80%, mixer 70%, transformer-1 67%."
+        f"Masked sub-pixels within 8 levels of the truth: {shares}. Error of the palette and of its placement on the 3 "
+        "kept images, in levels: conv 0 and 0, mixer 17 and 0, transformer-1 35 and 0, transformer-4 43 and 0. "
+        "All supported: conv reconstructs best, the mixer's palette is closer."
     )
+    without = claims.apply(BY_ID["C1"], study(loss=by_block(0.3), networks=NETWORKS))
+    assert without.verdict == PARTLY and "Needs the array original_BHWC of run" in without.note
 
 
 def test_parts_that_are_picked_out_must_pass_together():
@@ -870,9 +1046,41 @@ def test_other_blocks_are_shown_beside_the_transformers_and_not_judged():
     assert (along.verdict, along.value, along.n) == (SUPPORTED, -1, 9)  # seeds are no settings
     assert along.note == "Other blocks: conv -1.00, mixer 1.00."
     assert (bigger.verdict, bigger.n) == (SUPPORTED, 6)  # three encodings, from size 1 to 3 and from 3 to 6
-    assert bigger.note == "100% of the settings favour the larger size. Other blocks: conv +0.125, mixer -0.125."
+    assert bigger.note.startswith("The size is the larger one.") and "transformer-1: above 0 in 6 of 6." in bigger.note
+    assert bigger.note.endswith(" Other blocks: conv +0.125, mixer -0.125.")
     t = study(networks=("conv",), probed=lambda **c: 0.4 + 0.02 * c["epoch"])
     assert claims.apply(BY_ID["C29"], t).verdict == claims.apply(BY_ID["C30"], t).verdict == NOT_RUN
+
+
+def test_correlations_are_computed_seed_by_seed():
+    def sign(c):
+        return -1 if c["seed"] == 2 else 1  # the relation of the third seed is the opposite
+
+    along = claims.apply(BY_ID["C29"], along_training(lambda **c: 0.4 + sign(c) * 0.02 * c["epoch"]))
+    assert (along.value, along.by_seed) == (pytest.approx(-1 / 3), pytest.approx((-1, -1, 1)))
+    t = study(
+        networks=NETWORKS,
+        encodings=("pix2vec",),
+        kept=lambda **c: 0.1 * ORDER[c["network"]] + 0.03 * c["depth"],
+        accuracy=lambda **c: 0.4 + sign(c) * (0.1 * ORDER[c["network"]] + 0.03 * c["depth"]),
+    )
+    kept = claims.apply(BY_ID["C18"], t)
+    assert (kept.value, kept.note) == (pytest.approx(1 / 3), "By seed: 1.00, 1.00, -1.00.")
+    # t(0.975, 2) s / sqrt(3) = 4.303 x 1.155 / 1.732 = 2.87 by the seeds alone
+    assert kept.interval[0] < 1 / 3 - 2.86 and kept.verdict == UNDETERMINED
+
+
+def test_the_level_is_judged_and_the_gain_over_the_untrained_twin_is_shown_beside_it():
+    t = objectives(
+        "autoregressive",
+        accuracy=lambda other, seed: 0.4 + 0.1 * other,
+        untrained=lambda other, seed: 0.2 + 0.3 * other,
+    )
+    finding = claims.apply(BY_ID["C31"], t)
+    assert (finding.verdict, finding.value) == (SUPPORTED, pytest.approx(0.1))
+    assert (finding.gain.verdict, finding.gain.value) == (CONTRADICTED, pytest.approx(-0.2))
+    without = objectives("autoregressive", accuracy=lambda other, seed: 0.4 + 0.1 * other)
+    assert claims.apply(BY_ID["C31"], without).gain is None
 
 
 @pytest.mark.parametrize("epochs", [5, 6])
@@ -900,10 +1108,10 @@ def test_how_numbers_and_parts_become_verdicts():
 
 
 def test_the_ledger_is_complete():
-    assert [claim.id for claim in claims.LEDGER] == [f"C{i}" for i in range(1, 37) if i != 26]
+    assert [claim.id for claim in claims.LEDGER] == [f"C{i}" for i in range(1, 42) if i != 26]
     assert set(claims.RULES) <= set(BY_ID)
     for claim in claims.LEDGER:
-        assert claim.source.startswith(("P, ", "G, "))
+        assert claim.source.startswith(("P, ", "G, ", "O, "))
         assert all((claim.statement, claim.statistic, claim.rule, claim.needs))
         assert len(claim.quotation) < 200
 
@@ -938,7 +1146,7 @@ def by_id(content):
 def test_one_seed_of_the_smoke_study_is_shown_but_not_judged(results):
     table = by_id(claims.as_rows(claims.judge(claims.read("smoke"))))
     assert table["C5"]["verdict"] == UNDETERMINED
-    assert (table["C5"]["value"], table["C5"]["n"], table["C5"]["seeds"]) == (1.0, 3, 1)
+    assert (table["C5"]["value"], table["C5"]["n"], table["C5"]["seeds"]) == (1.0, 6, 1)
     assert table["C12"]["verdict"] == NOT_RUN
     assert table["C19"]["verdict"] == SUPPORTED
     assert {row["verdict"] for row in table.values()} <= {SUPPORTED, PARTLY, UNDETERMINED, NOT_RUN}

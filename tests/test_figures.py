@@ -202,6 +202,19 @@ def test_losses_on_other_images_share_no_axis_and_no_mean():
     assert "40.00" not in figure.alt
 
 
+def test_the_linear_filter_is_drawn_of_records_that_have_it():
+    runs = [made_record(config.cpu(seed=seed), 4.0) for seed in range(3)]
+    earlier, *later = (
+        run.model_copy(update={"baselines": run.baselines.model_copy(update={"linear_filter": loss})})
+        for run, loss in zip(runs, (None, 3.5, 3.75), strict=True)
+    )
+    picture = figures.learning_curves([earlier, *later])
+    assert [set(line.get_ydata()) for line in picture.axes[0].lines[3:]] == [{3.875}, {3.625}]  # after three networks
+    assert picture.caption.endswith("the mean of the neighbours, 3.875, and around a linear map, 3.625.")
+    assert "linear filter 3.50." in figures.learning_curve(later[0]).alt
+    assert "linear filter" not in figures.learning_curve(earlier).alt
+
+
 def test_learning_curves_tell_one_head_from_four():
     runs = [made_record(config.cpu(block="transformer", heads=heads), 4.0) for heads in (1, 4)]
     picture = figures.learning_curves(runs)

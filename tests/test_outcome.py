@@ -157,7 +157,6 @@ def test_the_revision_says_whether_the_code_was_changed(monkeypatch, status, is_
 
     monkeypatch.setattr(subprocess, "run", answer)
     progress = checkpoint.Progress(curve=CURVE)
-    network = networks.build_network(config.smoke(width=8, image_size=8).run)
     made = outcome.environment(Execution(), torch.device("cpu"), progress.precision, progress.processes)
     assert (made.git_revision, made.git_dirty) == ("abc123", is_dirty)
 
@@ -168,6 +167,5 @@ def test_outside_a_checkout_the_revision_is_unknown(monkeypatch, error):
         raise error
 
     monkeypatch.setattr(subprocess, "run", fail)
-    network = networks.build_network(config.smoke(width=8, image_size=8).run)
     made = outcome.environment(Execution(), torch.device("cpu"), "float32")
     assert made.git_revision is None and made.git_dirty is None

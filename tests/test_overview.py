@@ -13,6 +13,8 @@ from isonb import config, records
 from isonb.evidence import metrics
 from isonb.pages import overview, verdicts
 
+GUESSES = {"neighbour_mean": 4.0, "channel_marginal": 5.5, "linear_filter": 3.655}
+
 
 def words(html):
     return re.sub(r"<[^>]*>", "", html).splitlines()
@@ -24,49 +26,29 @@ def whole(**effects):
     return study(**{name: lambda value=value, **_: value for name, value in columns.items()}, **effects)
 
 
-def test_three_sentences_say_what_held_what_did_not_and_at_which_scale():
-    by_claim = {"C5": "supported", "C25": "supported", "C6": "partly", "C7": "contradicted", "C11": "undetermined"}
-    held, not_held, size = words(overview.in_three_sentences(judged(whole(), **by_claim)))
-    assert held == (
-        "What held. Of 27 claims about trained networks 2 (C5, Validation loss: conv below mixer below transformer; "
-        "C25, Conv with continuous input beats a transformer with one-hot input) are supported, and 1 (C6, Probe "
-        "accuracy: conv above mixer above transformer) is partly so."
-    )
-    assert not_held == (
-        "What did not. 1 (C7, Lower loss goes with better features) is contradicted; 1 is undetermined for lack of "
-        "seeds, and 22 are not run."
-    )
-    assert size == (
-        "At which scale. 81 networks of study cpu (size 1 with 3 seeds, size 3 with 3 seeds and size 6 with 3 "
-        "seeds), trained for 6 epochs on 3600 images of CIFAR-10 and judged on 1000 others; the paper has sizes "
-        "1, 3 and 6 and 51 epochs on all of CIFAR-10, so each of its networks was shown 106 times as many images."
-    )
-
-
-def test_the_scale_says_which_sizes_have_which_seeds():
-    t = whole()
-    is_kept = (t.runs["depth"] == 1) | (t.runs["seed"] == 0) | (t.runs["depth"] == 3) & (t.runs["network"] == "conv")
-    size = overview.in_three_sentences(judged(dataclasses.replace(t, runs=t.runs[is_kept]))).splitlines()[-1]
-    assert "51 networks of study cpu (size 1 with 3 seeds, size 3 with 1 to 3 seeds and size 6 with 1 seed)," in size
-
-
 def test_losses_are_set_beside_what_needs_no_network():
-    guesses = {"baseline_neighbour_mean": lambda **_: 4.0, "baseline_channel_marginal": lambda **_: 5.5}
-    t = study(loss=lambda **c: 4.5 if c["network"] == "mixer" and c["encoding"] == "rff" else 3.5, **guesses)
+    guesses = {f"baseline_{name}": lambda *, loss=loss, **_: loss for name, loss in GUESSES.items()}
+    t = study(loss=lambda **c: 4.5 if c["network"] == "mixer" and c["encoding"] == "rff" else 3.75, **guesses)
     assert overview.beside_no_network(t) == (
-        "Without a network, a guess around the mean of the unmasked neighbours costs 4.000 nats, and one by how often "
-        "each value occurs 5.500. Of the 27 losses above 3 are worse than the neighbours: mixer with rff, size 1, 3 "
-        "and 6."
+        "Without a network, a guess around the mean of the unmasked neighbours costs 4.000 nats, one by how often each "
+        "value occurs 5.500 and one around a linear map of the 5x5 window 3.655. Of the 27 losses above none is better "
+        "than the linear map; 3 are worse than the neighbours: mixer with rff, size 1, 3 and 6."
     )
-    better = study(**guesses, loss=lambda **_: 3.5)
-    assert overview.beside_no_network(better).endswith("Of the 27 losses above none is worse than the neighbours.")
+    better = study(loss=lambda **c: 3.5 if c["network"] == "conv" and c["depth"] > 1 else 3.75, **guesses)
+    assert overview.beside_no_network(better).endswith(
+        "Of the 27 losses above 6 are better than the linear map: conv with continuous, size 3 and 6; conv with "
+        "pix2vec, size 3 and 6; conv with rff, size 3 and 6; none is worse than the neighbours."
+    )
+
+
+def test_networks_of_a_record_without_a_linear_filter_are_set_beside_the_rest():
+    guesses = {f"baseline_{name}": lambda *, loss=loss, **_: loss for name, loss in GUESSES.items()}
+    t = study(**guesses | {"baseline_linear_filter": lambda **_: np.nan}, loss=lambda **_: 3.5)
+    assert overview.beside_no_network(t) == (
+        "Without a network, a guess around the mean of the unmasked neighbours costs 4.000 nats and one by how often "
+        "each value occurs 5.500. Of the 27 losses above none is worse than the neighbours."
+    )
     assert overview.beside_no_network(metrics.tables({})) == "Networks of the grid: not run."
-
-
-def test_a_verdict_is_given_with_the_condition_that_it_holds_under():
-    study_of_one = judged(whole(), C5="supported")
-    study_of_one.rows["C5"] |= {"under": "at size 1"}
-    assert "transformer, at size 1) is supported" in overview.in_three_sentences(study_of_one)
 
 
 def test_verdicts_that_no_correction_touches_are_named():
@@ -76,13 +58,6 @@ def test_verdicts_that_no_correction_touches_are_named():
         "Of 3 claims about trained networks that the study cpu decides in whole or in part, 2 rest on an interval "
         "alone (C5 and C25), 1 on a corrected p (C6)."
     )
-
-
-def test_without_a_network_the_three_sentences_say_what_runs_them():
-    held, not_held, size = words(overview.in_three_sentences(judged(metrics.tables({}))))
-    assert held.endswith("none is supported, and none is partly so.")
-    assert not_held == "What did not. None is contradicted; none is undetermined, and 27 are not run."
-    assert size.endswith("No network of the study cpu has run; make study STUDY=cpu runs them.")
 
 
 def test_networks_are_compared_on_the_images_that_both_answered():
@@ -146,31 +121,6 @@ def with_curves(losses_by_network, **more):
     return dataclasses.replace(t, curves=pd.DataFrame(rows))
 
 
-def test_a_training_is_long_enough_once_the_order_of_the_networks_stays():
-    t = with_curves(
-        {
-            "conv": [[5.5, 4.0, 3.5, 3.25], [5.5, 4.0, 3.5, 3.25]],
-            "mixer": [[5.5, 3.0, 4.0, 3.75], [5.5, 4.5, 4.0, 3.75]],  # ahead of conv after one epoch, with one seed
-            "transformer-1": [[5.5, 5.0, 4.5, 4.0], [5.5, 5.0, 4.5, 3.5]],  # overtakes the mixer at last, with another
-        },
-        seeds=(0, 1),
-    )
-    assert overview.training_length(t).values.tolist() == [["rff, size 1", 3, 2, 3, "0.250", "1.000"]]
-    assert overview.is_long_enough(t) == (
-        "In 0 of 1 rows the last epoch moved no network as far as the nearest other. In rff, size 1 two lie closer, "
-        "and which of these comes first is not settled."
-    )
-    steady = with_curves({"conv": [[5.5, 4.0, 3.9]], "mixer": [[5.5, 5.0, 4.9]]}, seeds=(0,))
-    assert overview.is_long_enough(steady) == (
-        "In 1 of 1 rows the last epoch moved no network as far as the nearest other."
-    )
-    first = t.curves[t.curves["seed"] == 0]
-    row = overview.training_length(dataclasses.replace(t, curves=first)).iloc[0]
-    assert row.tolist()[1:] == [3, 1, 2, "0.250", "0.500"]
-    alone = with_curves({"conv": [[5.5, 4.0]]}, seeds=(0,))
-    assert overview.training_length(alone).iloc[0, 0] == "not run"
-
-
 def test_what_training_took_is_given_with_what_one_more_epoch_would():
     losses = {"conv": [[5.5, 4.0, 3.5]], "mixer": [[5.5, 4.0, 3.5]]}
     t = with_curves(losses, seeds=(0,), epochs=lambda **_: 2, training_seconds=lambda **_: 9000.0)
@@ -210,7 +160,7 @@ def test_other_images_stand_beside_the_study_and_enter_no_mean_of_it(tmp_path, m
     assert verdicts.sentence(main).startswith("**smoke**, from 9 finished networks:")
     assert verdicts.sentence(beside).startswith(f"**{beside.title}**, from 1 finished network (1 of them not of")
     assert verdicts.sentence(beside).endswith(" Some test images are training images.")
-    assert "smoke, on cifar-10-jpeg, 80/20/40 images: not run" in verdicts.ledger(everything, "P")
+    assert "smoke, on cifar-10-jpeg, 80/20/40 images: not run" in verdicts.ledger(everything, "C5")
     assert overview.by_size(main.tables).iloc[0, 2] == "4.000"  # and not the mean of 4 and 90
     assert overview.by_size(beside.tables).iloc[0, 2] == "90.000"
     assert "costs 4.000 nats" in overview.beside_no_network(main.tables)

@@ -81,6 +81,101 @@ def test_crossed_interval_adds_seeds_and_images():
     assert low == pytest.approx(4 - high)
 
 
+def test_rows_that_scatter_alike_share_their_spread_and_keep_their_own_seeds():
+    # variances 1 and 1.28 of 2 and 1 degrees of freedom are alike: (2 x 1 + 1.28) / 3, t(0.975, 3) = 3.182446; the
+    # second row's own is larger, and the row of one seed borrows
+    rows = [[1, 2, 3], [-0.8, 0.8], [5]]
+    spreads = [3.28 / 3, 1.28, 3.28 / 3]
+    halves = [3.182446 * math.sqrt(spread / seeds) for spread, seeds in zip(spreads, (3, 2, 1), strict=True)]
+    expected = [(mean - half, mean + half) for mean, half in zip((2, 0, 5), halves, strict=True)]
+    assert np.array(statistics.moderated_intervals(rows)) == pytest.approx(np.array(expected), abs=1e-5)
+    # t(0.95, 3) = 2.353363, from the same table
+    low, high = statistics.moderated_intervals(rows, 0.9)[2]
+    assert (high - low) / 2 == pytest.approx(2.353363 * math.sqrt(3.28 / 3), abs=1e-5)
+
+
+def test_variances_are_drawn_towards_each_other_as_far_as_they_are_alike():
+    # of 2 degrees each, log variances pi sqrt(2/3) apart have a variance of pi^2/3, of which trigamma(1) = pi^2/6 is
+    # sampling: the rest is trigamma(d_0 / 2) for d_0 = 2, and s_0^2 is the geometric mean
+    smaller, larger = 1.0, math.exp(math.pi * math.sqrt(2 / 3))
+    variance, freedom = statistics.moderated([smaller, larger], [2, 2])
+    assert variance == pytest.approx([(math.sqrt(larger) + smaller) / 2, larger])  # its own, where that is larger
+    assert freedom == pytest.approx([4, 4])
+    # alike: pooled with all degrees; a thousand times apart: hardly drawn at all
+    variance, freedom = statistics.moderated([1, 1, 1], [2, 2, 2])
+    assert variance == pytest.approx([1, 1, 1]) and freedom == pytest.approx([6, 6, 6])
+    variance, freedom = statistics.moderated([1e-6, 1, 1e6], [2, 2, 2])
+    assert variance[0] < 1 and variance[2] == 1e6 and (freedom < 2.2).all()
+
+
+def test_one_row_alone_is_students_and_rows_without_a_second_seed_have_no_interval():
+    assert statistics.moderated_intervals([[1, 2, 3]])[0] == pytest.approx(statistics.student_interval([1, 2, 3]))
+    assert statistics.moderated_intervals([[1.0], [2.0]]) == [(-math.inf, math.inf)] * 2
+    assert statistics.moderated_p([[1.0], [2.0]]).tolist() == [1, 1]
+    assert statistics.moderated_p([[1.0, 2.0], [2.0]])[1] == 1
+    assert statistics.moderated_crossed_intervals([np.ones((1, 4))]) == [(-math.inf, math.inf)]
+    assert statistics.moderated_crossed_p([np.ones((1, 4))]).tolist() == [1]
+    assert statistics.moderated_intervals([[1, 1], [2, 2]]) == [(1, 1), (2, 2)]  # no spread at all
+
+
+def test_moderated_p_is_students():
+    # t = 2 sqrt(3): with 2 degrees of freedom p = 1 - t / sqrt(t^2 + 2)
+    t = 2 * math.sqrt(3)
+    assert statistics.moderated_p([[1, 2, 3]]) == pytest.approx([1 - t / math.sqrt(t**2 + 2)])
+    # s^2 = 1 in both rows: the same t with 4 degrees, F(t) = 1/2 + (3/8) u (1 - u^2 / 12), u = 2 t / sqrt(t^2 + 4)
+    u = 2 * t / math.sqrt(t**2 + 4)
+    expected = 2 * (1 - (1 / 2 + 3 / 8 * u * (1 - u**2 / 12)))
+    assert statistics.moderated_p([[-3, -2, -1], [-1, 0, 1]]) == pytest.approx([expected, 1])
+
+
+def test_moderated_rows_on_the_same_images_add_the_images_part():
+    # seeds' means 0, 2 and 0, 1, 2: variances 2 and 1 of 1 and 2 degrees are alike: (2 + 2) / 3 or its own 2, on 3
+    # degrees; images differ in the second row alone
+    first_SB = np.array([[0, 0, 0, 0], [2, 2, 2, 2]])
+    second_SB = np.array([[-1, 1, -1, 1], [0, 2, 0, 2], [1, 3, 1, 3]])
+    halves = [3.182446, math.hypot(3.182446 * math.sqrt(4 / 3 / 3), 1.959964 / math.sqrt(3))]
+    expected = [(1 - half, 1 + half) for half in halves]
+    intervals = statistics.moderated_crossed_intervals([first_SB, second_SB])
+    assert np.array(intervals) == pytest.approx(np.array(expected), abs=1e-5)
+    one_SB = np.random.default_rng(0).normal(size=(3, 50))
+    assert statistics.moderated_crossed_intervals([one_SB])[0] == pytest.approx(statistics.crossed_interval(one_SB))
+
+
+@pytest.mark.parametrize("spreads", [(1,) * 9, (1,) * 8 + (6,), (1, 4, 16) * 3, (1, 10)])
+def test_without_any_effect_hardly_one_family_of_rows_in_twenty_has_a_clear_one_above(spreads):
+    generator = np.random.default_rng(0)
+    clear = 0
+    for _ in range(1000):
+        rows = np.array(spreads)[:, None] * generator.normal(size=(len(spreads), 3))
+        clear += bool((rows.mean(axis=1)[statistics.holm(statistics.moderated_p(rows)) < 0.05] > 0).any())
+    assert clear <= 50 + 2 * 7  # 5 % and twice the standard error of a count of 1 000
+
+
+@quickly
+@given(st.lists(st.lists(st.integers(-9, 9), min_size=2, max_size=3), min_size=1, max_size=4), st.floats(0.01, 0.99))
+def test_p_is_below_alpha_just_where_the_interval_excludes_zero(rows, level):
+    for p_of, intervals_of, made in (
+        (statistics.moderated_p, statistics.moderated_intervals, rows),
+        (
+            statistics.moderated_crossed_p,
+            statistics.moderated_crossed_intervals,
+            [np.add.outer(row, [-1.0, 0.0, 1.5]) for row in rows],
+        ),
+    ):
+        for p, (low, high) in zip(p_of(made), intervals_of(made, level), strict=True):
+            if abs(p - (1 - level)) > 1e-6:
+                assert (p < 1 - level) == (low > 0 or high < 0)
+
+
+def test_a_statistic_over_seeds_and_resampled_images_adds_both():
+    # of 1, 2, 3: t s / sqrt(3); the draws 0, 0, 2, 2 have a spread of 1
+    low, high = statistics.crossed_statistic([1, 2, 3], [0, 0, 2, 2, math.nan])
+    half = math.hypot(T_2 / math.sqrt(3), 1.959964)
+    assert (low, high) == pytest.approx((2 - half, 2 + half), abs=1e-5)
+    assert statistics.crossed_statistic([1], [0, 2]) == (-math.inf, math.inf)
+    assert statistics.crossed_statistic([1, 2, 3], [math.nan]) == (-math.inf, math.inf)
+
+
 def test_mcnemar_counts_images_that_one_network_alone_gets_right():
     # 8 against 2 of 10: 2 (1 + 10 + 45) / 1024
     a = np.array([True] * 8 + [False] * 2 + [True] * 5)
@@ -167,6 +262,14 @@ def test_holm_by_hand():
     # 4 x .005, 3 x .01, 2 x .03, then .04 is lifted to .06
     assert statistics.holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
     assert statistics.holm([]).size == 0
+
+
+def test_holm_of_a_fixed_family_counts_hypotheses_that_have_not_run():
+    # 5 x .01, 4 x .02; the three others count as p = 1
+    assert statistics.holm([0.02, 0.01], family=5) == pytest.approx([0.08, 0.05])
+    assert statistics.holm([0.02, 0.01], family=5) == pytest.approx(statistics.holm([0.02, 0.01, 1, 1, 1])[:2])
+    with pytest.raises(ValueError, match="2 p values are too many for a family of 1"):
+        statistics.holm([0.02, 0.01], family=1)
 
 
 @quickly

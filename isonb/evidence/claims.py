@@ -6,17 +6,19 @@ Book: chapter "Verdict".
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import math
 import tomllib
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from isonb.evidence import analytic, benchmarks, metrics, statistics
-from isonb.evidence.ledger import blocks, encodings, image_gpt, layers, loss, scale, select
-from isonb.evidence.ledger.finding import ALPHA, Claim, Finding, NotRun, Verdict
+from isonb.evidence.ledger import blocks, encodings, gap, image_gpt, layers, loss, pairing, scale, select, untrained
+from isonb.evidence.ledger.finding import ALPHA, Claim, Contrast, Finding, NotRun, Setting, Verdict
 from isonb.evidence.metrics import Tables
 
 RULES = {
@@ -26,6 +28,9 @@ RULES = {
     **loss.RULES,
     **layers.RULES,
     **image_gpt.RULES,
+    **untrained.RULES,
+    **pairing.RULES,
+    **gap.RULES,
 }
 
 
@@ -66,20 +71,29 @@ def read(study: str) -> Tables:
     return read_sets(study)[0]
 
 
-def judge(t: Tables) -> list[Judged]:
-    """Every claim's verdict, in the ledger's order.
+def judge(t: Tables, ledger: Sequence[Claim] | None = None) -> list[Judged]:
+    """Every claim's verdict, or that of some of them, in the ledger's order.
 
     A verdict that rests on fewer seeds than its claim asks for, or on a p value that does not survive Holm's
-    correction over the ledger, becomes "undetermined", and the note says so.
+    correction over the ledger, becomes "undetermined", and the note says so. The correction counts every claim whose
+    rule asks for a p value, whether or not it has run.
     """
-    findings = [find(claim, t) for claim in LEDGER]
-    with_p = [i for i, finding in enumerate(findings) if finding.p is not None]
-    adjusted = dict(zip(with_p, statistics.holm([findings[i].p for i in with_p]), strict=True))
-    tempered = [temper(claim, findings[i], adjusted.get(i)) for i, claim in enumerate(LEDGER)]
+    ledger = LEDGER if ledger is None else ledger
+    replicated = functools.cache(partial(select.replicated, t))
+    findings = [find(claim, t, replicated) for claim in ledger]
+    with_p = [i for i, claim in enumerate(ledger) if claim.p and findings[i].p is not None]
+    corrected = statistics.holm([findings[i].p for i in with_p], family())
+    adjusted = dict(zip(with_p, map(float, corrected), strict=True))
+    tempered = [temper(claim, findings[i], adjusted.get(i)) for i, claim in enumerate(ledger)]
     return [
         Judged(claim, finding, adjusted.get(i), _power(claim, finding))
-        for i, (claim, finding) in enumerate(zip(LEDGER, tempered, strict=True))
+        for i, (claim, finding) in enumerate(zip(ledger, tempered, strict=True))
     ]
+
+
+def family() -> int:
+    """How many claims ask for a p value, and so what Holm's correction over the ledger counts; fixed in its text."""
+    return sum(claim.p for claim in LEDGER)
 
 
 def missing(claim: Claim, t: Tables) -> list[str]:
@@ -87,22 +101,24 @@ def missing(claim: Claim, t: Tables) -> list[str]:
     return [name for name in claim.columns if name.split(".")[1] not in t.frame(name.split(".")[0])]
 
 
-def find(claim: Claim, t: Tables) -> Finding:
+def find(claim: Claim, t: Tables, replicated: Callable[[int], Tables] | None = None) -> Finding:
     """What one claim's rule finds, before Holm's correction and the count of seeds.
 
     Studies add seeds size by size. Where only some networks have as many as the claim asks for, those are judged
-    without the others, if the rule can do without them; the note says which they are.
+    without the others, if the rule can do without them; the note says which they are. `replicated` gives the tables
+    without the others, by the number of seeds that is asked for.
     """
     finding = apply(claim, t)
     if claim.is_whole or (finding.seeds or 0) >= claim.seeds:
         return finding
-    with_seeds = select.replicated(t, claim.seeds)
-    replicated = apply(claim, with_seeds)
-    if (replicated.seeds or 0) < claim.seeds:
+    with_seeds = replicated(claim.seeds) if replicated else select.replicated(t, claim.seeds)
+    judged = apply(claim, with_seeds)
+    if (judged.seeds or 0) < claim.seeds:
         return finding
-    under = replicated.under or f"at {_sizes(with_seeds, t)}"
-    note = f"{replicated.note} Judged {under}, where there are {claim.seeds} seeds."
-    return dataclasses.replace(replicated, note=note.strip(), under=under)
+    under = judged.under or f"at {_sizes(with_seeds, t)}"
+    note = f"{judged.note} Judged {under}, where there are {claim.seeds} seeds."
+    shown = {**finding.map, **judged.map}  # the other settings are shown beside them
+    return dataclasses.replace(judged, note=note.strip(), under=under, map=shown)
 
 
 def _sizes(kept: Tables, t: Tables) -> str:
@@ -131,7 +147,12 @@ def apply(claim: Claim, t: Tables) -> Finding:
 
 
 def temper(claim: Claim, finding: Finding, p_holm: float | None) -> Finding:
-    """The finding, undetermined where it rests on too few seeds or on a p that does not survive Holm's correction."""
+    """The finding, undetermined where it rests on too few seeds or on a p that does not survive Holm's correction.
+
+    So is what it finds of the gain over untrained twins.
+    """
+    if finding.gain is not None:
+        finding = dataclasses.replace(finding, gain=temper(claim, finding.gain, None))
     if finding.verdict in (Verdict.NOT_RUN, Verdict.UNDETERMINED):
         return finding
     reasons = []
@@ -158,7 +179,10 @@ def _power(claim: Claim, finding: Finding) -> int | None:
 
 
 def as_rows(findings: Sequence[Judged]) -> list[dict[str, Any]]:
-    """One flat row per claim, for a table, JSON or the book; None where there is no such number."""
+    """One row per claim, for a table, JSON or the book; None where there is no such number.
+
+    All is flat but `map`, which has a row for each setting of a claim that is made setting by setting.
+    """
     return [
         {
             "id": judged.claim.id,
@@ -185,9 +209,28 @@ def as_rows(findings: Sequence[Judged]) -> list[dict[str, Any]]:
             "interval_kind": judged.finding.interval_kind,
             "under": judged.finding.under,
             "note": judged.finding.note,
+            **_gain(judged.finding.gain),
+            "map": _map(judged.finding.map),
         }
         for judged in findings
     ]
+
+
+def _gain(gain: Finding | None) -> dict[str, Any]:
+    """The same statistic on the gain over the untrained twin, as columns; None without one."""
+    low, high = gain.interval if gain and gain.interval else (None, None)
+    return {
+        "gain_verdict": gain.verdict if gain else None,
+        "gain_value": _finite(gain.value) if gain else None,
+        "gain_low": _finite(low),
+        "gain_high": _finite(high),
+    }
+
+
+def _map(contrasts: Mapping[Setting, Contrast]) -> list[dict[str, Any]]:
+    """One row per setting of a claim that is made setting by setting; no bounds where one seed has no interval."""
+    rows = [setting._asdict() | contrast._asdict() for setting, contrast in contrasts.items()]
+    return [row | {"low": _finite(row["low"]), "high": _finite(row["high"])} for row in rows]
 
 
 def _finite(value: float | None) -> float | None:
@@ -248,7 +291,8 @@ def _one_as_text(t: Tables) -> str:
         *(f"{one.claim.id}: {note}" for one in judged if (note := _note(one.finding))),
         "",
         f"{total}.",
-        "Intervals are of 95 % unless a note says otherwise, each by itself; Holm p is corrected over the ledger;",
+        "Intervals are of 95 % unless a note says otherwise, each by itself; Holm p is corrected over the",
+        f"{family()} claims whose rule asks for a p value, run or not;",
         "'need' is the number of seeds that a verdict takes.",
         *(f"On {t.images}: {remark}" for remark in t.remarks),
         *(f"Skipped: {fault}" for fault in t.faults),
@@ -256,9 +300,19 @@ def _one_as_text(t: Tables) -> str:
 
 
 def _note(finding: Finding) -> str:
-    """The note, preceded by what the interval is where it is not one of 95 %."""
+    """The note, preceded by what the interval is where it is not one of 95 %, then the gain over the untrained twin."""
     kind = "" if finding.interval_kind == Finding.interval_kind else f"The interval: {finding.interval_kind}."
-    return f"{kind} {finding.note}".strip()
+    return " ".join(filter(None, [kind, finding.note, gain_words(finding.gain)]))
+
+
+def gain_words(gain: Finding | None) -> str:
+    """One sentence on the gain over the untrained twin; empty without one."""
+    if gain is None:
+        return ""
+    row = _gain(gain)
+    interval = _interval(row["gain_low"], row["gain_high"])
+    number = f", {_number(row['gain_value'])} {gain.unit}{f' ({interval})' if interval else ''}"
+    return f"Of the gain over the untrained twin: {gain.verdict}{number if row['gain_value'] is not None else ''}."
 
 
 def counted(row: Mapping[str, Any]) -> str:

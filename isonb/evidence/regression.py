@@ -5,50 +5,64 @@ Book: chapter "Verdict".
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Hashable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import scipy
 
-from isonb.evidence.statistics import LEVEL, Interval
+from isonb.evidence.statistics import LEVEL
 
 
-class Contrast(NamedTuple):
-    """A difference of two group levels at equal covariate: estimate, interval, two-sided p."""
+def ancova_weights(covariate: np.ndarray, groups: Sequence[Hashable], a: Hashable, b: Hashable) -> np.ndarray:
+    """Weights w, so that `w @ y` is the level of group a minus that of b in `y = level[group] + slope * covariate`.
 
-    value: float
-    interval: Interval
-    p: float
-
-
-def ancova(
-    y: np.ndarray,
-    covariate: np.ndarray,
-    groups: Sequence[Hashable],
-    a: Hashable,
-    b: Hashable,
-    level: float = LEVEL,
-) -> Contrast:
-    """Level of group a minus level of group b in `y = level[group] + slope * covariate + error`, one common slope.
-
-    Ordinary least squares; the interval and p are Student's with n - (number of groups) - 1 degrees of freedom.
-    Raises `ValueError` when a group is missing or no degree of freedom is left.
+    Least squares with one common slope, that inside the groups; along the last axis. Where the covariate does not vary
+    inside any group, the slope is taken as 0. Raises `ValueError` when a group is missing.
     """
-    y, covariate = np.asarray(y, float), np.asarray(covariate, float)
-    levels = list(dict.fromkeys(groups))
-    freedom = len(y) - len(levels) - 1
-    if a not in levels or b not in levels or freedom < 1:
-        raise ValueError(f"The contrast {a} - {b} needs both groups and more rows than groups plus one.")
-    design = np.column_stack([*([group == level for group in groups] for level in levels), covariate]).astype(float)
-    inverse = np.linalg.pinv(design.T @ design)
-    estimate = inverse @ design.T @ y
-    variance = np.sum((y - design @ estimate) ** 2) / freedom
-    weights = np.array([(level == a) - (level == b) for level in levels] + [0], float)
-    value, error = float(weights @ estimate), float(np.sqrt(variance * (weights @ inverse @ weights)))
-    half = scipy.stats.t.ppf((1 + level) / 2, freedom) * error
-    p = 2 * scipy.stats.t.sf(abs(value) / error, freedom) if error else float(value == 0)
-    return Contrast(value, (value - half, value + half), float(p))
+    covariate = np.asarray(covariate, float)
+    label = np.array([str(group) for group in groups])
+    is_a, is_b = label == str(a), label == str(b)
+    if not (is_a.any() and is_b.any()):
+        raise ValueError(f"The contrast {a} - {b} needs both groups.")
+    difference = is_a / is_a.sum() - is_b / is_b.sum()
+    inside = covariate.copy()
+    for group in set(label):
+        inside[..., label == group] -= covariate[..., label == group].mean(axis=-1, keepdims=True)
+    squares = (inside**2).sum(axis=-1, keepdims=True)
+    per_unit = np.divide(inside, squares, out=np.zeros_like(inside), where=squares > 0)
+    return difference - (difference * covariate).sum(axis=-1, keepdims=True) * per_unit
+
+
+def cluster_permutation_p(
+    x_SK: np.ndarray, y_SK: np.ndarray, strata: Sequence[Hashable], clusters: Sequence[Hashable]
+) -> float:
+    """Exact two-sided p of the mean over seeds of Spearman inside strata: inside each, whole clusters change places.
+
+    All clusters of a stratum have the same number of columns, in the same order. Every way of giving the clusters of y
+    to those of x counts, in all strata and with all seeds alike: `p = #{|rho*| >= |rho|} / #`, so never zero.
+    """
+    stratum_K, cluster_K = (np.array([str(label) for label in labels]) for labels in (strata, clusters))
+    members = [np.flatnonzero(stratum_K == stratum) for stratum in dict.fromkeys(stratum_K)]
+    ranks = [[_centred_ranks(values[:, member]) for member in members] for values in (x_SK, y_SK)]
+    length_S = np.sqrt(np.prod([sum((of**2).sum(axis=1) for of in one) for one in ranks], axis=0))
+    length_S = np.where(length_S > 0, length_S, 1.0)
+    total = np.zeros(1)
+    for rank_x, rank_y, member in zip(*ranks, members, strict=True):
+        places = [np.flatnonzero(cluster_K[member] == cluster) for cluster in dict.fromkeys(cluster_K[member])]
+        x_SCn, y_SCn = (rank[:, np.array(places)] / np.sqrt(length_S)[:, None, None] for rank in (rank_x, rank_y))
+        product_CC = np.einsum("scn,sdn->cd", x_SCn, y_SCn)
+        orders = np.array(list(itertools.permutations(range(len(places)))))
+        of_stratum = product_CC[np.arange(len(places)), orders].sum(axis=1)  # the first order is that at hand
+        total = (total[:, None] + of_stratum).ravel()
+    return float((np.abs(total) >= abs(total[0]) * (1 - 1e-12)).mean())
+
+
+def _centred_ranks(values: np.ndarray) -> np.ndarray:
+    """Ranks along the last axis, centred and divided by n + 1, as in `statistics.stratified_spearman`."""
+    n = values.shape[-1]
+    return (scipy.stats.rankdata(values, axis=-1) - (n + 1) / 2) / (n + 1)
 
 
 def at_loss(loss_E: np.ndarray, accuracy_E: np.ndarray, wanted: np.ndarray) -> np.ndarray:
@@ -72,55 +86,37 @@ def matched_loss_difference(
 
 
 class Interaction(NamedTuple):
-    """A two-factor interaction: its largest effect in the unit of y, an upper bound of it, F and permutation p."""
+    """The effects of a two-factor interaction, R x C, and their standard errors over seeds and over test images."""
 
-    largest: float
-    upper: float
-    F: float
-    p: float
+    effect_RC: np.ndarray
+    seeds_error: float
+    images_error_RC: np.ndarray
+    freedom: int
+
+    def half_RC(self, level: float = LEVEL) -> np.ndarray:
+        """Half the width of each effect's own interval; unbounded for one seed."""
+        if not self.freedom:
+            return np.full(self.effect_RC.shape, np.inf)
+        t, z = scipy.stats.t.ppf((1 + level) / 2, self.freedom), scipy.special.ndtri((1 + level) / 2)
+        return np.hypot(t * self.seeds_error, z * self.images_error_RC)
 
 
-def interaction(
-    y: np.ndarray, rows: Sequence[Hashable], columns: Sequence[Hashable], seed: int = 0, permutations: int = 5000
-) -> Interaction:
-    """Does the effect of the column factor depend on the row factor? For a balanced layout of n > 1 values per cell.
+def interaction(y_RCSB: np.ndarray) -> Interaction:
+    """How much the effect of the column factor depends on the row factor, over S seeds on the same B test images.
 
-    The effect of a cell is `mean_ij - mean_i. - mean_.j + mean`; F is the usual ratio of mean squares. p permutes the
-    residuals of the additive model (Freedman & Lane, 1983). The upper bound of the largest |effect| adds the
-    half-width of one effect: `t(0.975, df) sqrt(MS_error (R - 1)(C - 1) / (R C n))`.
-    Raises `ValueError` for an unbalanced layout or single values.
+    The effect of a cell is `mean_ij - mean_i. - mean_.j + mean`. Its variances over seeds and images add, as in
+    `crossed_interval`: that over seeds is `MS_error (R - 1)(C - 1) / (R C S)` with R C (S - 1) degrees of freedom.
     """
-    y, rows, columns = np.asarray(y, float), np.asarray(rows), np.asarray(columns)
-    order = np.lexsort((columns, rows))
-    R, C = len(np.unique(rows)), len(np.unique(columns))
-    n = len(y) // (R * C)
-    cells, counts = np.unique(np.column_stack([rows, columns]).astype(str), axis=0, return_counts=True)
-    balanced = len(cells) == R * C and (counts == n).all()
-    if n < 2 or min(R, C) < 2 or not balanced:
-        raise ValueError("An interaction needs two factors and the same number of values, at least two, in each cell.")
-    y_RCn = y[order].reshape(R, C, n)
-    means_RC = y_RCn.mean(axis=2)
-    additive_RC = means_RC.mean(axis=1, keepdims=True) + means_RC.mean(axis=0, keepdims=True) - means_RC.mean()
-    error = _mean_square_error(y_RCn)
-    half = scipy.stats.t.ppf((1 + LEVEL) / 2, R * C * (n - 1)) * np.sqrt(error * (R - 1) * (C - 1) / (R * C * n))
-    largest = float(np.abs(means_RC - additive_RC).max())
-    observed = _interaction_F(y_RCn)
-    residual = (y_RCn - additive_RC[:, :, None]).ravel()
-    generator = np.random.default_rng(seed)
-    shuffled = np.array([_interaction_F(generator.permutation(residual).reshape(R, C, n)) for _ in range(permutations)])
-    p = float((1 + (shuffled >= observed * (1 - 1e-12)).sum()) / (1 + permutations))
-    return Interaction(largest, largest + float(half), float(observed), p)
+    R, C, S, B = y_RCSB.shape
+    mean_RCS = y_RCSB.mean(axis=3)
+    freedom = R * C * (S - 1)
+    squares = np.sum((mean_RCS - mean_RCS.mean(axis=2, keepdims=True)) ** 2)
+    seeds_error = float(np.sqrt(squares / freedom * (R - 1) * (C - 1) / (R * C * S))) if freedom else float("inf")
+    images_error_RC = _double_centred(y_RCSB.mean(axis=2)).std(axis=2, ddof=1) / np.sqrt(B)
+    return Interaction(_double_centred(mean_RCS.mean(axis=2)), seeds_error, images_error_RC, freedom)
 
 
-def _mean_square_error(y_RCn: np.ndarray) -> float:
-    R, C, n = y_RCn.shape
-    return float(np.sum((y_RCn - y_RCn.mean(axis=2, keepdims=True)) ** 2) / (R * C * (n - 1)))
-
-
-def _interaction_F(y_RCn: np.ndarray) -> float:
-    R, C, n = y_RCn.shape
-    means_RC = y_RCn.mean(axis=2)
-    effect_RC = means_RC - means_RC.mean(axis=1, keepdims=True) - means_RC.mean(axis=0, keepdims=True) + means_RC.mean()
-    between = n * np.sum(effect_RC**2) / ((R - 1) * (C - 1))
-    error = _mean_square_error(y_RCn)
-    return between / error if error else float("inf") if between else 0.0
+def _double_centred(values: np.ndarray) -> np.ndarray:
+    """Without the means over rows and over columns, the first two axes."""
+    rows, columns = values.mean(axis=1, keepdims=True), values.mean(axis=0, keepdims=True)
+    return values - rows - columns + values.mean(axis=(0, 1), keepdims=True)

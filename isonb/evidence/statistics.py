@@ -9,12 +9,15 @@ Book: chapter "Verdict".
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import scipy
 
 LEVEL = 0.95
 RESAMPLES = 2000
+SMALLEST_P = 1e-12  # below it p values are not told apart
+SMALLEST_FREEDOM = 1e-3  # stands in where there is none, for a quantile that is not used
 Interval = tuple[float, float]
 
 
@@ -87,6 +90,130 @@ def crossed_interval(difference_SB: np.ndarray, level: float = LEVEL) -> Interva
     images = scipy.special.ndtri((1 + level) / 2) * per_image_B.std(ddof=1) / np.sqrt(len(per_image_B))
     half = float(np.hypot((high - low) / 2, images))
     return mean - half, mean + half
+
+
+def crossed_statistic(value_S: np.ndarray, image_draws_R: np.ndarray, level: float = LEVEL) -> Interval:
+    """The same of any statistic: computed once for each of S seeds, and of all seeds on R resamples of the test images.
+
+    The half-width is `sqrt((t(0.975, S - 1) s_S / sqrt(S))^2 + (1.96 s_R)^2)` around the mean over seeds, with s_R the
+    spread of the resamples; without a single resample that has a value it is unbounded, as it is for one seed.
+    """
+    value_S, image_draws_R = np.asarray(value_S, float), np.asarray(image_draws_R, float)
+    image_draws_R = image_draws_R[np.isfinite(image_draws_R)]
+    low, high = student_interval(value_S, level)
+    if not len(image_draws_R) or not np.isfinite(high - low):
+        return -np.inf, np.inf
+    half = float(np.hypot((high - low) / 2, scipy.special.ndtri((1 + level) / 2) * image_draws_R.std()))
+    return float(value_S.mean() - half), float(value_S.mean() + half)
+
+
+def moderated(variance_K: np.ndarray, freedom_K: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The variances of K rows, each known from few values, drawn towards each other as far as they are alike.
+
+    `s^2 = (d_0 s_0^2 + d s_k^2) / (d_0 + d)` with d_0 + d degrees of freedom, at most those of all rows together. s_0
+    and d_0 are fitted to the rows' log variances: alike as samples of one variance would be they are pooled
+    (d_0 infinite), as different as can be each stands by itself (d_0 = 0). A row's own variance is kept where it is
+    larger, so that one row that scatters is not taken for calm. A row of one value, d = 0, borrows s_0 and d_0, and is
+    left without a degree of freedom where there are not two rows to fit them to.
+
+    Source: Smyth, Statistical Applications in Genetics and Molecular Biology 3 (2004), article 3.
+    """
+    variance_K, freedom_K = np.asarray(variance_K, float), np.asarray(freedom_K, float)
+    total, is_known_K = freedom_K.sum(), freedom_K > 0
+    variance_K = np.where(is_known_K, variance_K, 0.0)
+    if is_known_K.sum() < 2 or not variance_K.any():
+        return variance_K, freedom_K if variance_K.any() else np.full(len(freedom_K), total)
+    floor = 1e-5 * np.median(variance_K[variance_K > 0])
+    half_K = freedom_K[is_known_K] / 2
+    log_K = np.log(np.maximum(variance_K[is_known_K], floor)) - scipy.special.digamma(half_K) + np.log(half_K)
+    excess = log_K.var(ddof=1) - scipy.special.polygamma(1, half_K).mean()
+    if excess <= 0:
+        return np.maximum(variance_K, (freedom_K @ variance_K) / total), np.full(len(freedom_K), total)
+    half_prior = _inverse_trigamma(excess)
+    prior = np.exp(log_K.mean() + scipy.special.digamma(half_prior) - np.log(half_prior))
+    drawn_K = (2 * half_prior * prior + freedom_K * variance_K) / (2 * half_prior + freedom_K)
+    return np.maximum(variance_K, drawn_K), np.minimum(2 * half_prior + freedom_K, total)
+
+
+def _inverse_trigamma(value: float) -> float:
+    """The y with trigamma(y) = value > 0, by Newton's method on 1 / trigamma, which is nearly straight."""
+    y = 0.5 + 1 / value
+    for _ in range(50):
+        trigamma = scipy.special.polygamma(1, y)
+        step = trigamma * (1 - trigamma / value) / scipy.special.polygamma(2, y)
+        y += step
+        if abs(step) < 1e-10 * y:
+            break
+    return float(y)
+
+
+class _Rows(NamedTuple):
+    """Of K rows: means, standard errors over seeds and over images, and the degrees of freedom of those over seeds."""
+
+    mean_K: np.ndarray
+    seeds_K: np.ndarray
+    images_K: np.ndarray
+    freedom_K: np.ndarray
+
+    def halves(self, alpha_K: float | np.ndarray) -> np.ndarray:
+        """Half the width of each row's interval at the level 1 - alpha."""
+        quantile_K = 1 - np.asarray(alpha_K) / 2
+        t_K = scipy.special.stdtrit(np.maximum(self.freedom_K, SMALLEST_FREEDOM), quantile_K)
+        half_K = np.hypot(t_K * self.seeds_K, scipy.special.ndtri(quantile_K) * self.images_K)
+        return np.where(self.freedom_K > 0, half_K, np.inf)
+
+    def intervals(self, level: float) -> list[Interval]:
+        half_K = self.halves(1 - level)
+        return list(zip((self.mean_K - half_K).tolist(), (self.mean_K + half_K).tolist(), strict=True))
+
+    def p_values(self) -> np.ndarray:
+        """The smallest alpha at which each row's interval excludes 0, by bisection of its logarithm."""
+        low_K, high_K = np.full(len(self.mean_K), np.log(SMALLEST_P)), np.zeros(len(self.mean_K))
+        for _ in range(50):
+            middle_K = (low_K + high_K) / 2
+            is_excluded_K = self.halves(np.exp(middle_K)) < abs(self.mean_K)
+            low_K, high_K = np.where(is_excluded_K, low_K, middle_K), np.where(is_excluded_K, middle_K, high_K)
+        return np.where((self.mean_K == 0) | (self.freedom_K == 0), 1.0, np.exp(high_K))
+
+
+def _over_seeds(rows: Sequence[np.ndarray], images_K: Sequence[float] | None = None) -> _Rows:
+    rows = [np.asarray(row_S, float) for row_S in rows]
+    seeds_K = np.array([len(row_S) for row_S in rows])
+    variance_K, freedom_K = moderated([row_S.var(ddof=1) if len(row_S) > 1 else 0.0 for row_S in rows], seeds_K - 1)
+    images_K = np.zeros(len(rows)) if images_K is None else np.asarray(images_K, float)
+    return _Rows(np.array([row_S.mean() for row_S in rows]), np.sqrt(variance_K / seeds_K), images_K, freedom_K)
+
+
+def _over_seeds_and_images(difference_KSB: Sequence[np.ndarray]) -> _Rows:
+    rows = [np.asarray(row_SB, float) for row_SB in difference_KSB]
+    images_K = [row_SB.mean(axis=0).std(ddof=1) / np.sqrt(row_SB.shape[1]) for row_SB in rows]
+    return _over_seeds([row_SB.mean(axis=1) for row_SB in rows], images_K)
+
+
+def moderated_intervals(difference_KS: Sequence[np.ndarray], level: float = LEVEL) -> list[Interval]:
+    """Student's interval of the mean of each of K rows over its seeds, with `moderated` variances.
+
+    Rows may differ in their number of seeds. Unbounded for a row of one seed where no two rows have more.
+    """
+    return _over_seeds(difference_KS).intervals(level)
+
+
+def moderated_p(difference_KS: Sequence[np.ndarray]) -> np.ndarray:
+    """Two-sided p of each of K rows: the smallest alpha at which its interval of `moderated_intervals` excludes 0."""
+    return _over_seeds(difference_KS).p_values()
+
+
+def moderated_crossed_intervals(difference_KSB: Sequence[np.ndarray], level: float = LEVEL) -> list[Interval]:
+    """The same for rows measured on B test images, S_k x B each, with the images' part as in `crossed_interval`.
+
+    The half-width is `sqrt((t s / sqrt(S_k))^2 + (1.96 s_B / sqrt(B))^2)`; only s, over seeds, is moderated.
+    """
+    return _over_seeds_and_images(difference_KSB).intervals(level)
+
+
+def moderated_crossed_p(difference_KSB: Sequence[np.ndarray]) -> np.ndarray:
+    """Two-sided p of each of K rows: the smallest alpha at which its `moderated_crossed_intervals` exclude 0."""
+    return _over_seeds_and_images(difference_KSB).p_values()
 
 
 def mcnemar(correct_a_B: np.ndarray, correct_b_B: np.ndarray) -> float:
@@ -173,12 +300,19 @@ def page_trend(values_RT: np.ndarray) -> float:
     return float(scipy.stats.page_trend_test(values_RT).pvalue)
 
 
-def holm(p_values: Sequence[float]) -> np.ndarray:
-    """Holm's adjusted p values: `max over j <= i of min(1, (m - j + 1) p_(j))` in ascending order."""
+def holm(p_values: Sequence[float], family: int | None = None) -> np.ndarray:
+    """Holm's adjusted p values: `max over j <= i of min(1, (m - j + 1) p_(j))` in ascending order.
+
+    m is the number of p values, or `family` where that many hypotheses were fixed beforehand: those without a p value
+    count as p = 1. Raises `ValueError` where there are more p values than hypotheses.
+    """
     p_values = np.asarray(p_values, float)
+    hypotheses = len(p_values) if family is None else family
+    if hypotheses < len(p_values):
+        raise ValueError(f"{len(p_values)} p values are too many for a family of {hypotheses}: count all hypotheses.")
     order = np.argsort(p_values)
     adjusted = np.empty(len(p_values))
-    factors = len(p_values) - np.arange(len(p_values))
+    factors = hypotheses - np.arange(len(p_values))
     adjusted[order] = np.minimum(1.0, np.maximum.accumulate(factors * p_values[order]))
     return adjusted
 

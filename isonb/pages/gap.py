@@ -9,7 +9,8 @@ import pandas as pd
 
 from isonb import studies
 from isonb.evidence import NOT_RUN, metrics, statistics
-from isonb.evidence.ledger import scale, select
+from isonb.evidence.ledger import gap as ledger
+from isonb.evidence.ledger import select
 from isonb.evidence.ledger.finding import SEEDS
 from isonb.pages.verdicts import Study, listed
 
@@ -71,34 +72,40 @@ def gap_shares(study: Study) -> pd.DataFrame:
     Gaps in nats per masked sub-pixel; shares with Student's interval over the seeds, where there are several. The last
     column has the share that the setting removes of the gap in accuracy.
     """
-    of_loss, of_accuracy = (scale.gap_shares(study.tables, column) for column in ("test_loss", "test_accuracy"))
-    arms = dict.fromkeys(metrics.arm(cell) for cell in studies.cells(study.name))
+    of_loss, of_accuracy = (ledger.gap_shares(study.tables, column) for column in ("test_loss", "test_accuracy"))
     rows = [
         {"setting": name, **_share(of_loss.get(name)), "of accuracy's gap": _in_accuracy(of_accuracy.get(name))}
-        for name in arms
-        if scale.is_asked(name)
+        for name in asked(study.name)
     ]
     return pd.DataFrame(rows or [{"setting": NOT_RUN}])
 
 
-def _mean(of_arm: scale.GapShare) -> str:
+def asked(study: str) -> list[str]:
+    """The arms of a study that are among the changes that C24 asks about, in its order; then the other encoding."""
+    arms = {(metrics.arm(cell), cell.run.block == "transformer") for cell in studies.cells(study)}
+    names = dict.fromkeys(metrics.arm(cell) for cell in studies.cells(study))
+    kinds = {name: kind for name in names if (kind := ledger.change(name))}
+    return [*(name for name, kind in kinds.items() if (name, True) in arms or kind == "capacity"), ledger.PIX2VEC]
+
+
+def _mean(of_arm: ledger.GapShare) -> str:
     return "no gap" if of_arm.share_S is None else f"{of_arm.share_S.mean():.0%}"
 
 
-def _interval(of_arm: scale.GapShare) -> str:
+def _interval(of_arm: ledger.GapShare) -> str:
     if of_arm.share_S is None:
         return "no gap"
     low, high = statistics.student_interval(of_arm.share_S)
     return f"{low:.0%} to {high:.0%}" if len(of_arm.share_S) > 1 else "takes a second seed"
 
 
-def _in_accuracy(of_arm: scale.GapShare | None) -> str:
+def _in_accuracy(of_arm: ledger.GapShare | None) -> str:
     if of_arm is None:
         return NOT_RUN
     return _mean(of_arm) if of_arm.share_S is None else f"{_mean(of_arm)} ({_interval(of_arm)})"
 
 
-def _share(of_arm: scale.GapShare | None) -> dict[str, str]:
+def _share(of_arm: ledger.GapShare | None) -> dict[str, str]:
     if of_arm is None:
         return dict.fromkeys(("pairs", "gap", "gap with it", "share removed", "95 % interval"), NOT_RUN)
     seeds = len(of_arm.gap_S)
@@ -113,16 +120,16 @@ def _share(of_arm: scale.GapShare | None) -> dict[str, str]:
 
 def in_short(study: Study) -> pd.DataFrame:
     """The most that a change of each setting takes off the gap, with its interval, networks and seeds."""
-    shares = {name: of_arm for name, of_arm in scale.gap_shares(study.tables).items() if of_arm.share_S is not None}
+    shares = {name: of_arm for name, of_arm in ledger.gap_shares(study.tables).items() if of_arm.share_S is not None}
     rows = []
-    for setting in scale.SETTINGS:
-        means = {name: of_arm.share_S.mean() for name, of_arm in shares.items() if name.startswith(setting)}
+    for kind in (*ledger.NEEDED, ledger.DATA):
+        means = {name: of_arm.share_S.mean() for name, of_arm in shares.items() if ledger.change(name) == kind}
         if not means:
-            rows.append({"change": setting} | dict.fromkeys(("of the gap removed", "networks", "seeds"), NOT_RUN))
+            rows.append({"change": kind} | dict.fromkeys(("of the gap removed", "networks", "seeds"), NOT_RUN))
             continue
         best = max(means, key=means.__getitem__)
         rows.append({
-            "change": f"all images, not {best.split()[0]}" if setting == "data_fraction" else best,
+            "change": f"all images, not {best.split()[0]}" if kind == ledger.DATA else best,
             "of the gap removed": f"{_mean(shares[best])} ({_interval(shares[best])})",
             "networks": f"{', '.join(shares[best].by_encoding)}; size {listed(shares[best].sizes)}",
             "seeds": str(len(shares[best].share_S)),
@@ -134,7 +141,7 @@ def missing_shares(study: Study) -> str:
     """Which of the settings that C24 asks about have not run, and what runs them, in a sentence of Markdown."""
     table = gap_shares(study)
     left = table.loc[table.iloc[:, -1] == NOT_RUN, "setting"]
-    seeds = {name: len(of_arm.gap_S) for name, of_arm in scale.gap_shares(study.tables).items()}
+    seeds = {name: len(of_arm.gap_S) for name, of_arm in ledger.gap_shares(study.tables).items()}
     few = [name for name in table["setting"] if 0 < seeds.get(name, 0) < SEEDS]
     sentences = [
         f"{why}: {listed([f'`{name}`' for name in names])}."
@@ -142,3 +149,49 @@ def missing_shares(study: Study) -> str:
         if names
     ]
     return " ".join([*sentences, f"To run them: `{study.command}`"]) if sentences else "All settings have run."
+
+
+def what_longer_training_gains(t: metrics.Tables) -> str:
+    """What networks trained for more epochs gain in validation loss over the main ones, and in which order they come.
+
+    Nats per masked sub-pixel; a longer run is compared with the main run of the same setting and seed, and the order
+    is that of the networks that have both.
+    """
+    main = t.runs[t.runs["arm"] == metrics.MAIN]
+    keys = ["network", "encoding", "depth", "seed"]
+    shown = ["validation_loss", "epochs"]
+    sentences = []
+    for arm in [arm for arm in t.runs["arm"].unique() if ledger.change(arm) == "length"]:
+        longer = t.runs[t.runs["arm"] == arm]
+        both = main.set_index(keys)[shown].join(longer.set_index(keys)[shown].add_suffix(" of arm"), how="inner")
+        for (encoding, depth), cell in both.groupby(level=["encoding", "depth"], sort=False):
+            sentences.append(_longer(cell, str(encoding), int(depth)))
+    return " ".join(sentences) or f"Longer training: {NOT_RUN}."
+
+
+def _longer(both: pd.DataFrame, encoding: str, depth: int) -> str:
+    """One sentence on the networks of one encoding and size: both losses of each, the seeds, and the orders."""
+    seeds = both.groupby(level="network").size()
+    means = both.groupby(level="network").mean()
+    before, after = (list(means[name].sort_values().index) for name in ("validation_loss", "validation_loss of arm"))
+    gains = ", ".join(
+        f"{network} {row['validation_loss'] - row['validation_loss of arm']:.3f} (from {row['validation_loss']:.3f} to "
+        f"{row['validation_loss of arm']:.3f})"
+        for network, row in means.loc[before].iterrows()
+    )
+    if len(means) < 2:
+        order = ""
+    elif before == after:
+        order = " The order of the networks stays the same."
+    else:
+        order = f" Their order changes from {listed(before)} to {listed(after)}."
+    count = (
+        f"{seeds.min()} seed{'s' if seeds.min() > 1 else ''}"
+        if seeds.nunique() == 1
+        else f"{seeds.min()} to {seeds.max()} seeds"
+    )
+    epochs, more = (int(both[name].iloc[0]) for name in ("epochs", "epochs of arm"))
+    return (
+        f"With {encoding} input and size {depth}, {more} epochs instead of {epochs} gain, in nats ({count}): {gains}."
+        f"{order}"
+    )

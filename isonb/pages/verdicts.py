@@ -16,6 +16,7 @@ import pandas as pd
 from isonb import config
 from isonb import studies as study_cells
 from isonb.evidence import NOT_RUN, claims
+from isonb.evidence.ledger import changes
 from isonb.evidence.ledger.finding import Claim, Verdict
 from isonb.evidence.metrics import Tables
 
@@ -26,7 +27,7 @@ AGREES = {
     Verdict.CONTRADICTED: "Ours disagrees",
     Verdict.NOT_RUN: NOT_RUN.capitalize(),
 }
-SOURCES = {"P": "the paper", "G": "image-GPT"}
+SOURCES = {"P": "the paper", "G": "image-GPT", "O": "this study"}
 
 
 @dataclass(frozen=True)
@@ -153,14 +154,41 @@ def badge(verdict: str, title: str = "") -> str:
     return f'<span class="isonb-verdict isonb-{verdict.replace(" ", "-")}">{text}</span>'
 
 
-def ledger(studies: Sequence[Study], source: str) -> str:
-    """Every claim of a source ("P" or "G") as it was written before the runs, and what each study says, as HTML."""
-    ids = [name for name, row in studies[0].rows.items() if row["source"].startswith(source)]
+def ledger(studies: Sequence[Study], *ids: str) -> str:
+    """Some claims, what each study says of them, and behind a fold how that was decided, as HTML."""
     return "\n".join(_entry(studies, name) for name in ids)
 
 
+def changed_rules() -> str:
+    """Every change of a rule after results had been seen, the latest first, as HTML."""
+    return "\n".join(_changed(change) for change in sorted(changes.CHANGES, key=lambda one: one.on, reverse=True))
+
+
+def _changed(change: changes.Change) -> str:
+    concerned = ", ".join(change.claims) or "All claims about trained networks"
+    then = ", ".join(f"{name} {verdict}" for name, verdict in change.verdicts.items())
+    verdict = (
+        f"<p>By the rule before, the study <code>cpu</code> said on that day: {html.escape(then)}.</p>" if then else ""
+    )
+    return (
+        f"<details><summary><b>{concerned}</b>, {change.on}</summary>"
+        f"<p><i>Before:</i> {html.escape(change.was)}</p><p><i>Now:</i> {html.escape(change.now)}</p>"
+        f"<p><i>Why:</i> {html.escape(change.why)}</p>{verdict}</details>"
+    )
+
+
+def _mark(name: str) -> str:
+    """That a claim or its rule came after results had been seen, and what the rule before said, as a line of HTML."""
+    lines = [f"added on {added}, after results had been seen"] if (added := claims.BY_ID[name].added) else []
+    for change in changes.of(name):
+        before = change.verdicts.get(name)
+        lines.append(f"changed on {change.on}" + (f"; the rule before said: {before}" if before else ""))
+    where = '<a href="claims.html#changed-after-the-first-results">see the list</a>'
+    return f"<dt>Rule</dt><dd>{html.escape('; '.join(lines).capitalize())} ({where}).</dd>" if lines else ""
+
+
 def as_written(source: str) -> str:
-    """Every claim of a source ("P" or "G") without its result, as HTML: words, place, statistic and rule."""
+    """Every claim of a source ("P", "G" or "O") without its result, as HTML: words, place, statistic and rule."""
     return "\n".join(_as_written(claim) for claim in claims.LEDGER if claim.source.startswith(source))
 
 
@@ -183,7 +211,7 @@ def _words(source: str, quotation: str) -> str:
     """A quotation with its place, or the place that a statement paraphrases."""
     whose, place = SOURCES[source[0]], html.escape(source.removeprefix(f"{source[0]}, "))
     if not quotation:
-        return f"<p>After {whose}, {place}.</p>"
+        return f"<p>A question of {whose}: {place}.</p>" if source[0] == "O" else f"<p>After {whose}, {place}.</p>"
     return f"<blockquote><p>{html.escape(quotation)}</p><p>-- {whose}, {place}</p></blockquote>"
 
 
@@ -205,6 +233,7 @@ def _entry(studies: Sequence[Study], name: str) -> str:
         f"<dt>Statistic</dt><dd>{html.escape(claim['statistic'])}.</dd>",
         f"<dt>Supported if</dt><dd>{html.escape(claim['rule'])}.</dd>",
         f"<dt>Needs</dt><dd>{html.escape(claim['needs'])}.</dd>",
+        _mark(name),
         *evidence,
         "</dl>",
         "</details>",

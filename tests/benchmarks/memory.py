@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import itertools
 import json
 import math
@@ -20,6 +21,7 @@ from torch import Tensor
 from isonb.config import RunConfig
 from isonb.models.blocks import TransformerBlock
 from isonb.training import data
+from isonb.training.allocator import MMAP_THRESHOLD, TRIM_THRESHOLD
 
 NAIVE = "attention, every weight kept"
 KINDS = {  # what is measured, and the block it is made of
@@ -30,8 +32,9 @@ KINDS = {  # what is measured, and the block it is made of
     "mixer": {"block": "mixer"},
     "conv": {"block": "conv"},
 }
-SIZES = (16, 24, 32)
+SIZES = (16, 24, 32, 40)  # at 40 rows and columns the largest step takes about 4 GB
 BATCHES = (8, 32)
+SMALLEST = 2**16  # bytes from which a tensor has pages of its own
 
 
 def naive_attention(self: TransformerBlock, x: Tensor) -> Tensor:
@@ -39,6 +42,16 @@ def naive_attention(self: TransformerBlock, x: Tensor) -> Tensor:
     q, k, v = (f(x).unflatten(2, (self.heads, -1)).transpose(1, 2) for f in (self.query, self.key, self.value))
     weights_BHNN = torch.softmax(q @ k.transpose(2, 3) / math.sqrt(q.shape[-1]), dim=-1)
     return self.output((weights_BHNN @ v).transpose(1, 2).flatten(2))
+
+
+def return_every_tensor() -> None:
+    """Let every tensor have pages of its own, returned when it is freed: the peak is then what a step holds at once.
+
+    The trainer keeps what it has freed, in pieces of which the next may find none that fits.
+    """
+    libc = ctypes.CDLL(None)
+    libc.mallopt(MMAP_THRESHOLD, SMALLEST)
+    libc.mallopt(TRIM_THRESHOLD, SMALLEST)
 
 
 def measure(kind: str, size: int, batch_size: int) -> dict[str, Any]:
@@ -54,6 +67,7 @@ def measure(kind: str, size: int, batch_size: int) -> dict[str, Any]:
     steps.trainer(RunConfig(block="conv", image_size=8, batch_size=1), _only(images, 8), "first").warm_up(1)
     before = int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     one = steps.trainer(config, images, kind, precision="float32")
+    return_every_tensor()
     for number in range(2):  # the second step has Adam's state as well
         one.step(number)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

@@ -23,7 +23,7 @@ from torch.nn import functional as F
 from isonb import draws
 from isonb.config import Execution, ProbeConfig, RunConfig
 from isonb.models import network as networks
-from isonb.training import data, probe, schedule, train
+from isonb.training import classifiers, data, probe, schedule, train
 
 
 def run(images: int = 192) -> Iterator[dict[str, Any]]:

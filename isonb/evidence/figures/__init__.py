@@ -8,10 +8,12 @@ from isonb.evidence.figures.image_gpt import along_training, fine_tuning, palett
 from isonb.evidence.figures.pictures import images, reconstruction_by_block, reconstruction_grid, reconstructions
 from isonb.evidence.figures.scatter import loss_accuracy
 from isonb.evidence.figures.similarity import learned_tables, similarity, similarity_by_distance
+from isonb.evidence.figures.untrained import gains, signs
 
 __all__ = [
     "along_training",
     "fine_tuning",
+    "gains",
     "images",
     "learned_tables",
     "learning_curve",
@@ -24,6 +26,7 @@ __all__ = [
     "reconstruction_by_block",
     "reconstruction_grid",
     "reconstructions",
+    "signs",
     "similarity",
     "similarity_by_distance",
     "two_phases",

@@ -64,8 +64,8 @@ def learning_curves(runs: Sequence[records.Record]) -> Picture:
     """Validation loss by epoch of several runs: a panel for each encoding, a colour and marker for each network.
 
     Only networks of the legend are drawn whose loss is in nats per masked sub-pixel, on the images that most of them
-    read: losses in other units or on other images share no axis. A dotted line is what a guess around the mean of the
-    unmasked neighbours costs.
+    read: losses in other units or on other images share no axis. Dotted lines are what a guess around the mean of the
+    unmasked neighbours costs, and one around a linear map of the 5x5 window.
     """
     runs = [run for run in runs if _is_in_nats(run) and run.cell.run.network in NETWORKS]
     runs, *others = by_images(runs) or [[]]
@@ -84,10 +84,7 @@ def learning_curves(runs: Sequence[records.Record]) -> Picture:
     data = " and ".join(sorted({f"{run.data.validation} validation images of {run.data.name}" for run in runs}))
     figure.caption = f"Validation loss by epoch of {described(runs)}, on {data}."
     if runs:
-        neighbours = sum(run.baselines.neighbour_mean for run in runs) / len(runs)
-        for ax in axes:
-            ax.axhline(neighbours, color=QUIET, linewidth=1, linestyle=":")
-        figure.caption += f" Dotted: a guess around the mean of the neighbours, {neighbours:.3f}."
+        figure.caption += f" Dotted: {', and '.join(_draw_guesses(axes, runs))}."
     if others:
         figure.caption += f" Not drawn: networks that read {' and '.join(map(images_read, others))}."
     figure.alt = "Learning curves. " + " ".join(
@@ -98,6 +95,19 @@ def learning_curves(runs: Sequence[records.Record]) -> Picture:
     return figure
 
 
+def _draw_guesses(axes: Sequence[Axes], runs: Sequence[records.Record]) -> list[str]:
+    """Draw the mean costs of the two guesses that look around a pixel, of those runs that have them; in words."""
+    words = {"neighbour_mean": "a guess around the mean of the neighbours", "linear_filter": "around a linear map"}
+    drawn = []
+    for name, in_words in words.items():
+        if losses := [_fitted(run.baselines)[name] for run in runs if name in _fitted(run.baselines)]:
+            loss = sum(losses) / len(losses)
+            for ax in axes:
+                ax.axhline(loss, color=QUIET, linewidth=1, linestyle=":")
+            drawn.append(f"{in_words}, {loss:.3f}")
+    return drawn
+
+
 def _is_in_nats(run: records.Record) -> bool:
     return rows.OBJECTIVES[run.cell.run.objective].unit == UNIT
 
@@ -106,11 +116,11 @@ def _is_in_nats(run: records.Record) -> bool:
 def probe_curve(probe: records.Probe) -> Picture:
     """Accuracy of the linear probe of each layer, in per cent; layer 0 is the encoding. Paper: Figures 6 and 7.
 
-    Probes along the training are thin lines, the earlier the paler.
+    Probes along the training are thin lines, the earlier the paler; hollow squares are those of the untrained twin.
     """
     figure = Picture(figsize=(WIDTH, 2.8), layout="constrained")
     ax = figure.subplots()
-    layers = [layer.layer for layer in probe.layers]
+    layers, twin = [layer.layer for layer in probe.layers], probe.untrained
     earlier = probe.along[:-1]
     for then in earlier:
         look = {"color": "#222222", "linewidth": 0.8, "alpha": then.epoch / len(probe.along)}
@@ -118,10 +128,15 @@ def probe_curve(probe: records.Probe) -> Picture:
     ax.plot(layers, [100 * layer.validation_accuracy for layer in probe.layers], "--", color=QUIET, label="validation")
     ax.plot(layers, [100 * layer.test_accuracy for layer in probe.layers], "o-", color="#222222", label="test")
     ax.plot(probe.best_layer, 100 * probe.test_accuracy, "o", ms=13, mfc="none", mec="#222222", label="chosen")
+    if twin:
+        untrained = [100 * layer.test_accuracy for layer in twin.layers]
+        ax.plot(layers, untrained, "s:", mfc="none", color="#222222", linewidth=1, label="untrained")
     ax.axhline(100 * probe.chance, color=QUIET, linestyle=":", label="chance")
     ax.set(xlabel="layer (0 is the encoding)", ylabel="accuracy (%)", xticks=layers)
     ax.margins(x=0.1)
-    figure.legend(*ax.get_legend_handles_labels(), loc="outside upper center", ncols=4, handlelength=1.6)
+    figure.legend(
+        *ax.get_legend_handles_labels(), loc="outside upper center", ncols=5, handlelength=1.6, columnspacing=1
+    )
     chosen = f"layer {probe.best_layer} is chosen, with {100 * probe.test_accuracy:.1f} % on test images"
     thin = f" Thin: the same on test images after epochs 1 to {len(earlier)}, the earlier the paler." if earlier else ""
     figure.caption = (
@@ -130,6 +145,7 @@ def probe_curve(probe: records.Probe) -> Picture:
     figure.alt = f"Accuracy of linear probes by layer; {chosen}. " + " ".join([
         *(f"Layer {layer.layer}: {100 * layer.test_accuracy:.1f} %." for layer in probe.layers),
         *(f"Chosen after epoch {then.epoch}: {100 * then.test_accuracy:.1f} %." for then in earlier),
+        *([f"Untrained: layer {twin.best_layer} is chosen, {100 * twin.test_accuracy:.1f} %."] if twin else []),
     ])  # fmt: skip
     return figure
 
@@ -139,7 +155,7 @@ def probes_by_layer(t: Tables, panels: Mapping[str, Mapping[str, object]]) -> Pi
     """Test accuracy of the probe of each layer in per cent, of the main runs that have a panel's values.
 
     A panel may ask for another arm. A colour and marker for each encoding, dashes for each size; the mean over seeds is
-    thick, each of several seeds thin. Paper: Figures 6 and 7.
+    thick, each of several seeds thin, hollow markers are the mean of the untrained twins. Paper: Figures 6 and 7.
     """
     of_panel = {title: _chosen(t.runs, {"arm": MAIN} | dict(wanted)) for title, wanted in panels.items()}
     heights = [2.5 if len(chosen) else NOT_RUN_HEIGHT for chosen in of_panel.values()]
@@ -168,6 +184,8 @@ def probes_by_layer(t: Tables, panels: Mapping[str, Mapping[str, object]]) -> Pi
         drawn_on.legend(handles=handles, ncols=len(sizes))
     size = f" of size {sizes[0]}" if len(sizes) == 1 else ""
     figure.caption = f"Linear probes by layer{size}, on test images: {describe(drawn)}. {_precision(drawn)}".strip()
+    if t.layers.loc[t.layers["run_id"].isin(drawn["run_id"]), "untrained_test_accuracy"].notna().any():
+        figure.caption += " Hollow: the same networks untrained."
     figure.alt = "Accuracy of linear probes by layer. " + " ".join(words)
     return figure
 
@@ -188,8 +206,16 @@ def _draw_layers(ax: Axes, title: str, encoding: str, depth: int, cell: pd.DataF
     if by_seed.shape[1] > 1:
         ax.plot(by_seed.index, by_seed, linewidth=0.6, alpha=0.6, **look)
     ax.plot(mean.index, mean, marker=MARKERS[encoding], markersize=5, **look)
-    accuracies = ", ".join(f"{value:.1f}" for value in mean)
-    return f"{title}, {name_of(encoding)}, size {depth}, layers 0 to {depth}: {accuracies} %."
+    words = f"{title}, {name_of(encoding)}, size {depth}, layers 0 to {depth}: {_listed(mean)} %"
+    untrained = 100 * cell.groupby("layer")["untrained_test_accuracy"].mean()
+    if untrained.notna().all():
+        ax.plot(untrained.index, untrained, marker=MARKERS[encoding], markersize=4, mfc="none", lw=0.8, **look)
+        words += f", untrained {_listed(untrained)} %"
+    return f"{words}."
+
+
+def _listed(percentages: pd.Series) -> str:
+    return ", ".join(f"{value:.1f}" for value in percentages)
 
 
 def _precision(runs: pd.DataFrame) -> str:
@@ -203,7 +229,7 @@ def _precision(runs: pd.DataFrame) -> str:
 
 
 def _draw_baselines(ax: Axes, baselines: records.Baselines) -> None:
-    for name, loss in baselines:
+    for name, loss in _fitted(baselines).items():
         ax.axhline(loss, color=QUIET, linewidth=1, linestyle=":")
         side = {"xytext": (0, 2), "va": "bottom"} if name == "uniform" else {"xytext": (0, -2), "va": "top"}
         place = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points", **side}
@@ -211,4 +237,9 @@ def _draw_baselines(ax: Axes, baselines: records.Baselines) -> None:
 
 
 def _in_words(baselines: records.Baselines) -> str:
-    return ", ".join(f"{name.replace('_', ' ')} {loss:.2f}" for name, loss in baselines)
+    return ", ".join(f"{name.replace('_', ' ')} {loss:.2f}" for name, loss in _fitted(baselines).items())
+
+
+def _fitted(baselines: records.Baselines) -> dict[str, float]:
+    """The guesses without a network that a record has; those of earlier versions lack the linear filter."""
+    return {name: loss for name, loss in baselines if loss is not None}

@@ -131,10 +131,10 @@ def along_training(t: Tables) -> Picture:
     panels = max(1, len(networks))
     figure = Picture(figsize=(WIDTH, 0.8 + 2.4 * panels), layout="constrained")
     axes = figure.subplots(panels, 1, sharex=True, sharey=True, squeeze=False)[:, 0]
-    words = []
+    words, untrained = [], runs.set_index("run_id")["untrained_accuracy"]
     for ax, network in zip(axes, networks, strict=False):
         for run_id, path in probed[probed["network"] == network].groupby("run_id"):
-            words.append(_draw_path(ax, run_id, path))
+            words.append(_draw_path(ax, run_id, path, untrained[run_id]))
         ax.set_title(name_of(network), loc="left")
     for ax in axes:
         ax.set_ylabel("accuracy of the probe (%)")
@@ -149,19 +149,28 @@ def along_training(t: Tables) -> Picture:
         say_not_run(axes[0])
     figure.caption = (
         f"Loss against probe accuracy after each epoch of training, one line per network: {describe(drawn)}."
-        + (" Losses fall, so a line is read from right to left; the marker is its end." if words else "")
+        + (
+            " Losses fall, so a line is read from right to left; the marker is its end. A thin level "
+            "line is what its untrained twin reads, at a loss of a uniform guess."
+            if words
+            else ""
+        )
     )
     figure.alt = "Paths of loss and accuracy along training. " + (" ".join(words) or f"{NOT_RUN.capitalize()}.")
     return figure
 
 
-def _draw_path(ax: Axes, run_id: str, path: pd.DataFrame) -> str:
-    """Draw one run's line; returns it in words."""
+def _draw_path(ax: Axes, run_id: str, path: pd.DataFrame, untrained: float) -> str:
+    """Draw one run's line, and a thin one at what its untrained twin reads; returns both in words."""
     encoding, depth = path[["encoding", "depth"]].iloc[0]
     loss, accuracy = path["validation_loss"].to_numpy(), 100 * path["probe_accuracy"].to_numpy(float)
     ax.plot(loss, accuracy, linestyle=DASHES[depth], linewidth=1.2, color=COLOURS[encoding])
     ax.plot(loss[-1], accuracy[-1], marker=MARKERS[encoding], color=COLOURS[encoding])
-    return f"{run_id}: {loss[0]:.2f} to {loss[-1]:.2f} nats, {accuracy[0]:.1f} to {accuracy[-1]:.1f} %."
+    words = f"{run_id}: {loss[0]:.2f} to {loss[-1]:.2f} nats, {accuracy[0]:.1f} to {accuracy[-1]:.1f} %"
+    if pd.isna(untrained):
+        return f"{words}."
+    ax.axhline(100 * untrained, linestyle=DASHES[depth], linewidth=0.6, color=COLOURS[encoding], alpha=0.6)
+    return f"{words}, untrained {100 * untrained:.1f} %."
 
 
 @matplotlib.rc_context(STYLE)

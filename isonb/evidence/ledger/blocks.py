@@ -3,41 +3,35 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable, Iterable
 from functools import partial
+from itertools import product
 
 import numpy as np
 import pandas as pd
 
-from isonb.evidence import statistics
-from isonb.evidence.ledger.finding import (
-    ALPHA,
-    SETTINGS_AGREE,
-    Finding,
-    NotRun,
-    Verdict,
-    by_parts,
-    combine,
-    decide,
-    parts_note,
-)
+from isonb.evidence.ledger.colours import ColourErrors, colour_errors
+from isonb.evidence.ledger.finding import Finding, NotRun, Setting, Verdict, by_setting, combine, decide, parts_note
 from isonb.evidence.ledger.select import (
     BLOCK_ORDER,
-    Gap,
+    NETWORKS,
+    TRANSFORMERS,
+    Measured,
     array,
     chosen_correct_B,
-    common_seeds,
-    complete_seeds,
-    differences,
-    gap,
+    gain_B,
     grid,
+    loss_B,
     needed,
+    paired,
     setting_means,
-    smallest_of,
 )
 from isonb.evidence.metrics import Tables
 
-CONV, MIXER, TRANSFORMER = BLOCK_ORDER
-NEIGHBOURS = ((MIXER, CONV), (TRANSFORMER, MIXER))  # in each pair the one that is expected to be worse comes first
+CONV, MIXER, _ = BLOCK_ORDER
+ORDER = ((CONV, MIXER), *product([MIXER], TRANSFORMERS))  # in each pair the one that is expected to be better first
+BEST = tuple(product([CONV], (MIXER, *TRANSFORMERS)))
+PALETTES = tuple(product([MIXER], TRANSFORMERS))
 SYMMETRIES = {
     ("conv", "shift"): True,
     ("conv", "permutation"): False,
@@ -47,144 +41,119 @@ SYMMETRIES = {
     ("transformer", "permutation"): True,
 }
 EXACT, BROKEN = 1e-5, 1e-2
+NATS, ACCURACY = "nats per masked sub-pixel", "accuracy"
+
+
+def _ordered(
+    runs: pd.DataFrame,
+    of: Measured,
+    unit: str,
+    pairs: Iterable[tuple[str, str]] = ORDER,
+    is_error: bool = False,
+    parts: int = 1,
+) -> Finding:
+    """Is the first network of every pair better than the second, setting by setting? An error is better the lower."""
+    difference_SB: dict[Setting, np.ndarray] = {}
+    absent = []
+    for better, worse in pairs:
+        first, second = (runs[runs["network"] == name] for name in ((worse, better) if is_error else (better, worse)))
+        pair = f"{better} before {worse}"
+        settings = paired(first, second, of, pair)
+        difference_SB |= settings
+        absent += [] if settings else [pair]
+    return by_setting(difference_SB, unit, absent, parts)
+
+
+def _with_gain(finding: Finding, of_gain: Callable[[], Finding]) -> Finding:
+    """The finding with the same statistic on the gain over the untrained twin, where all twins have been probed."""
+    try:
+        gain = of_gain()
+    except NotRun:
+        return finding
+    return dataclasses.replace(finding, gain=gain)
 
 
 def c1(t: Tables) -> Finding:
-    """Four measures of reconstruction at the same masked pixels of the same test images, two gaps each."""
-    runs = grid(t, network=BLOCK_ORDER)
-    intervals, nats, settings, agree = {}, {}, {}, []
-    for worse, better in NEIGHBOURS:
-        name = f"{better} before {worse} in nats"
-        pairs = differences(runs, "test_loss", "network", worse, better)
-        settings[name] = gap(pairs).settings
-        agree.append(f"{better} before {worse} in {(settings[name] > 0).sum()} of {len(settings[name])}")
-        nats[name] = _nats_difference(t, runs, pairs, worse, better)
-        intervals[name] = partial(statistics.crossed_interval, nats[name])
-        for column, sign in (("mean_absolute_error", 1), ("share_within_8", -1), ("colour_error", 1)):
-            of_column = gap(sign * differences(runs, column, "network", worse, better))
-            name = f"{better} before {worse} in {column.replace('_', ' ')}"
-            settings[name] = of_column.settings
-            intervals[name] = partial(statistics.student_interval, of_column.by_seed)
-    finding = smallest_of(nats, "nats per masked sub-pixel, smaller gap", intervals, settings)
-    near = setting_means(runs, "share_within_8").groupby("network")["share_within_8"].mean().reindex(BLOCK_ORDER)
-    levels = ", ".join(f"{network} {share:.0%}" for network, share in near.items())
-    # The order is of averages, and the claim's words are about levels: say what both hide.
-    note = f"Masked sub-pixels within 8 levels of the truth: {levels}. Setting by setting, in nats: {', '.join(agree)}."
-    return dataclasses.replace(finding, note=f"{note} {finding.note}")
-
-
-def _nats_difference(t: Tables, runs: pd.DataFrame, pairs: pd.Series, a: str, b: str) -> np.ndarray:
-    """Nats of network a minus network b, per seed and test image, averaged over the settings of these pairs."""
-    seeds = complete_seeds(pairs)
-    if not seeds:
-        raise NotRun(f"Needs one seed with every setting of {a} and {b}.")
-    ids = runs.set_index(["network", "encoding", "depth", "seed"])["run_id"]
-    settings = pairs.index.droplevel("seed").unique()
-    return np.stack(
-        [
-            np.mean(
-                [
-                    array(t, ids[a, *setting, seed], "test_loss_B").astype(float)
-                    - array(t, ids[b, *setting, seed], "test_loss_B")
-                    for setting in settings
-                ],
-                axis=0,
-            )
-            for seed in seeds
-        ]
+    """conv's loss of masked test pixels against the others', and the mixer's palette against the transformers'."""
+    runs = needed(grid(t, network=NETWORKS), "conv, mixer and transformer runs")
+    nats = _ordered(runs, partial(loss_B, t), NATS, BEST, is_error=True, parts=2)
+    palettes, words = _palettes(t, runs)
+    near = setting_means(runs, "share_within_8").groupby("network")["share_within_8"].mean()
+    levels = ", ".join(f"{network} {near[network]:.0%}" for network in NETWORKS if network in near)
+    parts = {"conv reconstructs best": nats.verdict, "the mixer's palette is closer": palettes.verdict}
+    notes = [f"Masked sub-pixels within 8 levels of the truth: {levels}.", words, parts_note(parts), nats.note]
+    return dataclasses.replace(
+        nats,
+        verdict=combine(parts.values()),
+        seeds=min(nats.seeds, palettes.seeds) if palettes.seeds is not None else nats.seeds,
+        note=" ".join(filter(None, [*notes, palettes.note])),
     )
 
 
-def _order(runs: pd.DataFrame, column: str, sign: int, unit: str) -> Finding:
-    """Do both gaps, conv to mixer and mixer to 1-head transformer, have one sign in nearly all settings?"""
-    gaps = [gap(sign * differences(runs, column, "network", worse, better)) for worse, better in NEIGHBOURS]
-    p_values = [statistics.wilcoxon(of_pair.settings.to_numpy()) for of_pair in gaps]
-    parts = [_gap_verdict(of_pair, p) for of_pair, p in zip(gaps, p_values, strict=True)]
-    both = pd.concat([of_pair.settings for of_pair in gaps], axis=1, join="inner")
-    joint = float((both > 0).all(axis=1).mean()) if len(both) else 0.0
-    verdict = combine(parts)
-    if verdict == Verdict.SUPPORTED and joint < SETTINGS_AGREE:
-        verdict = Verdict.PARTLY
-    decided = [p for p, part in zip(p_values, parts, strict=True) if part != Verdict.UNDETERMINED]
-    smaller = min(gaps, key=lambda of_pair: of_pair.value)
-    names = [f"{better} before {worse}" for worse, better in NEIGHBOURS]
-    return Finding(
-        verdict=verdict,
-        value=smaller.value,
-        unit=f"{unit}, smaller gap",
-        interval=smaller.over_settings,
-        n=len(both),
-        of="settings",
-        p=min(1.0, 2 * min(decided)) if verdict in (Verdict.PARTLY, Verdict.CONTRADICTED) else max(p_values),
-        seeds=min(len(of_pair.by_seed) for of_pair in gaps),
-        note=f"Both gaps have the claimed sign in {joint:.0%} of {len(both)} settings. "
-        + parts_note(dict(zip(names, parts, strict=True))),
+def _palettes(t: Tables, runs: pd.DataFrame) -> tuple[Finding, str]:
+    """The finding about the palettes over seeds, and a sentence with both colour errors of every network."""
+    try:
+        errors = {run_id: _colour_errors(t, run_id) for run_id in runs["run_id"]}
+        finding = _ordered(runs, lambda run: errors[run["run_id"]].palette, "levels", PALETTES, True, parts=2)
+    except NotRun as reason:
+        return Finding(verdict=Verdict.NOT_RUN, note=str(reason)), ""
+    measured = pd.DataFrame(errors.values(), index=runs["network"]).assign(
+        misplacement=[error.misplacement for error in errors.values()]
     )
+    of_network = measured.groupby(level=0).mean()
+    levels = ", ".join(
+        f"{network} {of_network.loc[network, 'palette']:.0f} and {of_network.loc[network, 'misplacement']:.0f}"
+        for network in NETWORKS
+        if network in of_network.index
+    )
+    images = len(array(t, runs["run_id"].iloc[0], "original_BHWC"))
+    words = f"Error of the palette and of its placement on the {images} kept images, in levels: {levels}."
+    note = f"Of the palette, over seeds, of these {images} images alone. {finding.note}"
+    return dataclasses.replace(finding, note=note), words
 
 
-def _gap_verdict(of_pair: Gap, p: float) -> str:
-    """Supported: positive in 8 of 9 settings with p < .05. Contradicted: its interval lies below 0 with p < .05."""
-    if p >= ALPHA:
-        return Verdict.UNDETERMINED
-    if (of_pair.settings > 0).mean() >= SETTINGS_AGREE:
-        return Verdict.SUPPORTED
-    return Verdict.CONTRADICTED if of_pair.over_settings[1] < 0 else Verdict.UNDETERMINED
+def _colour_errors(t: Tables, run_id: str) -> ColourErrors:
+    return colour_errors({name: array(t, run_id, name) for name in ("original_BHWC", "is_masked_BHWC", "filled_S")})
 
 
 def c5(t: Tables) -> Finding:
-    """Validation loss: conv below mixer below the 1-head transformer."""
-    return _order(grid(t, network=BLOCK_ORDER), "validation_loss", 1, "nats per masked sub-pixel")
+    """Validation loss: conv below mixer below both transformers, setting by setting, over seeds."""
+    return _ordered(grid(t, network=NETWORKS), lambda run: run["validation_loss"], NATS, is_error=True)
 
 
 def c6(t: Tables) -> Finding:
-    """Accuracy at the chosen layer: conv above mixer above the 1-head transformer."""
-    return _order(grid(t, network=BLOCK_ORDER), "test_accuracy", -1, "accuracy")
-
-
-def c25(t: Tables) -> Finding:
-    """conv with continuous input minus 1-head transformer with pix2vec, on the same test images, at each size."""
-    return _paired_accuracy(t, dict(network=CONV, encoding="continuous"), dict(network=TRANSFORMER, encoding="pix2vec"))
-
-
-def _paired_accuracy(t: Tables, a: dict[str, str], b: dict[str, str]) -> Finding:
-    """Accuracy of one kind of network minus another's, at every size, over seeds and test images."""
-    by_size = {}
-    ours, theirs = grid(t, **a), grid(t, **b)
-    for depth in sorted(set(ours["depth"]) & set(theirs["depth"])):
-        pair = [runs[runs["depth"] == depth] for runs in (ours, theirs)]
-        seeds = common_seeds(*pair)
-        if seeds:
-            correct = [
-                np.stack([chosen_correct_B(t, run) for _, run in runs.set_index("seed").loc[seeds].iterrows()])
-                for runs in pair
-            ]
-            by_size[f"size {depth}"] = correct[0] - correct[1]
-    if not by_size:
-        raise NotRun(f"Needs runs of {' '.join(a.values())} and of {' '.join(b.values())} at one size and seed.")
-    finding = smallest_of(by_size, "accuracy, smallest gap over sizes")
-    return dataclasses.replace(finding, seeds=min(map(len, by_size.values())))
+    """Accuracy at the chosen layer: conv above mixer above both transformers, setting by setting."""
+    return _accuracies(t, grid(t, network=NETWORKS))
 
 
 def c27(t: Tables) -> Finding:
-    """The order of accuracy at size 12, averaged over the encodings."""
-    runs = needed(grid(t, network=BLOCK_ORDER, depth=12), "runs of size 12")
-    gaps = {
-        f"{better} before {worse}": gap(-differences(runs, "test_accuracy", "network", worse, better))
-        for worse, better in NEIGHBOURS
-    }
-    verdicts = by_parts({name: partial(statistics.student_interval, one.by_seed) for name, one in gaps.items()})
-    smaller = min(gaps.values(), key=lambda one: one.value)
-    return Finding(
-        verdict=combine(verdicts.values()),
-        value=smaller.value,
-        unit="accuracy, smaller gap",
-        interval=smaller.over_seeds,
-        n=len(smaller.settings),
-        of="settings",
-        seeds=min(len(one.by_seed) for one in gaps.values()),
-        by_seed=smaller.by_seed,
-        note=parts_note(verdicts),
-    )
+    """The same at size 12."""
+    return _accuracies(t, needed(grid(t, network=NETWORKS, depth=12), "runs of size 12"))
+
+
+def _accuracies(t: Tables, runs: pd.DataFrame) -> Finding:
+    """The order in accuracy over seeds and test images, and in the gain over the untrained twin."""
+    level = _ordered(runs, partial(chosen_correct_B, t), ACCURACY)
+    return _with_gain(level, lambda: _ordered(runs, partial(gain_B, t), "gain in accuracy"))
+
+
+def c25(t: Tables) -> Finding:
+    """conv with continuous input minus either transformer with pix2vec, on the same test images, at each size."""
+    level = _conv_against_one_hot(t, partial(chosen_correct_B, t), ACCURACY)
+    return _with_gain(level, lambda: _conv_against_one_hot(t, partial(gain_B, t), "gain in accuracy"))
+
+
+def _conv_against_one_hot(t: Tables, of: Measured, unit: str) -> Finding:
+    difference_SB: dict[Setting, np.ndarray] = {}
+    absent = []
+    ours = grid(t, network=CONV, encoding="continuous")
+    for transformer in TRANSFORMERS:
+        theirs = grid(t, network=transformer, encoding="pix2vec").assign(encoding="continuous")  # of its counterpart
+        pair = f"{CONV} continuous before {transformer} pix2vec"
+        settings = paired(ours, theirs, of, pair)
+        difference_SB |= {setting._replace(encoding="continuous/pix2vec"): rows for setting, rows in settings.items()}
+        absent += [] if settings else [pair]
+    return by_setting(difference_SB, unit, absent)
 
 
 def c22(t: Tables) -> Finding:

@@ -7,9 +7,12 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import NamedTuple
 
-from isonb.evidence import NOT_RUN
+import numpy as np
+
+from isonb.evidence import NOT_RUN, statistics
 from isonb.evidence.metrics import Tables
 from isonb.evidence.statistics import LEVEL, Interval
 
@@ -31,6 +34,27 @@ ALPHA = 0.05
 
 class NotRun(Exception):
     """The data that a rule needs are missing; the message says what has to be run."""
+
+
+class Setting(NamedTuple):
+    """Where a difference is measured: which two networks are compared, with which encoding, at which size."""
+
+    pair: str
+    encoding: str
+    size: int
+
+
+class Contrast(NamedTuple):
+    """The difference in one setting: its mean, its 95 % interval, its sign, and how many seeds it rests on.
+
+    sign is that of the mean where it is clear after Holm's correction over all settings that are judged, otherwise 0.
+    """
+
+    mean: float
+    low: float
+    high: float
+    sign: int
+    seeds: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +84,8 @@ class Finding:
     interval_kind: str = "95 % interval"
     under: str = ""
     note: str = ""
+    gain: Finding | None = None
+    map: Mapping[Setting, Contrast] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -69,7 +95,8 @@ class Claim:
     quotation holds the source's own words, shortened, or is empty where the statement paraphrases it. columns are
     the `frame.column` names that the rule reads beyond those that every record has. seeds is the fewest seeds that it
     may rest on; 0 for what is computed or counted without training. is_whole: it is about the best of all networks, so
-    that none may be left out for having fewer seeds.
+    that none may be left out for having fewer seeds. p: the rule asks for a p value, corrected by Holm over all
+    such claims, run or not. added is the day on which a claim was added after results had been seen.
     """
 
     id: str
@@ -84,6 +111,8 @@ class Claim:
     columns: Sequence[str] = ()
     seeds: int = SEEDS
     is_whole: bool = False
+    p: bool = False
+    added: str = ""
 
 
 def by_sign(interval: Interval, threshold: float = 0.0) -> Verdict:
@@ -124,6 +153,85 @@ def by_parts(intervals: Mapping[str, Callable[[float], Interval]]) -> dict[str, 
     if all(verdict == Verdict.SUPPORTED for verdict in verdicts.values()):
         return verdicts
     return {name: by_sign(interval(bonferroni(len(intervals)))) for name, interval in intervals.items()}
+
+
+def by_setting(
+    difference_SB: Mapping[Setting, np.ndarray], unit: str, absent: Sequence[str] = (), parts: int = 1
+) -> Finding:
+    """Is a difference positive in every setting? It is given by seed, S, or by seed and test image, S x B.
+
+    Every setting has an interval over its seeds (and images); with few seeds it borrows from the spread of the others.
+    Supported: every 95 % interval lies above 0, which needs no correction. Contradicted: every one lies below 0.
+    Partly: at least one lies above 0 after Holm's correction over the settings (and Bonferroni's over the `parts` of
+    the claim that are judged so). Otherwise undetermined. `absent` names pairs of the claim that have not run: without
+    them it is supported in part at most. The smallest difference is shown, and the note says which settings are clearly
+    above and below. Raises `NotRun` where there are no settings.
+    """
+    if not difference_SB:
+        raise NotRun(f"Needs runs to compare, of one size and seed: {', '.join(absent) or 'none are there'}.")
+    contrasts = _contrasts(difference_SB, parts)
+    smallest = min(contrasts, key=lambda setting: contrasts[setting].mean)
+    of_smallest_SB = np.asarray(difference_SB[smallest], float)
+    has_images = of_smallest_SB.ndim == 2
+    return Finding(
+        verdict=_verdict_by_setting(contrasts.values(), bool(absent)),
+        value=contrasts[smallest].mean,
+        unit=f"{unit}, smallest of {len(contrasts)}" if len(contrasts) > 1 else unit,
+        interval=(contrasts[smallest].low, contrasts[smallest].high),
+        n=len(contrasts),
+        of="settings",
+        seeds=min(contrast.seeds for contrast in contrasts.values()),
+        images_needed=statistics.images_needed(of_smallest_SB.mean(axis=0)) if has_images else None,
+        note=_note_by_setting(contrasts, absent),
+        map=contrasts,
+    )
+
+
+def _contrasts(difference_SB: Mapping[Setting, np.ndarray], parts: int) -> dict[Setting, Contrast]:
+    """The contrast of every setting; variances are moderated and p values corrected over all of them."""
+    rows = [np.asarray(of_setting, float) for of_setting in difference_SB.values()]
+    has_images = rows[0].ndim == 2
+    intervals = statistics.moderated_crossed_intervals(rows) if has_images else statistics.moderated_intervals(rows)
+    p_values = statistics.moderated_crossed_p(rows) if has_images else statistics.moderated_p(rows)
+    contrasts = {}
+    for setting, row, interval, p in zip(
+        difference_SB, rows, intervals, statistics.holm(parts * p_values), strict=True
+    ):
+        mean = float(row.mean())
+        contrasts[setting] = Contrast(mean, *interval, int(np.sign(mean)) if p < ALPHA else 0, len(row))
+    return contrasts
+
+
+def _verdict_by_setting(contrasts: Iterable[Contrast], is_incomplete: bool) -> Verdict:
+    contrasts = list(contrasts)
+    if all(contrast.low > 0 for contrast in contrasts):
+        return Verdict.PARTLY if is_incomplete else Verdict.SUPPORTED
+    if all(contrast.high < 0 for contrast in contrasts):
+        return Verdict.CONTRADICTED
+    return Verdict.PARTLY if any(contrast.sign > 0 for contrast in contrasts) else Verdict.UNDETERMINED
+
+
+def _note_by_setting(contrasts: Mapping[Setting, Contrast], absent: Sequence[str]) -> str:
+    """Pair by pair, in how many settings the difference is clearly above 0 and in which it is clearly below."""
+    parts = []
+    for pair in dict.fromkeys(setting.pair for setting in contrasts):
+        of_pair = {setting: contrast for setting, contrast in contrasts.items() if setting.pair == pair}
+        parts.append(f"{pair}: {_counts(of_pair)}")
+    if absent:
+        parts.append(f"not run: {', '.join(absent)}")
+    return f"Clear after Holm over {len(contrasts)} settings: {'; '.join(parts)}."
+
+
+def _counts(contrasts: Mapping[Setting, Contrast]) -> str:
+    """Such as "above 0 in 2 of 6 (rff 1, rff 3), below 0 in 1 (continuous 1)"; all or none need no list."""
+    words = []
+    for sign, where in ((1, "above 0 in"), (-1, "below 0 in")):
+        clear = [f"{setting.encoding} {setting.size}" for setting in contrasts if contrasts[setting].sign == sign]
+        count = f"{len(clear)} of {len(contrasts)}"
+        names = f" ({', '.join(clear)})" if 0 < len(clear) < len(contrasts) else ""
+        if clear or sign > 0:
+            words.append(f"{where} {count}{names}")
+    return ", ".join(words)
 
 
 def bonferroni(comparisons: int) -> float:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 
 import numpy as np
+import pandas as pd
+import scipy
 
 from isonb.evidence import statistics
 from isonb.evidence.ledger.finding import (
@@ -23,6 +25,7 @@ from isonb.evidence.ledger.finding import (
 )
 from isonb.evidence.ledger.select import (
     AUTOREGRESSIVE,
+    SETTING,
     TRANSFORMERS,
     array,
     common_seeds,
@@ -31,51 +34,97 @@ from isonb.evidence.ledger.select import (
     grid,
     needed,
     smallest_of,
-    spread_of_seeds,
 )
 from isonb.evidence.metrics import MAIN, Tables
 
-INSIDE = 0.8  # the share of runs in which the best layer must lie inside the network
+INSIDE = 0.8  # the share of runs in which the best layer must lie in the middle third
 DEEP = 3  # the smallest size that has a middle
 FLAT = 0.03  # a range below three points is "equally bad"
+FIRST, LAST = "middle third above the first block's output", "middle third above the last block's"
+
+
+def middle_third(depth: int) -> list[int]:
+    """The layers that are outputs of the middle third of the blocks: 2 of 3, 3 and 4 of 6, 5 to 8 of 12."""
+    return [layer for layer in range(1, depth + 1) if 3 * abs(2 * layer - depth - 1) <= depth]
 
 
 def middle(t: Tables, networks: Sequence[str], arms: tuple[str, ...] = (MAIN,)) -> Finding:
-    """Does the layer chosen on validation lie inside 1..L-1, and does it beat the last layer on test images?"""
+    """Are the features of the middle third better than those of the first and of the last block, and chosen?
+
+    The layer that stands for the middle is its best on validation; it is compared on the test images. `gain` asks the
+    same of what each layer gains over the same layer of the untrained twin.
+    """
     runs = grid(t, arms, network=tuple(networks))
     runs = runs[runs["depth"] >= DEEP]
     seeds = complete_seeds(runs) if len(runs) else []
     if not seeds:
         raise NotRun(f"Needs runs of {' or '.join(networks)} with size 3 or more and every setting of one seed.")
     runs = runs[runs["seed"].isin(seeds)]
-    share = float(((runs["best_layer"] > 0) & (runs["best_layer"] < runs["depth"])).mean())
-    gains: dict[int, list[np.ndarray]] = {}
-    for run in runs.itertuples():
-        correct_LB = array(t, run.run_id, "test_correct_LB").astype(float)
-        gains.setdefault(run.seed, []).append(correct_LB[run.best_layer] - correct_LB[-1])
-    gain_SB = np.stack([np.mean(gains[seed], axis=0) for seed in seeds])
-    interval = statistics.crossed_interval(gain_SB)
-    verdict = Verdict.UNDETERMINED
-    if share >= INSIDE and interval[0] > 0:
-        verdict = Verdict.SUPPORTED
-    elif share <= 1 - INSIDE:
-        verdict = Verdict.CONTRADICTED
-    return Finding(
-        verdict=verdict,
-        value=float(gain_SB.mean()),
-        unit="accuracy, best minus last layer",
-        interval=interval,
-        n=len(runs),
-        of="runs",
-        seeds=len(seeds),
-        by_seed=spread_of_seeds(gain_SB),
-        images_needed=statistics.images_needed(gain_SB.mean(axis=0)),
-        note=f"The chosen layer lies inside the network in {share:.0%} of the runs.",
+    layers = t.layers[t.layers["run_id"].isin(runs["run_id"])]
+    share = float(np.mean([run.best_layer in middle_third(run.depth) for run in runs.itertuples()]))
+    curves = layers.groupby([*SETTING, "layer"])["test_accuracy"].mean().groupby(level=SETTING)
+    single = sum(_has_one_peak(curve.to_numpy()) for _, curve in curves)
+    correct = {run_id: array(t, run_id, "test_correct_LB").astype(float) for run_id in runs["run_id"]}
+    level = _peak(runs, correct, layers.set_index(["run_id", "layer"])["validation_accuracy"], share, "accuracy")
+    note = (
+        f"{level.note} The chosen layer lies in the middle third in {share:.0%} of {len(runs)} runs. Averaged over "
+        f"seeds, accuracy rises to one peak and then falls in {single} of {len(curves)} settings."
     )
+    sizes = sorted(set(runs["depth"]))
+    under = f"at size{'s' * (len(sizes) > 1)} {' and '.join(map(str, sizes))}"
+    return dataclasses.replace(level, under=under, note=note, gain=_peak_of_gain(t, runs, layers, correct))
+
+
+def _peak_of_gain(
+    t: Tables, runs: pd.DataFrame, layers: pd.DataFrame, correct: Mapping[str, np.ndarray]
+) -> Finding | None:
+    """The same of the gain over the untrained twin, layer by layer; None where a twin has not been probed."""
+    validated = layers.set_index(["run_id", "layer"])
+    gain = validated["validation_accuracy"] - validated["untrained_validation_accuracy"]
+    if gain.isna().any() or not all("untrained_correct_LB" in t.arrays[run_id] for run_id in runs["run_id"]):
+        return None
+    largest = gain.groupby(level="run_id").idxmax().map(lambda place: place[1])
+    share = float(np.mean([largest[run.run_id] in middle_third(run.depth) for run in runs.itertuples()]))
+    gained = {run_id: right_LB - t.arrays[run_id]["untrained_correct_LB"] for run_id, right_LB in correct.items()}
+    return _peak(runs, gained, gain, share, "gain in accuracy")
+
+
+def _peak(
+    runs: pd.DataFrame, value_by_run: Mapping[str, np.ndarray], validated: pd.Series, share: float, unit: str
+) -> Finding:
+    """The middle third minus both ends, from what every layer gets right, L x B for each run, and its validation.
+
+    One end that is clearly better than the middle contradicts the claim; both must be clearly worse to support it, in
+    part where fewer than `INSIDE` of the runs choose a layer of the middle.
+    """
+    by_end: dict[str, dict[int, list[np.ndarray]]] = {FIRST: {}, LAST: {}}
+    for run in runs.itertuples():
+        best = max(middle_third(run.depth), key=lambda layer: validated[run.run_id, layer])
+        value_LB = value_by_run[run.run_id]
+        for end, layer in ((FIRST, 1), (LAST, run.depth)):
+            by_end[end].setdefault(run.seed, []).append(value_LB[best] - value_LB[layer])
+    mean_SB = {
+        end: np.stack([np.mean(of_seed, axis=0) for of_seed in by_seed.values()]) for end, by_seed in by_end.items()
+    }
+    verdicts = by_parts({end: partial(statistics.crossed_interval, rows) for end, rows in mean_SB.items()})
+    verdict = Verdict.UNDETERMINED
+    if Verdict.CONTRADICTED in verdicts.values():
+        verdict = Verdict.CONTRADICTED
+    elif all(part == Verdict.SUPPORTED for part in verdicts.values()):
+        verdict = Verdict.SUPPORTED if share >= INSIDE else Verdict.PARTLY
+    smallest = smallest_of(mean_SB, f"{unit}, middle third minus the better end")
+    return dataclasses.replace(smallest, verdict=verdict, n=len(runs), of="runs", note=parts_note(verdicts))
+
+
+def _has_one_peak(curve_L: np.ndarray) -> bool:
+    """Does a curve never rise again once it has fallen?"""
+    steps = np.diff(curve_L)
+    falls = np.flatnonzero(steps < 0)
+    return not len(falls) or not (steps[falls[0] :] > 0).any()
 
 
 def c12(t: Tables) -> Finding:
-    """Where the best layer of conv networks of size 3 and more lies."""
+    """Whether the middle third of conv networks of size 3 and more is better than both ends."""
     return middle(t, ["conv"])
 
 
@@ -89,23 +138,42 @@ def c28(t: Tables) -> Finding:
             lacking[name] = reason
     if not findings:
         raise lacking["BERT"]
+    together = _of_objectives(findings, list(lacking))
+    gains = {name: finding.gain for name, finding in findings.items() if finding.gain}
+    if len(gains) < len(findings):
+        return together
+    return dataclasses.replace(together, gain=_of_objectives(gains, list(lacking)))
+
+
+def _of_objectives(findings: Mapping[str, Finding], lacking: Sequence[str]) -> Finding:
+    """One finding of what was found for each objective: the smaller value, and every verdict in the note."""
     verdicts = {name: finding.verdict for name, finding in findings.items()}
     least = min(findings.values(), key=lambda finding: finding.value)
-    return Finding(
+    notes = [
+        *[parts_note(verdicts)] * (len(verdicts) > 1),
+        *(f"{name}: {finding.note}" for name, finding in findings.items()),
+        *(f"{name}: no networks that could be judged." for name in lacking),
+    ]
+    return dataclasses.replace(
+        least,
         verdict=combine([*verdicts.values(), *(Verdict.NOT_RUN for _ in lacking)]),
-        value=least.value,
-        unit=least.unit,
-        interval=least.interval,
-        n=least.n,
-        of=least.of,
         seeds=min(finding.seeds for finding in findings.values()),
-        by_seed=least.by_seed,
-        note=" ".join([
-            parts_note(verdicts),
-            *(f"{name}: {finding.note}" for name, finding in findings.items()),
-            *(f"{name}: no networks that could be judged." for name in lacking),
-        ]),
-    )  # fmt: skip
+        note=" ".join(notes),
+        gain=None,
+    )
+
+
+def _image_resolution(difference_SB: Iterable[np.ndarray]) -> str:
+    """Below which difference the images' part of an interval alone covers 0, as a sentence about several."""
+    mean_B = [rows.mean(axis=0) for rows in difference_SB]
+    z = scipy.special.ndtri((1 + statistics.LEVEL) / 2)
+    halves = [z * of_images.std(ddof=1) / np.sqrt(len(of_images)) for of_images in mean_B]
+    least, most = (f"{100 * half:.1f}" for half in (min(halves), max(halves)))
+    points = least if least == most else f"{least} to {most}"
+    return (
+        f"On {len(mean_B[0])} test images a difference of less than {points} points cannot be told from 0, however "
+        "well its seeds agree."
+    )
 
 
 def _layers(t: Tables, network: str, encodings: Sequence[str]) -> dict[str, np.ndarray]:
@@ -127,7 +195,8 @@ def c13(t: Tables) -> Finding:
     correct = _layers(t, "mixer", ("rff", "continuous"))
     by_layer = _above(correct["rff"], correct["continuous"])
     finding = smallest_of(by_layer, "accuracy, smallest gap over layers")
-    return dataclasses.replace(finding, n=len(by_layer), of="comparisons")
+    note = f"{finding.note} {_image_resolution(by_layer.values())}"
+    return dataclasses.replace(finding, n=len(by_layer), of="comparisons", note=note)
 
 
 def c14(t: Tables) -> Finding:
@@ -158,7 +227,7 @@ def c14(t: Tables) -> Finding:
         seeds=len(by_seed),
         by_seed=by_seed,
         threshold=FLAT,
-        note=parts_note(verdicts),
+        note=f"{parts_note(verdicts)} {_image_resolution(pairs)}",
     )
 
 
@@ -175,12 +244,16 @@ def c15(t: Tables) -> Finding:
     at_last = by_parts(last)
     ahead = combine(at_last.values()) == Verdict.SUPPORTED
     verdict = Verdict.PARTLY if finding.verdict == Verdict.SUPPORTED and ahead else finding.verdict
-    note = f"{finding.note} At the last: {parts_note(at_last)}"
+    note = f"{finding.note} At the last: {parts_note(at_last)} {_image_resolution(before.values())}"
     return dataclasses.replace(finding, verdict=verdict, n=len(before), of="comparisons", note=note)
 
 
 def c36(t: Tables) -> Finding:
-    """Exploratory: in what share of the runs of size 3 and more is the class best read before the pixels are?"""
+    """Exploratory: in what share of the runs of size 3 and more is the class best read before the pixels are?
+
+    Wilson's interval takes runs for independent, as they are given their settings, but for the test images that they
+    share. That settings differ makes it too wide, if anything.
+    """
     runs = grid(t)
     runs = needed(runs[runs["depth"] >= DEEP], f"runs of size {DEEP} or more")
     decoded = t.layers.dropna(subset=["pixel_accuracy"])
@@ -191,10 +264,16 @@ def c36(t: Tables) -> Finding:
     best = decoded.sort_values("layer").set_index("layer").groupby("run_id")
     is_before = best["validation_accuracy"].idxmax() < best["pixel_accuracy"].idxmax()
     share = float(is_before.mean())
-    verdict = decide(share >= INSIDE, share <= 1 - INSIDE)
-    seeds = complete_seeds(runs[runs["run_id"].isin(is_before.index)])
+    low, high = statistics.wilson(share, len(is_before))
     return Finding(
-        verdict=verdict, value=share, unit="share of the runs", n=len(is_before), of="runs", seeds=len(seeds)
+        verdict=decide(low >= INSIDE, high <= 1 - INSIDE),
+        value=share,
+        unit="share of the runs",
+        interval=(low, high),
+        n=len(is_before),
+        of="runs",
+        seeds=len(complete_seeds(runs[runs["run_id"].isin(is_before.index)])),
+        threshold=INSIDE,
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -16,6 +16,7 @@ from isonb.evidence.ledger.finding import (
     SETTINGS_AGREE,
     Finding,
     NotRun,
+    Setting,
     Verdict,
     by_parts,
     combine,
@@ -32,7 +33,9 @@ ENCODINGS = tuple(name for name, row in rows.ENCODINGS.items() if row.in_paper) 
 AUTOREGRESSIVE = "objective=autoregressive"  # the arm with image-GPT's other objective
 SIZES = (1, 3, 6)  # of the networks that the paper's text is about
 SETTING = ["network", "encoding", "depth"]
-Answers = Callable[[Tables, pd.Series], np.ndarray]  # which test images a run gets right, by one way of judging it
+Run = pd.Series | dict[str, Any]  # a row of the table of runs
+Answers = Callable[[Tables, Run], np.ndarray]  # which test images a run gets right, by one way of judging it
+Measured = Callable[[Run], np.ndarray | float]  # a quantity of a run, or of each of its test images
 
 
 def grid(t: Tables, arms: tuple[str, ...] = (MAIN,), **only: object) -> pd.DataFrame:
@@ -41,10 +44,11 @@ def grid(t: Tables, arms: tuple[str, ...] = (MAIN,), **only: object) -> pd.DataF
     Only of the sizes that the paper reports, unless others are asked for: a size that was added must neither make the
     seeds of the grid incomplete nor be judged by claims that were never about it.
     """
-    runs = t.runs[t.runs["arm"].isin(arms) & t.runs["network"].isin(NETWORKS) & t.runs["encoding"].isin(ENCODINGS)]
-    for column, wanted in ({"depth": SIZES} | only).items():
-        runs = runs[runs[column].isin(wanted if isinstance(wanted, tuple) else (wanted,))]
-    return runs
+    wanted = {"arm": arms, "network": NETWORKS, "encoding": ENCODINGS}
+    is_wanted = np.logical_and.reduce([t.runs[column].isin(values) for column, values in wanted.items()])
+    for column, values in ({"depth": SIZES} | only).items():
+        is_wanted = is_wanted & t.runs[column].isin(values if isinstance(values, tuple) else (values,))
+    return t.runs[is_wanted]
 
 
 def needed(runs: pd.DataFrame, what: str) -> pd.DataFrame:
@@ -68,8 +72,9 @@ def complete_seeds(runs: pd.DataFrame | pd.Series) -> list[int]:
     """The seeds for which every setting has run that has run for any seed."""
     frame = runs.index.to_frame(index=False) if isinstance(runs, pd.Series) else runs
     settings = frame.drop(columns="seed") if isinstance(runs, pd.Series) else frame[SETTING]
-    per_seed = settings.apply(tuple, axis=1).groupby(frame["seed"].to_numpy()).nunique()
-    return [int(seed) for seed in per_seed.index[per_seed == settings.drop_duplicates().shape[0]]]
+    setting = settings.groupby(list(settings.columns)).ngroup()
+    per_seed = setting.groupby(frame["seed"].to_numpy()).nunique()
+    return [int(seed) for seed in per_seed.index[per_seed == setting.nunique()]]
 
 
 def replicated(t: Tables, seeds: int) -> Tables:
@@ -120,9 +125,10 @@ def image_differences(
 
     Only where `column`, the accuracy that `of` adds up to, is known for both. Raises `NotRun` if it is for none.
     """
-    paired = differences(runs, column, factor, a, b).index
-    run = runs.set_index([*paired.names, factor]).sort_index()
-    return pd.Series([of(t, run.loc[(*key, a)]) - of(t, run.loc[(*key, b)]) for key in paired], paired)
+    both = differences(runs, column, factor, a, b).index
+    places = zip(*(runs[name] for name in (*both.names, factor)), strict=True)
+    run = dict(zip(places, _rows(runs), strict=True))
+    return pd.Series([of(t, run[*key, a]) - of(t, run[*key, b]) for key in both], both)
 
 
 def over_seeds_and_images(difference_B: pd.Series, unit: str = "accuracy", is_order: bool = True) -> Finding:
@@ -206,14 +212,60 @@ def correct_SLB(t: Tables, runs: pd.DataFrame, seeds: list[int]) -> np.ndarray:
     return np.stack([array(t, ids[seed], "test_correct_LB") for seed in seeds]).astype(float)
 
 
-def chosen_correct_B(t: Tables, run: pd.Series) -> np.ndarray:
+def chosen_correct_B(t: Tables, run: Run) -> np.ndarray:
     """Whether the probe of a run's chosen layer gets each test image right."""
     return array(t, run["run_id"], "test_correct_LB")[int(run["best_layer"])].astype(float)
 
 
-def tuned_correct_B(t: Tables, run: pd.Series) -> np.ndarray:
+def untrained_correct_B(t: Tables, run: Run) -> np.ndarray:
+    """The same of a run's untrained twin, at the layer that was chosen for the twin on validation.
+
+    Raises `NotRun` where the twin has not been probed.
+    """
+    if pd.isna(run["untrained_best_layer"]):
+        raise NotRun(f"Needs the probes of the untrained twin of run {run['run_id']} (isonb complete).")
+    return array(t, run["run_id"], "untrained_correct_LB")[int(run["untrained_best_layer"])].astype(float)
+
+
+def gain_B(t: Tables, run: Run) -> np.ndarray:
+    """What a run gets right minus what its untrained twin does, by test image. Raises `NotRun` without the twin."""
+    return chosen_correct_B(t, run) - untrained_correct_B(t, run)
+
+
+def loss_B(t: Tables, run: Run) -> np.ndarray:
+    """A run's mean loss per masked sub-pixel of each test image."""
+    return array(t, run["run_id"], "test_loss_B").astype(float)
+
+
+def tuned_correct_B(t: Tables, run: Run) -> np.ndarray:
     """Whether a run's fine-tuned network gets each test image right."""
     return array(t, run["run_id"], "finetune_correct_B").astype(float)
+
+
+def paired(better: pd.DataFrame, worse: pd.DataFrame, of: Measured, pair: str) -> dict[Setting, np.ndarray]:
+    """What `of` gives for a run of the one minus what it gives for its counterpart, S or S x B for each setting.
+
+    A counterpart has the same encoding, size and seed; settings without one are left out.
+    """
+    first, second = _by_place(better), _by_place(worse)
+    settings: dict[Setting, list[np.ndarray | float]] = {}
+    for place in sorted(set(first) & set(second), key=lambda place: (ENCODINGS.index(place[0]), place[1:])):
+        encoding, size, _ = place
+        settings.setdefault(Setting(pair, encoding, size), []).append(of(first[place]) - of(second[place]))
+    return {setting: np.array(differences) for setting, differences in settings.items()}
+
+
+def _by_place(runs: pd.DataFrame) -> dict[tuple[str, int, int], Run]:
+    places = zip(runs["encoding"], runs["depth"].astype(int), runs["seed"].astype(int), strict=True)
+    return dict(zip(places, _rows(runs), strict=True))
+
+
+def _rows(runs: pd.DataFrame) -> list[Run]:
+    """The rows of a table as dictionaries, as `to_dict("records")` has them, many times faster."""
+    columns = list(runs.columns)
+    return [
+        dict(zip(columns, row, strict=True)) for row in zip(*(runs[name].tolist() for name in columns), strict=True)
+    ]
 
 
 def common_seeds(*runs: pd.DataFrame) -> list[int]:
