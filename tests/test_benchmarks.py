@@ -197,8 +197,9 @@ def test_what_probing_saves_is_shown_as_ratios_and_what_it_changes_as_points(wri
     write("probing", [{"block": "conv", "depth": 6, "passes": {"ours": 200, "paper": 84_000},
                        "seconds": {"ours": 4.0, "paper": 300.0}, "images": 336, "test_images": 96,
                        "accuracies": {"ours": [0.5, 0.25], "paper": [0.5, 0.26]}}])  # fmt: skip
+    accuracies = {"adam": [0.25, 0.4], "lbfgs": [0.25, 0.407], "not_whitened": [0.2, 0.375]}
     write("solvers", [{"block": "conv", "depth": 1, "data": "cifar10", "train_images": 3600, "test_images": 1000,
-                       "accuracies": {"adam": [0.25, 0.4], "lbfgs": [0.25, 0.407]}}])  # fmt: skip
+                       "accuracies": accuracies}])  # fmt: skip
     assert benchmarks.table("probing").to_dict("records") == [
         {"network": "conv, size 6", "of": "passes", "at once": "200", "plainly": "84,000",
          "times as many": "420"},
@@ -206,7 +207,9 @@ def test_what_probing_saves_is_shown_as_ratios_and_what_it_changes_as_points(wri
          "times as many": "75"},
     ]  # fmt: skip
     assert benchmarks.table("solvers")["differ by"].tolist() == ["0.0 points", "0.7 points"]
+    assert benchmarks.table("solvers")["Adam, not whitened"].tolist() == ["20.0%", "37.5%"]
     words = benchmarks.probing_in_words()
+    assert words.endswith("To Adam, whitening is worth +2.5 to +2.5 points on the outputs of the blocks.")
     assert "420 times fewer passes and 75 times less processor time" in words and "by more than 1.0 points (96" in words
     assert "3,600 training images of cifar10, are at most 0.7 points apart on 1,000 test images." in words
 

@@ -244,7 +244,7 @@ def study_of(**row):
         "statistic": "s", "rule": "r", "needs": "n", "verdict": "supported",
         "value": 0.5, "unit": "nats", "low": 0.25, "high": 0.75,
         "n": 9, "of": "cells", "p_holm": 0.012, "seeds": 3, "seeds_asked": 3, "seeds_needed": 2,
-        "images_needed": None, "interval_kind": "95 % interval", "under": "", "note": "All & more.",
+        "images_needed": None, "interval_kind": "95 % interval", "under": "", "note": "All & more.", "gain_note": "",
     }  # fmt: skip
     return verdicts.Study("cpu", metrics.tables({}), {"C5": whole | row})
 
@@ -270,6 +270,12 @@ def test_a_verdict_is_said_with_its_evidence():
         '<dd class="isonb-number">'
         "0.5 (nats); 95 % interval 0.25 to 0.75; n = 9 cells; p = 0.012 after Holm; 3 of at least 3 seeds.</dd>"
     ) in shown
+
+
+def test_the_gain_stands_beside_the_level():
+    shown = verdicts.answers(study_of(gain_note="Of the gain: partly."), "C5")
+    assert "3 of at least 3 seeds. Of the gain: partly.</dd>" in shown
+    assert "All &amp; more. Of the gain: partly." in verdicts.ledger([study_of(gain_note="Of the gain: partly.")], "C5")
 
 
 def test_a_claim_without_results_says_what_runs_it():

@@ -33,8 +33,8 @@ def test_three_sentences_say_what_was_asked_what_came_out_and_at_which_scale():
     assert came_out == (
         "What came out. The convolution fills in hidden pixels best in 9 of 9 combinations of encoding and size; "
         "second is the transformer in 6 and the mixer in 3. Its features are another matter: from the convolution a "
-        "linear classifier names 55.0% of the test images correctly before any training and 50.0% after it; mixer: 30.0% and "
-        "40.0%; transformer: 30.0% and 40.0% (continuous input, size 1)."
+        "linear classifier names 55.0% of the test images correctly before any training and 50.0% after it; "
+        "mixer: 30.0% and 40.0%; transformer: 30.0% and 40.0% (continuous input, size 1)."
     )
     # 51 epochs x 45 000 images over 6 x 3600; Wilson's interval of 1/2 at n = 1000 is 3.1 points to either side
     assert scale == (

@@ -109,6 +109,22 @@ def test_the_grid_in_numbers_has_means_over_the_seeds_at_hand():
     assert overview.what_size_changes(metrics.tables({})) == "Networks of sizes 1 and 6: not run."
 
 
+def test_the_grid_in_numbers_has_untrained_twins_and_guesses_beside_it():
+    t = study(
+        accuracy=lambda **c: 0.4,
+        untrained=lambda **c: 0.3,
+        networks=("conv",),
+        encodings=("rff",),
+        depths=(1,),
+        baseline_linear_filter=lambda **_: 3.5,
+        baseline_neighbour_mean=lambda **_: np.nan,
+    )
+    assert overview.by_size(t).values.tolist() == [
+        ["rff", "conv", "4.000", "not run", "not run", "30.0% to 40.0%", "not run", "not run", "3, 0, 0"],
+        ["none", "linear filter", "3.500", "3.500", "3.500", "", "", "", ""],
+    ]
+
+
 def with_curves(losses_by_network, **more):
     """A study of one cell each, with these validation losses after epochs 0, 1, ... and 100 images in each."""
     t = study(networks=losses_by_network, encodings=("rff",), depths=(1,), **more)

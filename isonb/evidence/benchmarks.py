@@ -105,10 +105,9 @@ def _counts(row: Row) -> Iterator[Row]:
 
 
 def _layers(row: Row) -> Iterator[Row]:
-    """The accuracies of the classifiers that both solvers found, by layer."""
-    accuracies = zip(row["accuracies"]["adam"], row["accuracies"]["lbfgs"], strict=True)
-    for layer, (adam, lbfgs) in enumerate(accuracies):
-        yield row | {"layer": layer, "adam": adam, "lbfgs": lbfgs}
+    """The accuracies of the classifiers that both solvers found, by layer, and of Adam's without whitening."""
+    for layer, accuracies in enumerate(zip(*row["accuracies"].values(), strict=True)):
+        yield row | {"layer": layer} | dict(zip(row["accuracies"], accuracies, strict=True))
 
 
 SEVERAL = {"probing": _counts, "solvers": _layers}  # parts of which a measured row becomes several of the table
@@ -197,13 +196,15 @@ COLUMNS: dict[str, dict[str, Callable[[Row], Any]]] = {
         "plainly": itemgetter("paper"),
         "times as many": "{ratio:.0f}".format_map,
     },
-    # Test accuracy by layer of the classifiers that Adam and L-BFGS found, and the difference in points.
+    # Test accuracy by layer of the classifiers that Adam and L-BFGS found, the difference in points, and that of Adam's
+    # without whitening.
     "solvers": NETWORK
     | {
         "layer": itemgetter("layer"),
         "Adam": "{adam:.1%}".format_map,
         "L-BFGS": "{lbfgs:.1%}".format_map,
         "differ by": lambda row: f"{100 * abs(row['adam'] - row['lbfgs']):.1f} points",
+        "Adam, not whitened": lambda row: f"{row['not_whitened']:.1%}" if "not_whitened" in row else NOT_RUN,
     },
 }
 
@@ -319,9 +320,18 @@ def probing_in_words() -> str:
         apart = max(abs(a - b) for a, b in zip(adam, lbfgs, strict=True))
         sentences.append(
             f"Adam and L-BFGS, on {row['train_images']:,} training images of {row['data']}, are at most "
-            f"{100 * apart:.1f} points apart on {row['test_images']:,} test images."
+            f"{100 * apart:.1f} points apart on {row['test_images']:,} test images.{_whitening(row)}"
         )
     return " ".join(sentences) or NOT_RUN
+
+
+def _whitening(row: Row) -> str:
+    """What whitening is worth to Adam's classifiers of the blocks' outputs, as a sentence where it was measured."""
+    pairs = list(zip(row["accuracies"]["adam"], row["accuracies"].get("not_whitened", []), strict=False))[1:]
+    if not pairs:
+        return ""
+    gains = [100 * (whitened - plain) for whitened, plain in pairs]
+    return f" To Adam, whitening is worth {min(gains):+.1f} to {max(gains):+.1f} points on the outputs of the blocks."
 
 
 def worlds(state: str) -> pd.DataFrame:

@@ -217,13 +217,14 @@ def as_rows(findings: Sequence[Judged]) -> list[dict[str, Any]]:
 
 
 def _gain(gain: Finding | None) -> dict[str, Any]:
-    """The same statistic on the gain over the untrained twin, as columns; None without one."""
+    """The same statistic on the gain over the untrained twin, as columns, None without one, and as a sentence."""
     low, high = gain.interval if gain and gain.interval else (None, None)
     return {
         "gain_verdict": gain.verdict if gain else None,
         "gain_value": _finite(gain.value) if gain else None,
         "gain_low": _finite(low),
         "gain_high": _finite(high),
+        "gain_note": gain_words(gain),
     }
 
 
@@ -309,10 +310,9 @@ def gain_words(gain: Finding | None) -> str:
     """One sentence on the gain over the untrained twin; empty without one."""
     if gain is None:
         return ""
-    row = _gain(gain)
-    interval = _interval(row["gain_low"], row["gain_high"])
-    number = f", {_number(row['gain_value'])} {gain.unit}{f' ({interval})' if interval else ''}"
-    return f"Of the gain over the untrained twin: {gain.verdict}{number if row['gain_value'] is not None else ''}."
+    value, interval = _finite(gain.value), _interval(*map(_finite, gain.interval or (None, None)))
+    number = f", {_number(value)} {gain.unit}{f' ({interval})' if interval else ''}"
+    return f"Of the gain over the untrained twin: {gain.verdict}{number if value is not None else ''}."
 
 
 def counted(row: Mapping[str, Any]) -> str:

@@ -16,6 +16,7 @@ from isonb.evidence.ledger import select
 from isonb.evidence.ledger.finding import NotRun, Verdict
 from isonb.pages.verdicts import Study, listed
 
+GUESSES = {"linear filter": "baseline_linear_filter", "mean of the neighbours": "baseline_neighbour_mean"}
 LARGEST = 12  # the size of the paper's supplement
 
 
@@ -110,7 +111,8 @@ def by_size(t: metrics.Tables) -> pd.DataFrame:
     """The grid in numbers: one row per encoding and network, with its loss and accuracy at every size.
 
     Validation losses in nats per masked sub-pixel, test accuracies of the chosen probe in per cent, of the untrained
-    twin first; means over the seeds that have run, whose number at each size stands in the last column.
+    twin first; means over the seeds that have run, whose number at each size stands in the last column. The last rows
+    are guesses without a network.
     """
     runs = select.grid(t)
     means = select.setting_means(runs, "untrained_accuracy").set_index(select.SETTING)
@@ -125,7 +127,12 @@ def by_size(t: metrics.Tables) -> pd.DataFrame:
                 | {f"accuracy, size {size}": _gain(means, cell) for size, cell in cells.items()}
                 | {"seeds": ", ".join(str(seeds.get(cell, 0)) for cell in cells.values())}
             )
-    return pd.DataFrame(shown or [{"network": NOT_RUN}])
+    for guess, column in GUESSES.items():
+        if shown and pd.notna(loss := runs[column].mean()):
+            shown.append(
+                {"encoding": "none", "network": guess} | {f"loss, size {s}": f"{loss:.3f}" for s in select.SIZES}
+            )
+    return pd.DataFrame(shown or [{"network": NOT_RUN}]).fillna("")
 
 
 def _mean(means: pd.DataFrame, cell: tuple[str, str, int], column: str, spec: str) -> str:

@@ -129,7 +129,7 @@ def answers(study: Study, *ids: str) -> str:
 
 def _answer(study: Study, row: Mapping[str, Any]) -> str:
     how = f" {_how(study, row['id'])}" if row["verdict"] == Verdict.NOT_RUN else ""
-    counted = number(row)
+    counted = " ".join(filter(None, [number(row), row["gain_note"]]))
     return (
         f"<dt>{badge(row['verdict'])} {link(row)}: {html.escape(row['statement'])}</dt>"
         f"<dd><strong>{AGREES[row['verdict']]}.</strong> {html.escape(row['note'])}{how}</dd>"
@@ -241,7 +241,7 @@ def _entry(studies: Sequence[Study], name: str) -> str:
 
 
 def _evidence(row: Mapping[str, Any]) -> str:
-    return f"{number(row)} {row['note']}".strip()
+    return " ".join(filter(None, [number(row), row["note"], row["gain_note"]]))
 
 
 def _distinct(by_study: Mapping[str, Any]) -> dict[str, Any]:

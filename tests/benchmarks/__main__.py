@@ -201,8 +201,12 @@ def _solvers(rows: list[dict[str, Any]], about: dict[str, Any]) -> Iterator[str]
             yield row["skipped"]
             continue
         yield f"{row['block']}, depth {row['depth']}, {row['train_images']} training images of {row['data']}"
-        for layer, (adam, lbfgs) in enumerate(zip(*row["accuracies"].values(), strict=True)):
-            yield f"  layer {layer}: Adam {adam:.1%}, L-BFGS {lbfgs:.1%}, of {row['test_images']} test images"
+        for layer, accuracies in enumerate(zip(*row["accuracies"].values(), strict=True)):
+            adam, lbfgs, plain = (f"{accuracy:.1%}" for accuracy in accuracies)
+            yield (
+                f"  layer {layer}: Adam {adam}, L-BFGS {lbfgs}, Adam without whitening {plain}, of "
+                f"{row['test_images']} test images"
+            )
 
 
 def _palette(rows: list[dict[str, Any]], about: dict[str, Any]) -> Iterator[str]:

@@ -64,7 +64,7 @@ def run(images: int = 192) -> Iterator[dict[str, Any]]:
 
 
 def solvers(pretrained: int = 1200, probed: int = 8000) -> Iterator[dict[str, Any]]:
-    """One row: test accuracy of every layer's probe by Adam, as the paper, and by L-BFGS, on CIFAR-10.
+    """One row: test accuracy of every layer's probe by Adam, with and without whitening, and by L-BFGS, on CIFAR-10.
 
     The network is a conv of depth 2 after one epoch on some of the images that are at hand; more of them are probed.
     """
@@ -76,9 +76,10 @@ def solvers(pretrained: int = 1200, probed: int = 8000) -> Iterator[dict[str, An
     with tempfile.TemporaryDirectory() as folder:
         network = train.pretrain(run, first(pool, pretrained), Path(folder), Execution(device="cpu")).network
     row: dict[str, Any] = {"block": run.block, "depth": run.depth, "accuracies": {}}
-    for solver in ("adam", "lbfgs"):
-        found = probe.probe_layers(network, pool, ProbeConfig(solver=solver)).record
-        row["accuracies"][solver] = [layer.test_accuracy for layer in found.layers]
+    ways = {"adam": {}, "lbfgs": {"solver": "lbfgs"}, "not_whitened": {"scaling": "none"}}
+    for way, settings in ways.items():
+        record = probe.probe_layers(network, pool, ProbeConfig(**settings)).record
+        row["accuracies"][way] = [layer.test_accuracy for layer in record.layers]
     yield row | {"data": data.describe(pool).name, "train_images": len(pool.train), "test_images": len(pool.test)}
 
 
