@@ -87,9 +87,9 @@ def test_weights_that_are_not_the_records_are_refused():
     path = launch.checkpoints_folder(new.cell, IMAGES) / checkpoint.FINAL
     path.write_bytes(path.read_bytes()[:-1] + b"\0")
     with pytest.raises(checkpoint.CheckpointError, match=f"does not hold the weights of the record {new.run_id}: del"):
-        of_record.kept_weights(new, IMAGES)
+        of_record.kept_weights(new)
     path.unlink()
-    assert of_record.kept_weights(new, IMAGES) is None
+    assert of_record.kept_weights(new) is None
 
 
 def test_other_images_are_refused_in_a_sentence(capsys):
@@ -120,3 +120,31 @@ def test_cells_that_share_a_twin_probe_it_once(monkeypatch):
     monkeypatch.setattr(probes, "by_each", lambda network, *rest: calls.append(network) or by_each(network, *rest))
     assert len(list(completion.study("smoke", Execution()))) == 3
     assert [network.config.seed for network in calls] == [0, 1]
+
+
+def test_a_record_whose_weights_are_gone_is_not_completed_again():
+    new, new_arrays = run()
+    older, older_arrays = as_it_was(new, new_arrays)
+    records.write_record(older.model_copy(update={"weights": new.weights}), older_arrays)
+    (launch.checkpoints_folder(new.cell, IMAGES) / checkpoint.FINAL).unlink()
+    assert len(list(completion.study("smoke", Execution()))) == 1
+    assert list(completion.study("smoke", Execution())) == []
+
+
+def test_a_record_of_earlier_numerics_stays_as_it_is(monkeypatch):
+    new, arrays = run()
+    older, older_arrays = as_it_was(new, arrays)
+    records.write_record(older, older_arrays)
+    monkeypatch.setattr(of_record, "NUMERICS", new.numerics + 1)
+    assert list(completion.study("smoke", Execution())) == []
+
+
+def test_twins_that_see_other_masks_are_not_shared(monkeypatch):
+    masked = {"probe_inputs": "masked"}
+    for rate in (0.15, 0.6):
+        records.write_record(*as_it_was(*run(mask_rate=rate, **masked)))
+    calls = []
+    by_each = probes.by_each
+    monkeypatch.setattr(probes, "by_each", lambda network, *rest: calls.append(network) or by_each(network, *rest))
+    assert len(list(completion.study("smoke", Execution()))) == 2
+    assert sorted(network.config.mask_rate for network in calls) == [0.15, 0.6]

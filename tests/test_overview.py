@@ -55,8 +55,8 @@ def test_verdicts_that_no_correction_touches_are_named():
     decided = judged(whole(), C5="supported", C25="contradicted", C6="partly", C7="undetermined", C2="supported")
     decided.rows["C6"] |= {"p_holm": 0.01}
     assert overview.by_interval_alone(decided) == (
-        "Of 3 claims about trained networks that the study cpu decides in whole or in part, 2 rest on an interval "
-        "alone (C5 and C25), 1 on a corrected p (C6)."
+        "Of 3 claims about trained networks that the study cpu decides in whole or in part, 2 rest on "
+        "intervals that are not corrected over the ledger (C5 and C25), 1 on a corrected p (C6)."
     )
 
 

@@ -326,3 +326,9 @@ def test_a_shift_of_one_stratum_changes_nothing_inside(pairs, shift):
 def test_sign_test_does_not_depend_on_the_side(differences):
     differences = np.array(differences, float)
     assert statistics.sign_test(differences) == pytest.approx(statistics.sign_test(-differences))
+
+
+def test_a_row_of_one_seed_borrows_from_two_rows_or_from_none():
+    # a single row of known spread 0 is no ground for certainty about another row
+    assert statistics.moderated_intervals([np.array([1.0, 1.0]), np.array([2.0])])[1] == (-np.inf, np.inf)
+    assert statistics.moderated_p([np.array([1.0, 1.0]), np.array([2.0])])[1] == 1

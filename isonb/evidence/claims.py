@@ -108,7 +108,7 @@ def find(claim: Claim, t: Tables, replicated: Callable[[int], Tables] | None = N
     without the others, if the rule can do without them; the note says which they are. `replicated` gives the tables
     without the others, by the number of seeds that is asked for.
     """
-    finding = apply(claim, t)
+    finding = _unclear_below(claim.seeds, apply(claim, t))
     if claim.is_whole or (finding.seeds or 0) >= claim.seeds:
         return finding
     with_seeds = replicated(claim.seeds) if replicated else select.replicated(t, claim.seeds)
@@ -117,8 +117,15 @@ def find(claim: Claim, t: Tables, replicated: Callable[[int], Tables] | None = N
         return finding
     under = judged.under or f"at {_sizes(with_seeds, t)}"
     note = f"{judged.note} Judged {under}, where there are {claim.seeds} seeds."
-    shown = {**finding.map, **judged.map}  # the other settings are shown beside them
+    others = {setting: contrast._replace(sign=0) for setting, contrast in finding.map.items()}
+    shown = {**others, **judged.map}  # the other settings are shown beside them, without a verdict
     return dataclasses.replace(judged, note=note.strip(), under=under, map=shown)
+
+
+def _unclear_below(seeds: int, finding: Finding) -> Finding:
+    """The finding without the signs of settings that have fewer seeds: they borrow a spread, not a verdict."""
+    shown = {s: c if c.seeds >= seeds else c._replace(sign=0) for s, c in finding.map.items()}
+    return dataclasses.replace(finding, map=shown) if shown else finding
 
 
 def _sizes(kept: Tables, t: Tables) -> str:

@@ -114,15 +114,19 @@ def moderated(variance_K: np.ndarray, freedom_K: np.ndarray) -> tuple[np.ndarray
     and d_0 are fitted to the rows' log variances: alike as samples of one variance would be they are pooled
     (d_0 infinite), as different as can be each stands by itself (d_0 = 0). A row's own variance is kept where it is
     larger, so that one row that scatters is not taken for calm. A row of one value, d = 0, borrows s_0 and d_0, and is
-    left without a degree of freedom where there are not two rows to fit them to.
+    left without a degree of freedom where there are not two rows to fit them to. Where the true variances fall into
+    groups, rows of the wider group are still judged too narrowly: what that comes to in this study is measured in
+    made-up worlds with its own spreads.
 
     Source: Smyth, Statistical Applications in Genetics and Molecular Biology 3 (2004), article 3.
     """
     variance_K, freedom_K = np.asarray(variance_K, float), np.asarray(freedom_K, float)
     total, is_known_K = freedom_K.sum(), freedom_K > 0
     variance_K = np.where(is_known_K, variance_K, 0.0)
-    if is_known_K.sum() < 2 or not variance_K.any():
-        return variance_K, freedom_K if variance_K.any() else np.full(len(freedom_K), total)
+    if is_known_K.sum() < 2:
+        return variance_K, freedom_K
+    if not variance_K.any():
+        return variance_K, np.full(len(freedom_K), total)
     floor = 1e-5 * np.median(variance_K[variance_K > 0])
     half_K = freedom_K[is_known_K] / 2
     log_K = np.log(np.maximum(variance_K[is_known_K], floor)) - scipy.special.digamma(half_K) + np.log(half_K)

@@ -41,7 +41,8 @@ def _best_block(t: metrics.Tables) -> str:
     won = f"{first.iloc[0]} of {len(losses)}"
     named = listed([f"the {with_heads(network)} in {count}" for network, count in second.items()])
     return (
-        f"The {with_heads(best)} fills in hidden pixels best in {won} combinations of encoding and size"
+        f"The {with_heads(best)} fills in hidden pixels best in {won} combinations of encoding (how a pixel's "
+        f"value is given) and size (the number of blocks)"
         f"{f'; second is {named}' if len(first) == 1 else ''}."
     )
 
@@ -65,8 +66,9 @@ def _before_training(t: metrics.Tables) -> str:
     ]
     named = "".join(f"; {network}: {before} and {after}" for network, before, after in others)
     return (
-        f"Its features are another matter: from the {first[0]} a linear classifier names {first[1]} of the test images "
-        f"correctly before any training and {first[2]} after it{named} (continuous input, size {runs['depth'].min()})."
+        f"Before any training of the network, a linear classifier already names the class of {first[1]} of the test "
+        f"images correctly from the {first[0]}'s features, and of {first[2]} after training{named} (continuous input, "
+        f"size {runs['depth'].min()})."
     )
 
 
@@ -86,9 +88,9 @@ def _scale(study: Study) -> str:
     low, high = statistics.wilson(0.5, images)
     return (
         f"{len(runs)} network{'' if len(runs) == 1 else 's'} of the study {study.title}, with {sizes}, trained for "
-        f"{epochs} epochs on {train} images of {data}: each of the paper's was shown {fewer:.3g} times as many. An "
-        f"accuracy on {images} test images is known to {50 * (high - low):.0f} points. What has a strong colour in the "
-        "map below is clear at this scale; it need not hold at the paper's."
+        f"{epochs} epochs on {train} images of {data}: each of the paper's was shown {fewer:.3g} times as many, "
+        f"repeats included. An accuracy on {images} test images is known to {50 * (high - low):.0f} points. What has a "
+        "strong colour in the map below is clear at this scale; it need not hold at the paper's."
     )
 
 

@@ -73,7 +73,7 @@ def undecided(study: Study) -> pd.DataFrame:
 
 
 def by_interval_alone(study: Study) -> str:
-    """Which verdicts about trained networks rest on an interval that no correction touches, in words."""
+    """Which verdicts about trained networks rest on intervals that are not corrected over the ledger, in words."""
     verdicts = (Verdict.SUPPORTED, Verdict.PARTLY, Verdict.CONTRADICTED)
     decided = [row for row in study.rows.values() if row["seeds_asked"] and row["verdict"] in verdicts]
     alone, corrected = (
@@ -81,7 +81,8 @@ def by_interval_alone(study: Study) -> str:
     )
     return (
         f"Of {len(decided)} claims about trained networks that the study {study.title} decides in whole or in part, "
-        f"{len(alone)} rest on an interval alone{_named(alone)}, {len(corrected)} on a corrected p{_named(corrected)}."
+        f"{len(alone)} rest on intervals that are not corrected over the ledger{_named(alone)}, {len(corrected)} on a "
+        f"corrected p{_named(corrected)}."
     )
 
 

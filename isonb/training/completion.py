@@ -18,12 +18,13 @@ import torch
 from isonb import records
 from isonb.config import VERSION, Cell, Execution, RunConfig
 from isonb.models import network as networks
+from isonb.numerics import NUMERICS
 from isonb.training import checkpoint, data, evaluate, launch, outcome, probe, probes
 
 # What neither the initial weights nor the images depend on.
 OPTIMISER = {"learning_rate", "batch_size", "epochs", "warmup_epochs", "adam_beta1", "adam_beta2", "adam_eps"}
 CPU = torch.device("cpu")
-OPTIMISER |= {"weight_decay", "augmentation", "evaluation_masks", "mask_rate"}
+OPTIMISER |= {"weight_decay", "augmentation", "evaluation_masks"}
 
 
 class Completed(NamedTuple):
@@ -45,11 +46,14 @@ class Completion:
     def complete(self, record: records.Record, arrays: Mapping[str, np.ndarray]) -> Completed:
         """Add the untrained twin, the linear filter's loss and, where weights were kept, the second pooling's probes.
 
+        A record of earlier numerics stays as it is: today's twin would not be its own.
+
         Raises `DataError` where the images at hand are not those of the record, and `CheckpointError` for weights that
         are not the record's.
         """
-        lacks = _lacks(record)
-        if not lacks:
+        weights = kept_weights(record)
+        lacks = _lacks(record, weights is not None)
+        if not lacks or record.numerics != NUMERICS:
             return Completed(record, dict(arrays), [])
         images = data.load(record.cell.run, self.execution.data_path)
         if images.sha256 != record.data.sha256:
@@ -58,7 +62,7 @@ class Completion:
             )
         changes: dict[str, object] = {"schema_version": VERSION}
         if "untrained twin" in lacks or "second pooling" in lacks:
-            probed = self._probed(record, images)
+            probed = self._probed(record, images, weights)
             changes |= {"probe": probed.record, "other_probes": probed.others}
             arrays = {**arrays, **probed.arrays}
         if "linear filter" in lacks:
@@ -67,13 +71,15 @@ class Completion:
         changes["completed"] = outcome.environment(self.execution, CPU, record.environment.precision)
         return Completed(record.model_copy(update=changes), dict(arrays), lacks)
 
-    def _probed(self, record: records.Record, images: data.Images) -> probes.Probed:
+    def _probed(
+        self, record: records.Record, images: data.Images, weights: dict[str, torch.Tensor] | None
+    ) -> probes.Probed:
         cell, precision = record.cell, record.environment.precision
         protocols = probes.protocols_of(cell.probe, cell.run, images)
         twin = self._twin(cell, images, precision)
         finished: dict[str, probe.Judged] = {}
-        if (weights := kept_weights(record, images)) is not None:
-            network = networks.build_network(cell.run).eval()
+        if weights is not None:
+            network = _built(cell.run, precision)
             network.load_state_dict(weights)
             finished = probes.by_each(network, images, protocols, precision)
             finished.pop("")  # the record's own stay as they are
@@ -82,9 +88,8 @@ class Completion:
     def _twin(self, cell: Cell, images: data.Images, precision: str) -> dict[str, probe.Judged]:
         key = json.dumps([cell.run.model_dump(exclude=OPTIMISER), cell.probe.model_dump(), precision], sort_keys=True)
         if key not in self.twins:
-            network = networks.build_network(cell.run).eval()
             protocols = probes.protocols_of(cell.probe, cell.run, images)
-            self.twins[key] = probes.by_each(network, images, protocols, precision)
+            self.twins[key] = probes.by_each(_built(cell.run, precision), images, protocols, precision)
         return self.twins[key]
 
     def _filter(self, run: RunConfig, images: data.Images) -> float | None:
@@ -95,21 +100,29 @@ class Completion:
         return self.filters[key]
 
 
-def _lacks(record: records.Record) -> list[str]:
+def _built(run: RunConfig, precision: str) -> networks.IsotropicNetwork:
+    network = networks.build_network(run).eval()
+    return network.double() if precision == "float64" else network
+
+
+def _lacks(record: records.Record, has_weights: bool) -> list[str]:
     """What could be added to a record, in words."""
     lacks = []
     if record.probe.untrained is None:
         lacks.append("untrained twin")
     if record.baselines.linear_filter is None:
         lacks.append("linear filter")
-    if any(other.trained is None for other in record.other_probes) and record.weights:
+    if has_weights and any(other.trained is None for other in record.other_probes):
         lacks.append("second pooling")
     return lacks
 
 
-def kept_weights(record: records.Record, images: data.Images) -> dict | None:
-    """The final weights of a record's network by name, None where they were not kept or are no longer there."""
+def kept_weights(record: records.Record) -> dict[str, torch.Tensor] | None:
+    """The final weights of a record's network by name, None where they were not kept or are no longer there.
+
+    Raises `CheckpointError` for weights that are not the record's.
+    """
     if record.weights is None:
         return None
-    path = launch.checkpoints_folder(record.cell, images) / record.weights.file
+    path = launch.checkpoints_folder(record.cell, record.data) / record.weights.file
     return checkpoint.read_final(path, record) if path.exists() else None

@@ -36,7 +36,7 @@ NOTE = 40  # lines of the workers' log in an exception's note
 FAULTS = (train.TrainingError, checkpoint.CheckpointError, data.DataError)  # their messages say what to do
 
 
-def checkpoints_folder(cell: Cell, images: data.Images) -> Path:
+def checkpoints_folder(cell: Cell, images: data.Images | records.Data) -> Path:
     """Where a cell's checkpoints and its workers' log live.
 
     Another folder for other numerics, for other images, and for a run that is probed along its training: what one

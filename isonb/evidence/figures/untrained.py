@@ -119,8 +119,8 @@ def signs(loss: Cells, accuracy: Cells, sizes: Sequence[int]) -> Picture:
             say_not_run(of_measure[0])
     figure.caption = (
         "By how much the first is ahead of the second, by encoding and size. Blue, +: clearly as the paper says. Red, "
-        "\u2212: clearly the opposite. Pale: not clear. White: not run. Clear is what survives Holm's correction over "
-        "all cells of a measure."
+        "\u2212: clearly the opposite. Pale: not clear. White: not run. Clear is what has the seeds that the rule asks "
+        "for and survives Holm's correction over all cells of a measure that have them."
     )
     figure.alt = "Maps of signs. " + (" ".join(words) or f"{NOT_RUN.capitalize()}.")
     return figure

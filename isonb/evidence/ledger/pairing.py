@@ -217,17 +217,18 @@ def _preferred(differences: Mapping[tuple[str, str, str], np.ndarray]) -> str:
 def c40(t: Tables) -> Finding:
     """Sigma 1 against 0.1 and 10 in trained networks, block by block, in loss and in accuracy."""
     runs = grid(t, encoding="rff", network=BLOCK_ORDER)
-    loss, accuracy = {}, {}
+    loss, accuracy, missing = {}, {}, []
     for sigma in OTHER_SIGMAS:
         others = grid(t, (f"sigma={sigma}",), encoding="rff", network=BLOCK_ORDER)
         for network in BLOCK_ORDER:
             two = [frame[frame["network"] == network] for frame in (runs, others)]
             name = f"{network}, sigma 1 before {sigma:g}"
-            loss |= paired(*two, lambda run: -run["validation_loss"], name)
+            of_loss = paired(*two, lambda run: -run["validation_loss"], name)
+            missing += [] if of_loss else [name]
+            loss |= of_loss
             accuracy |= paired(*two, partial(chosen_correct_B, t), name)
     if not loss:
         raise NotRun(f"Needs runs with sigma={' and sigma='.join(map(str, OTHER_SIGMAS))} beside the main ones.")
-    missing = [f"sigma {sigma:g}" for sigma in OTHER_SIGMAS if f"sigma={sigma}" not in set(t.runs["arm"])]
     return in_both(loss, accuracy, missing)
 
 
@@ -239,10 +240,13 @@ def in_both(
     Supported and contradicted where both halves are, as in `by_setting`; partly where a difference is positive after
     the correction over those of both halves together.
     """
-    halves = {"In loss": by_setting(loss, "nats", absent), "In accuracy": by_setting(accuracy, "accuracy", absent)}
+    halves = {
+        "In loss": by_setting(loss, "nats", absent, 2),
+        "In accuracy": by_setting(accuracy, "accuracy", absent, 2),
+    }
     p_values = [*statistics.moderated_p(list(loss.values())), *statistics.moderated_crossed_p(list(accuracy.values()))]
     means = [rows.mean() for rows in (*loss.values(), *accuracy.values())]
-    is_clear = any(mean > 0 and p * len(means) < ALPHA for mean, p in zip(means, p_values, strict=True))
+    is_clear = any(mean > 0 and p < ALPHA for mean, p in zip(means, statistics.holm(p_values), strict=True))
     verdicts = {half.verdict for half in halves.values()}
     unclear = Verdict.PARTLY if is_clear else Verdict.UNDETERMINED
     return dataclasses.replace(

@@ -186,7 +186,9 @@ def c39(t: Tables) -> Finding:
             accuracy[setting] = np.array([chosen_correct_B(t, a) - chosen_correct_B(t, b) for a, b in pairs])
     if not loss:
         raise NotRun("Needs conv and transformers with equally many parameters in all blocks, such as sizes 1 and 3.")
-    return in_both(loss, accuracy, [])
+    compared = {setting.pair for setting in loss}
+    absent = [f"conv before {name}" for name in TRANSFORMERS if not any(name in pair for pair in compared)]
+    return in_both(loss, accuracy, absent)
 
 
 class Kind(NamedTuple):

@@ -47,7 +47,8 @@ def c37(t: Tables) -> Finding:
         Setting(network, encoding, int(depth)): np.stack([gain_B(t, run) for _, run in of_setting.iterrows()])
         for (network, encoding, depth), of_setting in _in_order(runs).groupby(SETTING, sort=False)
     }
-    finding = by_setting(gains_SB, "accuracy, trained minus untrained")
+    absent = [name for name in NETWORKS if name not in set(runs["network"])]
+    finding = by_setting(gains_SB, "accuracy, trained minus untrained", absent)
     means = runs.groupby("network")[["test_accuracy", "untrained_accuracy"]].mean()
     levels = ", ".join(
         f"{name} {means.loc[name, 'untrained_accuracy']:.1%} and {means.loc[name, 'test_accuracy']:.1%}"
