@@ -192,21 +192,6 @@ def test_paired_difference_removes_what_two_networks_share():
     assert high - low < 1e-9
 
 
-def test_sign_test_of_nine_equal_signs():
-    assert statistics.sign_test([1] * 9 + [0]) == pytest.approx(2 / 512)
-    assert statistics.sign_test([1, -1]) == 1
-    assert statistics.sign_test([0, 0]) == 1
-
-
-def test_wilcoxon_of_five_positive_differences():
-    # the all-positive assignment and its mirror among 2^5
-    assert statistics.wilcoxon([1, 2, 3, 4, 5]) == pytest.approx(2 / 32)
-    # ranks of the negatives {1}: sums 0 and 1 and their mirrors
-    assert statistics.wilcoxon([-1, 2, 3, 4, 5, 0]) == pytest.approx(4 / 32)
-    assert statistics.wilcoxon([1, -2, -3, -4, -5]) == pytest.approx(4 / 32)
-    assert statistics.wilcoxon([0.0, 0.0]) == 1
-
-
 def test_spearman_of_four_ranks():
     # 1 - 6 (0 + 1 + 1 + 0) / (4 * 15)
     assert statistics.spearman([1, 2, 3, 4], [10, 30, 20, 40]) == pytest.approx(0.8)
@@ -227,7 +212,6 @@ def test_the_trap_of_three_separated_groups():
     # nine tied ranks 2, 5, ... 26 have variance 60, the groups' mean ranks 5, 14, 23 variance 54
     assert statistics.spearman(x, y) == pytest.approx(-54 / 60)
     assert statistics.stratified_spearman(x, y, group) == pytest.approx(0)
-    assert statistics.stratified_spearman_p(x, y, group) > 0.9
     low, high = statistics.bootstrap(lambda x, y: statistics.stratified_spearman(x, y, group), x, y, strata=group)
     assert low < 0 < high
 
@@ -238,24 +222,6 @@ def test_the_trap_with_noise():
     x, y = generator.normal(size=90) + 6 * group, generator.normal(size=90) - 6 * group
     assert statistics.spearman(x, y) == pytest.approx(-0.87, abs=0.04)
     assert abs(statistics.stratified_spearman(x, y, group)) < 0.25
-    assert statistics.stratified_spearman_p(x, y, group) > 0.05
-
-
-def test_stratified_permutation_p_counts_orders():
-    # three in order: 2 of 3! orders are as extreme; two such strata: 2 of 36
-    assert statistics.stratified_spearman_p([1, 2, 3], [1, 2, 3], "aaa") == pytest.approx(1 / 3, abs=0.02)
-    x = [1, 2, 3, 11, 12, 13]
-    assert statistics.stratified_spearman_p(x, x, "aaabbb") == pytest.approx(1 / 18, abs=0.01)
-
-
-def test_a_permutation_p_is_never_zero():
-    x = np.arange(20)
-    assert statistics.stratified_spearman_p(x, x, x // 10, permutations=99) == pytest.approx(1 / 100)
-
-
-def test_page_trend_of_three_rising_rows():
-    assert statistics.page_trend(np.array([[1, 2, 3]] * 3)) == pytest.approx((1 / 6) ** 3)
-    assert statistics.page_trend(np.array([[3, 2, 1]] * 3)) == pytest.approx(1)
 
 
 def test_holm_by_hand():
@@ -319,13 +285,6 @@ def test_a_shift_of_one_stratum_changes_nothing_inside(pairs, shift):
     label = np.arange(len(x)) % 2
     before = statistics.stratified_spearman(x, y, label)
     assert statistics.stratified_spearman(x + shift * label, y, label) == pytest.approx(before, nan_ok=True)
-
-
-@quickly
-@given(st.lists(st.integers(-5, 5), min_size=1, max_size=15))
-def test_sign_test_does_not_depend_on_the_side(differences):
-    differences = np.array(differences, float)
-    assert statistics.sign_test(differences) == pytest.approx(statistics.sign_test(-differences))
 
 
 def test_a_row_of_one_seed_borrows_from_two_rows_or_from_none():

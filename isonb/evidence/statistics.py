@@ -233,20 +233,6 @@ def paired_difference(a_B: np.ndarray, b_B: np.ndarray, seed: int = 0) -> tuple[
     return float(difference_B.mean()), bootstrap_mean(difference_B, seed)
 
 
-def sign_test(differences: np.ndarray) -> float:
-    """Exact two-sided sign test p: are positive and negative differences equally likely? Zeros are left out."""
-    differences = np.asarray(differences, float)
-    positive, negative = int((differences > 0).sum()), int((differences < 0).sum())
-    return float(scipy.stats.binomtest(positive, positive + negative).pvalue) if positive + negative else 1.0
-
-
-def wilcoxon(differences: np.ndarray) -> float:
-    """Two-sided Wilcoxon signed-rank p, exact up to 50 differences without ties. Zeros are left out."""
-    differences = np.asarray(differences, float)
-    differences = differences[differences != 0]
-    return float(scipy.stats.wilcoxon(differences).pvalue) if len(differences) else 1.0
-
-
 def spearman(x: np.ndarray, y: np.ndarray) -> float | np.ndarray:
     """Spearman's rank correlation along the last axis, without regard to groups; nan where a column is constant."""
     return stratified_spearman(x, y, np.zeros(np.shape(x)[-1], int))
@@ -266,24 +252,6 @@ def stratified_spearman(x: np.ndarray, y: np.ndarray, strata: Sequence[Hashable]
     return rho if rho.ndim else float(rho)
 
 
-def stratified_spearman_p(
-    x: np.ndarray, y: np.ndarray, strata: Sequence[Hashable], seed: int = 0, permutations: int = 10_000
-) -> float:
-    """Two-sided permutation p of `stratified_spearman`: y is shuffled inside each stratum.
-
-    `p = (1 + #{|rho*| >= |rho|}) / (1 + permutations)`, so never zero.
-    """
-    label = _codes(strata)
-    rank_x, rank_y = _ranks_within(x, label), _ranks_within(y, label)
-    generator = np.random.default_rng(seed)
-    total = np.zeros(permutations)
-    for stratum in np.unique(label):
-        member = label == stratum
-        total += generator.permuted(np.tile(rank_y[member], (permutations, 1)), axis=1) @ rank_x[member]
-    observed = abs(rank_x @ rank_y)
-    return float((1 + (np.abs(total) >= observed * (1 - 1e-12)).sum()) / (1 + permutations))
-
-
 def _codes(labels: Sequence[Hashable]) -> np.ndarray:
     order = {label: code for code, label in enumerate(dict.fromkeys(labels))}
     return np.array([order[label] for label in labels], int)
@@ -297,11 +265,6 @@ def _ranks_within(values: np.ndarray, label: np.ndarray) -> np.ndarray:
         n = int(member.sum())
         ranks[..., member] = (scipy.stats.rankdata(values[..., member], axis=-1) - (n + 1) / 2) / (n + 1)
     return ranks
-
-
-def page_trend(values_RT: np.ndarray) -> float:
-    """One-sided p of Page's test that the columns of every row tend to rise from left to right."""
-    return float(scipy.stats.page_trend_test(values_RT).pvalue)
 
 
 def holm(p_values: Sequence[float], family: int | None = None) -> np.ndarray:

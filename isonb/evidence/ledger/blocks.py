@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from functools import partial
 from itertools import product
 
@@ -25,6 +25,7 @@ from isonb.evidence.ledger.select import (
     needed,
     paired,
     setting_means,
+    with_gain,
 )
 from isonb.evidence.metrics import Tables
 
@@ -62,15 +63,6 @@ def _ordered(
         difference_SB |= settings
         absent += [] if settings else [pair]
     return by_setting(difference_SB, unit, absent, parts)
-
-
-def _with_gain(finding: Finding, of_gain: Callable[[], Finding]) -> Finding:
-    """The finding with the same statistic on the gain over the untrained twin, where all twins have been probed."""
-    try:
-        gain = of_gain()
-    except NotRun:
-        return finding
-    return dataclasses.replace(finding, gain=gain)
 
 
 def c1(t: Tables) -> Finding:
@@ -134,13 +126,13 @@ def c27(t: Tables) -> Finding:
 def _accuracies(t: Tables, runs: pd.DataFrame) -> Finding:
     """The order in accuracy over seeds and test images, and in the gain over the untrained twin."""
     level = _ordered(runs, partial(chosen_correct_B, t), ACCURACY)
-    return _with_gain(level, lambda: _ordered(runs, partial(gain_B, t), "gain in accuracy"))
+    return with_gain(level, lambda: _ordered(runs, partial(gain_B, t), "gain in accuracy"))
 
 
 def c25(t: Tables) -> Finding:
     """conv with continuous input minus either transformer with pix2vec, on the same test images, at each size."""
     level = _conv_against_one_hot(t, partial(chosen_correct_B, t), ACCURACY)
-    return _with_gain(level, lambda: _conv_against_one_hot(t, partial(gain_B, t), "gain in accuracy"))
+    return with_gain(level, lambda: _conv_against_one_hot(t, partial(gain_B, t), "gain in accuracy"))
 
 
 def _conv_against_one_hot(t: Tables, of: Measured, unit: str) -> Finding:

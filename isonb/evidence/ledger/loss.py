@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -34,6 +33,7 @@ from isonb.evidence.ledger.select import (
     image_differences,
     needed,
     over_seeds_and_images,
+    with_gain,
 )
 from isonb.evidence.metrics import MAIN, Tables
 from isonb.evidence.statistics import Interval
@@ -207,18 +207,9 @@ def joint_p(parts: Mapping[str, tuple[Verdict, float]]) -> float:
     return min(1.0, len(p_values) * min(p_values))
 
 
-def with_gain(judge: Callable[[Answers], Finding]) -> Finding:
-    """What a rule finds of the accuracy, with the same of the gain over the untrained twins where they were probed."""
-    finding = judge(chosen_correct_B)
-    try:
-        return dataclasses.replace(finding, gain=judge(gain_B))
-    except NotRun:
-        return finding
-
-
 def c9(t: Tables) -> Finding:
     """At equal loss: continuous minus random Fourier, and random Fourier minus pix2vec."""
-    return with_gain(partial(_at_equal_loss, t))
+    return with_gain(_at_equal_loss(t, chosen_correct_B), lambda: _at_equal_loss(t, gain_B))
 
 
 def _at_equal_loss(t: Tables, of: Answers) -> Finding:

@@ -23,7 +23,6 @@ from isonb.evidence.ledger.finding import (
     combine,
     parts_note,
 )
-from isonb.evidence.ledger.loss import with_gain
 from isonb.evidence.ledger.select import (
     BLOCK_ORDER,
     ENCODINGS,
@@ -31,8 +30,10 @@ from isonb.evidence.ledger.select import (
     Answers,
     chosen_correct_B,
     complete_seeds,
+    gain_B,
     grid,
     paired,
+    with_gain,
 )
 from isonb.evidence.metrics import Tables
 from isonb.evidence.statistics import LEVEL, Interval
@@ -94,7 +95,7 @@ def _of_setting(runs: pd.DataFrame, setting: tuple[object, ...]) -> pd.DataFrame
 
 def c16(t: Tables) -> Finding:
     """Does what an encoding adds depend on the block, and do two blocks prefer different encodings?"""
-    return with_gain(partial(_pairing, t))
+    return with_gain(_pairing(t, chosen_correct_B), lambda: _pairing(t, gain_B))
 
 
 def _pairing(t: Tables, of: Answers) -> Finding:

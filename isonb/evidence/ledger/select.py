@@ -271,3 +271,12 @@ def _rows(runs: pd.DataFrame) -> list[Run]:
 def common_seeds(*runs: pd.DataFrame) -> list[int]:
     """The seeds that all of several settings have."""
     return sorted(set.intersection(*(set(map(int, frame["seed"])) for frame in runs)))
+
+
+def with_gain(finding: Finding, of_gain: Callable[[], Finding]) -> Finding:
+    """The finding with the same statistic on the gain over the untrained twin, where all twins have been probed."""
+    try:
+        gain = of_gain()
+    except NotRun:
+        return finding
+    return dataclasses.replace(finding, gain=gain)
