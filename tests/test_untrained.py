@@ -2,11 +2,13 @@
 
 import dataclasses
 
+import numpy as np
 import pytest
 from simulated_study import NETWORKS, sign_of, study
 
 from isonb.evidence import claims
-from isonb.evidence.ledger.finding import Setting, Verdict
+from isonb.evidence.ledger import select
+from isonb.evidence.ledger.finding import NotRun, Setting, Verdict
 
 SUPPORTED, PARTLY, UNDETERMINED, CONTRADICTED, NOT_RUN = Verdict
 LITTLE = {"conv": 0, "mixer": 1, "transformer-1": 2, "transformer-4": 3}
@@ -84,3 +86,15 @@ def test_without_twins_nothing_is_gained(name):
     some = t.runs["network"] == "conv"
     t.runs.loc[~some, "gain"] = float("nan")
     assert all(setting.pair == "conv" for setting in judged("C37", t).map)
+
+
+def test_only_sizes_with_every_twin_are_judged_and_all_twins_where_there_is_none():
+    t = study(untrained=lambda **c: 0.3, networks=("conv", "mixer"), depths=(1, 3), seeds=(0, 1, 2))
+    is_missing = (t.runs["depth"] == 3) & (t.runs["network"] == "mixer") & (t.runs["seed"] == 2)
+    lacking = dataclasses.replace(t, runs=t.runs.assign(gain=t.runs["gain"].mask(is_missing)))
+    assert set(select.with_twins(t).runs["depth"]) == {1, 3}
+    assert set(select.with_twins(lacking).runs["depth"]) == {1}
+    first = dataclasses.replace(t, runs=t.runs.assign(gain=t.runs["gain"].where(t.runs["seed"] == 0)))
+    assert set(select.with_twins(first).runs["seed"]) == {0} and set(select.with_twins(first).runs["depth"]) == {1, 3}
+    with pytest.raises(NotRun, match="Needs the probes of untrained twins"):
+        select.with_twins(dataclasses.replace(t, runs=t.runs.assign(gain=np.nan)))

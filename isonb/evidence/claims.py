@@ -319,7 +319,8 @@ def gain_words(gain: Finding | None) -> str:
         return ""
     value, interval = _finite(gain.value), _interval(*map(_finite, gain.interval or (None, None)))
     number = f", {_number(value)} {gain.unit}{f' ({interval})' if interval else ''}"
-    return f"Of the gain over the untrained twin: {gain.verdict}{number if value is not None else ''}."
+    under = f", {gain.under}" if gain.under else ""
+    return f"Of the gain over the untrained twin{under}: {gain.verdict}{number if value is not None else ''}."
 
 
 def counted(row: Mapping[str, Any]) -> str:

@@ -126,13 +126,18 @@ def c27(t: Tables) -> Finding:
 def _accuracies(t: Tables, runs: pd.DataFrame) -> Finding:
     """The order in accuracy over seeds and test images, and in the gain over the untrained twin."""
     level = _ordered(runs, partial(chosen_correct_B, t), ACCURACY)
-    return with_gain(level, lambda: _ordered(runs, partial(gain_B, t), "gain in accuracy"))
+    depths = tuple(sorted(set(runs["depth"])))
+    return with_gain(
+        level,
+        t,
+        lambda twins: _ordered(grid(twins, network=NETWORKS, depth=depths), partial(gain_B, twins), "gain in accuracy"),
+    )
 
 
 def c25(t: Tables) -> Finding:
     """conv with continuous input minus either transformer with pix2vec, on the same test images, at each size."""
     level = _conv_against_one_hot(t, partial(chosen_correct_B, t), ACCURACY)
-    return with_gain(level, lambda: _conv_against_one_hot(t, partial(gain_B, t), "gain in accuracy"))
+    return with_gain(level, t, lambda twins: _conv_against_one_hot(twins, partial(gain_B, twins), "gain in accuracy"))
 
 
 def _conv_against_one_hot(t: Tables, of: Measured, unit: str) -> Finding:

@@ -33,6 +33,7 @@ from isonb.evidence.ledger.select import (
     correct_SLB,
     grid,
     needed,
+    sizes_in_words,
     smallest_of,
 )
 from isonb.evidence.metrics import MAIN, Tables
@@ -70,8 +71,7 @@ def middle(t: Tables, networks: Sequence[str], arms: tuple[str, ...] = (MAIN,)) 
         f"{level.note} The chosen layer lies in the middle third in {share:.0%} of {len(runs)} runs. Averaged over "
         f"seeds, accuracy rises to one peak and then falls in {single} of {len(curves)} settings."
     )
-    sizes = sorted(set(runs["depth"]))
-    under = f"at size{'s' * (len(sizes) > 1)} {' and '.join(map(str, sizes))}"
+    under = f"at {sizes_in_words(sorted(set(runs['depth'])))}"
     return dataclasses.replace(level, under=under, note=note, gain=_peak_of_gain(t, runs, layers, correct))
 
 

@@ -209,7 +209,7 @@ def joint_p(parts: Mapping[str, tuple[Verdict, float]]) -> float:
 
 def c9(t: Tables) -> Finding:
     """At equal loss: continuous minus random Fourier, and random Fourier minus pix2vec."""
-    return with_gain(_at_equal_loss(t, chosen_correct_B), lambda: _at_equal_loss(t, gain_B))
+    return with_gain(_at_equal_loss(t, chosen_correct_B), t, lambda twins: _at_equal_loss(twins, gain_B))
 
 
 def _at_equal_loss(t: Tables, of: Answers) -> Finding:

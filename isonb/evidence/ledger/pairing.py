@@ -95,7 +95,7 @@ def _of_setting(runs: pd.DataFrame, setting: tuple[object, ...]) -> pd.DataFrame
 
 def c16(t: Tables) -> Finding:
     """Does what an encoding adds depend on the block, and do two blocks prefer different encodings?"""
-    return with_gain(_pairing(t, chosen_correct_B), lambda: _pairing(t, gain_B))
+    return with_gain(_pairing(t, chosen_correct_B), t, lambda twins: _pairing(twins, gain_B))
 
 
 def _pairing(t: Tables, of: Answers) -> Finding:

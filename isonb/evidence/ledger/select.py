@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -13,6 +13,7 @@ import pandas as pd
 from isonb import rows
 from isonb.evidence import statistics
 from isonb.evidence.ledger.finding import (
+    SEEDS,
     SETTINGS_AGREE,
     Finding,
     NotRun,
@@ -273,10 +274,34 @@ def common_seeds(*runs: pd.DataFrame) -> list[int]:
     return sorted(set.intersection(*(set(map(int, frame["seed"])) for frame in runs)))
 
 
-def with_gain(finding: Finding, of_gain: Callable[[], Finding]) -> Finding:
-    """The finding with the same statistic on the gain over the untrained twin, where all twins have been probed."""
+def with_twins(t: Tables) -> Tables:
+    """The tables of the sizes of which every setting has enough seeds whose untrained twin was probed.
+
+    Without such a size, of all main runs that have one. Raises `NotRun` where there is none.
+    """
+    runs = grid(t)
+    has_twin = runs["gain"].notna()
+    of_setting = has_twin.groupby([runs[name] for name in SETTING]).transform("sum")
+    is_whole = of_setting.groupby(runs["depth"]).transform("min") >= SEEDS
+    kept = set(runs.loc[has_twin & (is_whole if is_whole.any() else True), "run_id"])
+    if not kept:
+        raise NotRun("Needs the probes of untrained twins (isonb complete).")
+    frames = {name: t.frame(name) for name in ("runs", "layers", "curves", "learned")}
+    return dataclasses.replace(t, **{name: frame[frame["run_id"].isin(kept)] for name, frame in frames.items()})
+
+
+def with_gain(finding: Finding, t: Tables, judge: Callable[[Tables], Finding]) -> Finding:
+    """The finding with the same statistic on the gain, of the networks whose untrained twin has been probed."""
     try:
-        gain = of_gain()
+        of_twins = with_twins(t)
+        gain = judge(of_twins)
     except NotRun:
         return finding
-    return dataclasses.replace(finding, gain=gain)
+    under = gain.under or f"at {sizes_in_words(sorted(set(of_twins.runs['depth'])))}"
+    return dataclasses.replace(finding, gain=dataclasses.replace(gain, under=under))
+
+
+def sizes_in_words(sizes: Sequence[int]) -> str:
+    """Such as "size 1" or "sizes 1, 3 and 6"."""
+    *first, last = map(str, sizes)
+    return f"sizes {', '.join(first)} and {last}" if first else f"size {last}"

@@ -20,8 +20,9 @@ from isonb.evidence.ledger.select import (
     gain_B,
     grid,
     image_differences,
-    needed,
+    sizes_in_words,
     smallest_of,
+    with_twins,
 )
 from isonb.evidence.metrics import Tables
 
@@ -30,8 +31,12 @@ LESS_KEPT = (("rff", "continuous"), ("pix2vec", "rff"))
 
 
 def _with_twin(t: Tables) -> pd.DataFrame:
-    """The main runs whose untrained twin has been probed. Raises `NotRun` without any."""
-    return needed(grid(t).dropna(subset=["gain"]), "the probes of untrained twins (isonb complete)")
+    """The main runs whose untrained twin has been probed, of the sizes that have all of them. Raises `NotRun`."""
+    return grid(with_twins(t))
+
+
+def _under(runs: pd.DataFrame) -> str:
+    return f"at {sizes_in_words(sorted(set(runs['depth'])))}"
 
 
 def _in_order(runs: pd.DataFrame) -> pd.DataFrame:
@@ -56,7 +61,7 @@ def c37(t: Tables) -> Finding:
         if name in means.index
     )
     note = f"{finding.note} Mean accuracy untrained and trained: {levels}."
-    return dataclasses.replace(finding, note=note)
+    return dataclasses.replace(finding, note=note, under=_under(runs))
 
 
 def c38(t: Tables) -> Finding:
@@ -85,6 +90,7 @@ def c38(t: Tables) -> Finding:
         n=len(mean_SB),
         of="comparisons",
         seeds=min(map(len, mean_SB.values())),
+        under=_under(runs),
         note=f"{finding.note} Mean gain: {', '.join(means)}.{absent}",
     )
 
