@@ -13,6 +13,7 @@ from isonb.evidence import benchmarks, claims
 from isonb.evidence.ledger import select
 from isonb.evidence.ledger.finding import Verdict
 
+pytestmark = pytest.mark.slow
 SUPPORTED, PARTLY, UNDETERMINED, CONTRADICTED, NOT_RUN = Verdict
 EACH = 4
 EXPECTED = {  # by claim: where the paper is right, where all orders are reversed, where only accuracies are, and mixed
