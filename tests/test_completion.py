@@ -92,15 +92,32 @@ def test_weights_that_are_not_the_records_are_refused():
     assert of_record.kept_weights(new) is None
 
 
-def test_other_images_are_refused_in_a_sentence(capsys):
+def test_records_of_other_images_are_left_alone_and_counted_after_the_others(capsys):
     new, arrays = run()
     older, older_arrays = as_it_was(new, arrays)
     elsewhere = older.data.model_copy(update={"sha256": {"other": "00"}})
     records.write_record(older.model_copy(update={"data": elsewhere}), older_arrays)
+    other, other_arrays = as_it_was(*run(seed=1))
+    records.write_record(other, other_arrays)
     assert main(["complete"]) == 1
-    assert capsys.readouterr().err == (
-        f"The images of {new.run_id} are not those at hand: set ISONB_DATA to the folder that it read.\n"
+    told = capsys.readouterr()
+    assert told.out == f"{other.run_id}: untrained twin, linear filter added\n"
+    assert (
+        told.err == "1 record of smoke read images that are not at hand: set ISONB_DATA to the folder that they read.\n"
     )
+
+
+def test_nothing_is_downloaded_to_complete_a_record(monkeypatch):
+    new, arrays = run()
+    older, _ = as_it_was(new, arrays)
+    of_cifar = older.cell.run.model_copy(update={"data": "cifar10"})
+    older = older.model_copy(update={"cell": older.cell.model_copy(update={"run": of_cifar})})
+    monkeypatch.delenv("ISONB_DATA", raising=False)
+    monkeypatch.setattr(data, "load", lambda *_: pytest.fail("the images were loaded"))
+    with pytest.raises(data.DataError, match="not those at hand"):
+        of_record.Completion(Execution()).complete(
+            older.model_copy(update={"data": new.data.model_copy(update={"sha256": {"a": "b"}})}), {}
+        )
 
 
 def test_a_cell_that_is_being_run_is_left_alone():

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from isonb import records
+from isonb import records, rows
 from isonb.config import VERSION, Cell, Execution, RunConfig
 from isonb.models import network as networks
 from isonb.numerics import NUMERICS
@@ -55,8 +55,11 @@ class Completion:
         lacks = _lacks(record, weights is not None)
         if not lacks or record.numerics != NUMERICS:
             return Completed(record, dict(arrays), [])
-        images = data.load(record.cell.run, self.execution.data_path)
-        if images.sha256 != record.data.sha256:
+        run, folder = record.cell.run, self.execution.data_path
+        row = rows.SOURCES[run.data]
+        is_at_hand = not row.reads_folder or row.load().checksums(run, folder) == record.data.sha256
+        images = data.load(run, folder) if is_at_hand else None  # nothing is downloaded for this
+        if images is None or images.sha256 != record.data.sha256:
             raise data.DataError(
                 f"The images of {record.run_id} are not those at hand: set ISONB_DATA to the folder that it read."
             )
