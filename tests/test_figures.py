@@ -41,6 +41,21 @@ def runs():
     return read(*(made_record(cell, losses[cell.run.block], 0.25) for cell in papers_cells("smoke"))).runs
 
 
+CELLS = [
+    {"pair": "mixer before transformer-4", "encoding": "rff", "size": 1, "mean": 0.25, "sign": 1},
+    {"pair": "mixer before transformer-4", "encoding": "rff", "size": 3, "mean": -0.5, "sign": -1},
+    {"pair": "mixer before transformer-4", "encoding": "pix2vec", "size": 3, "mean": 0.125, "sign": 0},
+    {"pair": "conv before mixer", "encoding": "continuous", "size": 6, "mean": 1.0, "sign": 1},
+]
+
+
+def with_twin(run, accuracy=0.5):
+    """The record with an untrained twin of that accuracy at every layer."""
+    layers = [layer.model_copy(update={"test_accuracy": accuracy}) for layer in run.probe.layers]
+    twin = records.Probes(layers=layers, best_layer=1, test_accuracy=accuracy, seconds=1)
+    return run.model_copy(update={"probe": run.probe.model_copy(update={"untrained": twin})})
+
+
 @functools.cache
 def every_figure():
     run = made_record(config.smoke())
@@ -56,6 +71,11 @@ def every_figure():
         "learning_curve": figures.learning_curve(run),
         "learning_curves": figures.learning_curves(runs),
         "probe_curve": figures.probe_curve(run.probe),
+        "probe_curve, untrained": figures.probe_curve(with_twin(run).probe),
+        "gains": figures.gains(read(*map(with_twin, runs)).runs),
+        "no gains": figures.gains(nothing.runs),
+        "signs": figures.signs(CELLS, CELLS, (1, 3, 6)),
+        "no signs": figures.signs([], [], (1, 3, 6)),
         "scatter": figures.loss_accuracy(whole.runs, "network", "encoding", "depth"),
         "probes by layer": figures.probes_by_layer(whole, layers),
         "learned tables": figures.learned_tables(nothing),
@@ -242,6 +262,26 @@ def test_probe_curve_is_in_per_cent_and_names_the_chosen_layer():
     assert drawn["chosen"] == [[1, 37.5]]
     assert "layer 1 is chosen, with 37.5 %" in figure.caption
     assert "made by a test" in figure.caption and "Thin" not in figure.caption
+
+
+def test_gains_join_the_untrained_and_the_trained_accuracy_of_a_setting():
+    run = made_record(config.smoke(), test_accuracy=0.25)
+    figure = figures.gains(read(with_twin(run, 0.125)).runs)
+    joined, before, after = (list(line.get_xdata()) for line in figure.axes[0].lines[:3])
+    assert (joined, before, after) == ([12.5, 25.0], [12.5], [25.0])
+    assert "convolution with continuous, size 1: 12.5 to 25.0 %." in figure.alt
+    assert figures.gains(read(run).runs).alt == "Accuracy before and after pre-training. Not run."
+
+
+def test_signs_have_a_number_where_they_are_clear_and_none_where_they_are_not():
+    figure = figures.signs(CELLS, CELLS, (1, 3, 6))
+    loss, accuracy = figure.axes[0], figure.axes[2]  # of the first pair: mixer before the 4-head transformer
+    texts = {text.get_position(): text.get_text() for text in loss.texts}
+    assert texts == {(0, 1): "+0.25", (1, 1): "\u22120.50", (1, 2): ""}
+    assert {text.get_text() for text in accuracy.texts} == {"+25.0", "\u221250.0", ""}
+    colours = {patch.get_xy(): patch.get_facecolor()[:3] for patch in loss.patches}
+    assert len(colours) == 3 and len(set(colours.values())) == 3
+    assert "accuracy (points), conv before mixer, continuous, size 6: +100.00, clearly as the paper says." in figure.alt
 
 
 def test_probe_curve_draws_earlier_epochs_thinner_and_paler():

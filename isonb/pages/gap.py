@@ -82,10 +82,12 @@ def gap_shares(study: Study) -> pd.DataFrame:
 
 def asked(study: str) -> list[str]:
     """The arms of a study that are among the changes that C24 asks about, in its order; then the other encoding."""
-    arms = {(metrics.arm(cell), cell.run.block == "transformer") for cell in studies.cells(study)}
-    names = dict.fromkeys(metrics.arm(cell) for cell in studies.cells(study))
-    kinds = {name: kind for name in names if (kind := ledger.change(name))}
-    return [*(name for name, kind in kinds.items() if (name, True) in arms or kind == "capacity"), ledger.PIX2VEC]
+    arms = ((metrics.arm(cell), cell.run.block) for cell in studies.cells(study))
+    changes = ((name, ledger.change(name), block) for name, block in arms)
+    names = dict.fromkeys(
+        name for name, kind, block in changes if kind == "capacity" or (kind and block == "transformer")
+    )
+    return [*names, ledger.PIX2VEC]
 
 
 def _mean(of_arm: ledger.GapShare) -> str:

@@ -110,18 +110,18 @@ def what_training_adds(t: metrics.Tables) -> pd.DataFrame:
     Of the grid's runs that have the untrained twin; in per cent, and the gain in points.
     """
     runs = select.grid(t).dropna(subset=["gain"])
-    rows = []
+    shown = []
     for network in select.NETWORKS:
         for encoding in select.ENCODINGS:
             of_setting = runs[(runs["network"] == network) & (runs["encoding"] == encoding)]
             if of_setting.empty:
                 continue
-            rows.append(
+            shown.append(
                 {"network": with_heads(network), "encoding": name_of(encoding)}
                 | {title: _pair(of_setting, prefix) for title, prefix in PROTOCOLS.items()}
                 | {"gain": f"{100 * of_setting['gain'].mean():+.1f}", "networks": str(len(of_setting))}
             )
-    return pd.DataFrame(rows or [{"network": NOT_RUN}])
+    return pd.DataFrame(shown or [{"network": NOT_RUN}])
 
 
 def _pair(runs: pd.DataFrame, prefix: str) -> str:

@@ -12,11 +12,11 @@ from typing import Any
 import pandas as pd
 
 from isonb.evidence import NOT_RUN, metrics, statistics
+from isonb.evidence.figures.scatter import GUESSES
 from isonb.evidence.ledger import select
 from isonb.evidence.ledger.finding import NotRun, Verdict
 from isonb.pages.verdicts import Study, listed
 
-GUESSES = {"linear filter": "baseline_linear_filter", "mean of the neighbours": "baseline_neighbour_mean"}
 LARGEST = 12  # the size of the paper's supplement
 
 

@@ -134,9 +134,7 @@ def probe_curve(probe: records.Probe) -> Picture:
     ax.axhline(100 * probe.chance, color=QUIET, linestyle=":", label="chance")
     ax.set(xlabel="layer (0 is the encoding)", ylabel="accuracy (%)", xticks=layers)
     ax.margins(x=0.1)
-    figure.legend(
-        *ax.get_legend_handles_labels(), loc="outside upper center", ncols=5, handlelength=1.6, columnspacing=1
-    )
+    figure.legend(*ax.get_legend_handles_labels(), loc="outside upper center", ncols=3 if twin else 4, handlelength=1.6)
     chosen = f"layer {probe.best_layer} is chosen, with {100 * probe.test_accuracy:.1f} % on test images"
     thin = f" Thin: the same on test images after epochs 1 to {len(earlier)}, the earlier the paler." if earlier else ""
     figure.caption = (

@@ -150,8 +150,8 @@ def along_training(t: Tables) -> Picture:
     figure.caption = (
         f"Loss against probe accuracy after each epoch of training, one line per network: {describe(drawn)}."
         + (
-            " Losses fall, so a line is read from right to left; the marker is its end. A thin level "
-            "line is what its untrained twin reads, at a loss of a uniform guess."
+            " Losses fall, so a line is read from right to left; the marker is its end. A thin level line is what a "
+            "network's untrained twin reads, where that was probed."
             if words
             else ""
         )

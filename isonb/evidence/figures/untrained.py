@@ -32,8 +32,8 @@ from isonb.evidence.picture import (
     with_heads,
 )
 
-FOR, AGAINST, UNCLEAR = "#2F6DB5", "#B5482F", "#F1F3F5"  # of a map's cells: what the paper says, the opposite, neither
-PALE = 0.45  # how far towards white a cell is whose sign is not clear
+FOR, AGAINST = "#2F6DB5", "#B5482F"  # of a map's cells: what the paper says, and the opposite
+PALE = 0.775  # how far towards white a cell is whose sign is not clear
 CLEAR = {1: "clearly as the paper says", 0: "not clear", -1: "clearly the opposite"}
 Cells = Sequence[Mapping[str, Any]]
 
@@ -100,7 +100,7 @@ def signs(loss: Cells, accuracy: Cells, sizes: Sequence[int]) -> Picture:
     """
     measures = {"loss (nats)": (loss, 1), "accuracy (points)": (accuracy, 100)}
     pairs = list(dict.fromkeys(cell["pair"] for cells, _ in measures.values() for cell in cells))
-    figure = Picture(figsize=(WIDTH, 4.0 if pairs else 1.2), layout="constrained")
+    figure = Picture(figsize=(WIDTH, 4.0 if pairs else 3.2), layout="constrained")
     axes = figure.subplots(len(measures), max(1, len(pairs)), sharex=True, sharey=True, squeeze=False)
     words = []
     for of_measure, (measure, (cells, factor)) in zip(axes, measures.items(), strict=True):
@@ -122,7 +122,7 @@ def signs(loss: Cells, accuracy: Cells, sizes: Sequence[int]) -> Picture:
         "\u2212: clearly the opposite. Pale: not clear. White: not run. Clear is what has the seeds that the rule asks "
         "for and survives Holm's correction over all cells of a measure that have them."
     )
-    figure.alt = "Maps of signs. " + (" ".join(words) or f"{NOT_RUN.capitalize()}.")
+    figure.alt = "Maps of signs, in loss and accuracy. " + (" ".join(words) or f"{NOT_RUN.capitalize()}.")
     return figure
 
 
@@ -149,4 +149,4 @@ def _draw_map(
 
 def _colour(cell: Mapping[str, Any]) -> tuple[float, ...]:
     colour = np.array(to_rgb(FOR if cell["mean"] > 0 else AGAINST))
-    return tuple(colour if cell["sign"] else colour + (1 - colour) * (1 - PALE / 2))
+    return tuple(colour if cell["sign"] else colour + (1 - colour) * PALE)
