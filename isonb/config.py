@@ -20,9 +20,9 @@ from typing import Any, Literal
 import pydantic
 
 from isonb import rows
-from isonb.validation import ConfigError, Frozen, choice, unknown_name
+from isonb.validation import ConfigError, Frozen, choice, given, unknown_name
 
-VERSION = 3  # of settings and records together: raised when either grows, so that older programs refuse in a sentence
+VERSION = 4  # of settings and records together: raised when either grows, so that older programs refuse in a sentence
 BLOCKS = tuple(rows.BLOCKS)
 ENCODINGS = tuple(rows.ENCODINGS)
 Block = Literal[BLOCKS]
@@ -309,12 +309,13 @@ class Cell(Frozen):
 
 PREFIXES = {"run": "", "probe": "probe_", "finetune": "finetune_"}  # of the settings' names, by part of a cell
 PROBE_PREFIX = PREFIXES["probe"]
+TEXTS = ("collection", "data_folder")  # settings that may hold any words
 MODELS: dict[str, type[Frozen]] = {name: Cell.model_fields[name].annotation for name in PREFIXES}
 IN_WORDS = {"probe": "the probe's", "finetune": "the fine-tuning's"}
 
 
 def _cell(study: str, defaults: Mapping[str, Any], changes: Mapping[str, Any]) -> Cell:
-    values = {**defaults, **{name: value for name, value in changes.items() if value is not None}}
+    values = {**defaults, **given(changes)}
     if unknown := set(values) - set(_part_names()):
         if elsewhere := unknown & {*Execution.model_fields}:
             raise ConfigError(f"{min(elsewhere)!r} says how a cell is computed, not what it is: leave it out here.")
@@ -377,13 +378,12 @@ def from_parameters(namespace: Mapping[str, Any]) -> tuple[Cell, Execution]:
     known = {"study", "profile", *setting_names()}
     values = {
         name: value
-        for name, value in namespace.items()
-        if not name.startswith("_") and value is not None
+        for name, value in given(namespace).items()
+        if not name.startswith("_")
         if name in known or isinstance(value, bool | int | float | str)
     }
-    study = one_study(values.pop("study", None), values.pop("profile", None))
     execution = Execution(**{key: values.pop(key) for key in list(values) if key in Execution.model_fields})
-    one = cell(study, **values)
+    one = cell(one_study(values.pop("study", None), values.pop("profile", None)), **values)
     if execution.data_folder and not rows.SOURCES[one.run.data].reads_folder:
         reading = ", ".join(name for name, row in rows.SOURCES.items() if row.reads_folder)
         raise ConfigError(f"data_folder has no effect with data={one.run.data!r}: set data to one of {reading}.")

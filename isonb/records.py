@@ -1,19 +1,21 @@
-"""What a run leaves behind: the schema of a result file, its write and its validated read.
+"""What a run leaves behind, three files that belong together: their write, and the one read that believes them.
 
-A cell leaves `<results>/<study>/<run_id>.json` (this schema) and, beside it, a `<run_id>.npz` of a few kilobytes with
-what figures and paired tests need: reconstructions, per-image correctness, similarities. No tensors, no pickle.
+A cell leaves `<results>/<study>/<run_id>.json` (the record, `isonb.schema`), beside it a `.npz` of a few kilobytes with
+what figures and paired tests need (reconstructions, per-image correctness, similarities), and the executed notebook,
+`.ipynb`. No tensors, no pickle. The record is written last, with checksums of itself and of the other two, so that what
+was cut, changed or is another run's counts as not there.
 
 Book: chapter "Run it yourself".
 """
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import io
 import json
 import os
 import textwrap
-import zipfile
-import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -21,14 +23,16 @@ from typing import Any
 import numpy as np
 import pydantic
 
+from isonb import disk, features
 from isonb.config import VERSION, Cell
-from isonb.disk import write_atomically
 from isonb.numerics import NUMERICS
-from isonb.validation import Frozen
+from isonb.places import results_folder
+from isonb.schema import SEALED, Record
 
-PROJECT = Path(__file__).resolve().parent.parent
 CAUSE = 300  # characters of what is wrong with a record: another version may differ in all of its parts
 HIDDEN_GREY = 128  # how a masked sub-pixel is drawn
+LARGEST = {".json": 16 * disk.MEBIBYTE, ".npz": 256 * disk.MEBIBYTE, ".ipynb": 64 * disk.MEBIBYTE}
+STAGE = "ISONB_STAGE"  # the folder of what a kernel has made and its runner has yet to put among the results
 
 
 class RecordError(ValueError):
@@ -39,253 +43,57 @@ class NewerRecordError(RecordError):
     """A record that a newer version of this program wrote, which must neither be misread nor replaced."""
 
 
-class Data(Frozen):
-    """The images a run really read.
-
-    `name` is the source's own: that of the data set or of the folder. `official` says whether the files are the
-    published ones, by their checksums; None where nothing is published. `remarks` name what makes a number doubtful, as
-    images that are both in training and in test.
-    """
-
-    name: str
-    classes: list[str]
-    train: int
-    validation: int
-    test: int
-    sha256: dict[str, str]
-    official: bool | None = None
-    remarks: list[str] = pydantic.Field(default=[])
-
-
-class Environment(Frozen):
-    """Where and how the run computed."""
-
-    isonb: str
-    python: str
-    torch: str
-    numpy: str
-    platform: str
-    device: str
-    processes: int
-    threads: int
-    precision: str
-    compiled: bool
-    git_revision: str | None
-    git_dirty: bool | None
-
-
-class Counts(Frozen):
-    """Operations and parameters, counted from the network itself."""
-
-    parameters: int
-    parameters_per_block: int
-    multiply_accumulates: int
-    multiply_accumulates_per_block: int
-
-
-class Baselines(Frozen):
-    """Losses that need no network, in the same unit, on the same validation images and masks.
-
-    `linear_filter` is that of a linear map from the 5x5 window around a masked pixel, where it has been fitted.
-    """
-
-    uniform: float
-    channel_marginal: float
-    neighbour_mean: float
-    linear_filter: float | None = None
-
-
-class Epoch(Frozen):
-    """One row of the learning curve; epoch 0 is before any step. Losses in the unit of the run's objective."""
-
-    epoch: int
-    learning_rate: float
-    train_loss: float | None
-    validation_loss: float
-    seconds: float
-    images: int
-
-
-class Training(Frozen):
-    """The pre-training run. `seconds` and `peak_memory_bytes` are of the training alone.
-
-    Losses are means over masked sub-pixels: nats, or with the objective 'mse' squared errors of values in [-1, 1].
-    """
-
-    curve: list[Epoch]
-    validation_loss: float
-    test_loss: float
-    steps: int
-    seconds: float
-    peak_memory_bytes: int | None
-
-
-class Reconstruction(Frozen):
-    """How well masked test pixels are filled in by the predicted value of each sub-pixel, 0 to 255 a channel."""
-
-    mean_absolute_error: float
-    share_within_8: float
-    colour_error: float
-
-
-class Similarity(Frozen):
-    """What an encoding's 256 rows of one colour channel keep of the distance of their values, by cosine similarity.
-
-    `kept`: rank correlation of similarity and -distance over all pairs; `kept_off_band`: over those more than 8 levels
-    apart; `half_width`: levels at which the mean similarity is below 1/2, None where it never is; `rank`: singular
-    directions that hold 99 % of the energy.
-    """
-
-    kept: float
-    kept_off_band: float
-    half_width: int | None
-    rank: int
-
-
-class Learned(Frozen):
-    """The encoding before and after training, each with a row for red, green and blue."""
-
-    before: list[Similarity]
-    after: list[Similarity]
-
-
-class Layer(Frozen):
-    """The linear probe of one layer; layer 0 is the encoding. Accuracies are shares in [0, 1].
-
-    `pixel_accuracy` is the share of scored test sub-pixels that a linear map from the layer hits within 8 levels.
-    """
-
-    layer: int
-    train_accuracy: float
-    validation_accuracy: float
-    test_accuracy: float
-    pixel_accuracy: float | None = None
-
-
-class Probes(Frozen):
-    """The linear probes of every layer and the layer that the configured split chose.
-
-    `penalties` has the L2 penalty of each layer that is best on validation, where it was chosen.
-    """
-
-    layers: list[Layer]
-    best_layer: int
-    test_accuracy: float
-    seconds: float
-    penalties: list[float] | None = None
-
-
-class ProbedEpoch(Probes):
-    """The same of the network as it was at the close of an epoch, whose loss is in the learning curve."""
-
-    epoch: int
-
-
-class Probe(Probes):
-    """The probes of the finished network, and of its untrained twin: the same network with its initial weights.
-
-    `along`, where it was asked for, has those of every epoch, the last included. `seconds` are of the last probes
-    alone. Records of versions 1 and 2 have no twin until `isonb complete` has added it.
-    """
-
-    chance: float
-    protocol: str
-    along: list[ProbedEpoch] = pydantic.Field(default=[])
-    untrained: Probes | None = None
-
-
-class OtherProbe(Frozen):
-    """The probes of a further protocol, of the finished network and of its untrained twin; None where they are missing.
-
-    `name`: "grid4", features pooled over a 4x4 grid ("mean" where the cell's own are); "l2" and "grid4 l2", the
-    protocols with the L2 penalty of each layer chosen on validation.
-    """
-
-    name: str
-    protocol: str
-    trained: Probes | None = None
-    untrained: Probes | None = None
-
-
-class Finetuned(Frozen):
-    """Test accuracy of the whole network trained to name the classes, after the epoch that is best on validation.
-
-    `curve` has the validation accuracy after every epoch, the first included; the same three of the same network
-    trained alike from its initial weights are those from scratch. `seconds` are of both.
-    """
-
-    accuracy: float
-    epoch: int
-    curve: list[float]
-    scratch_accuracy: float
-    scratch_epoch: int
-    scratch_curve: list[float]
-    seconds: float
-    protocol: str
-
-
-class Weights(Frozen):
-    """The final weights, which are kept beside the checkpoints: the file's name, size in bytes and SHA-256."""
-
-    file: str
-    size: int
-    sha256: str
-
-
-class Record(Frozen):
-    """One finished cell. See each part for units; `numerics` is the number of `isonb.numerics` that it was made under.
-
-    Records of every earlier version can be read. `completed` says where those parts were computed that a later version
-    has added, where it has.
-    """
-
-    schema_version: int = pydantic.Field(default=VERSION, ge=1)
-    run_id: str
-    cell: Cell
-    numerics: int = NUMERICS
-    data: Data
-    environment: Environment
-    counts: Counts
-    baselines: Baselines
-    training: Training
-    reconstruction: Reconstruction
-    encoding: Learned
-    probe: Probe
-    other_probes: list[OtherProbe] = pydantic.Field(default=[])
-    finetune: Finetuned | None = None
-    weights: Weights | None = None
-    completed: Environment | None = None
-
-
-def results_folder(study: str) -> Path:
-    """Where a study's results live: `book/results/<study>`, or below ISONB_RESULTS where that is set."""
-    root = os.environ.get("ISONB_RESULTS")
-    return (Path(root).resolve() if root else PROJECT / "book" / "results") / study
-
-
-def runs_folder(study: str) -> Path:
-    """Where a study's checkpoints, logs and failed notebooks live: `_runs/<study>`, or below ISONB_RUNS."""
-    root = os.environ.get("ISONB_RUNS")
-    return (Path(root).resolve() if root else PROJECT / "_runs") / study
-
-
 def record_path(cell: Cell) -> Path:
     """Where the record of a cell lies, whether or not it has been run."""
     return results_folder(cell.study) / f"{cell.run.run_id}.json"
 
 
-def write_record(record: Record, arrays: Mapping[str, np.ndarray]) -> Path:
-    """Write a cell's record and its arrays; the record last, so that a record's arrays are always there.
+def notebook_path(cell: Cell) -> Path:
+    """Where the executed notebook of a cell that a runner has run lies: beside its record."""
+    return record_path(cell).with_suffix(".ipynb")
 
-    A damaged record in its place is replaced. Raises `NewerRecordError` where a newer version's is there.
+
+def write_record(record: Record, arrays: Mapping[str, np.ndarray], notebook: bytes | None = None) -> Path:
+    """Write a cell's record, its arrays and its executed notebook; the record last, with the checksums of all three.
+
+    While its notebook is still being executed by a runner, which names a folder in ISONB_STAGE, a record goes there.
+    One that no runner has made has no notebook: what lies beside it counts as another run's.
+    A damaged record in its place is kept as `.damaged`. Raises `NewerRecordError` where a newer version's is there.
     """
     path = record_path(record.cell)
     require_replaceable(record.cell)
+    if notebook is None and STAGE in os.environ:
+        path = Path(os.environ[STAGE]) / path.name
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **arrays)
-    write_atomically(path.with_suffix(".npz"), buffer.getvalue())
-    write_atomically(path, (json.dumps(record.model_dump(), indent=1) + "\n").encode())
+    contents = {".npz": buffer.getvalue(), ".ipynb": notebook}
+    content = record.model_dump(exclude={"checksums"}) | {"schema_version": VERSION}
+    sums = {suffix: content and hashlib.sha256(content).hexdigest() for suffix, content in contents.items()}
+    content["checksums"] = {"record": _digest(content), "arrays": sums[".npz"], "notebook": sums[".ipynb"]}
+    _keep_damaged(path)
+    for suffix, other in contents.items():
+        if other is not None:
+            disk.write_atomically(path.with_suffix(suffix), other)
+    disk.write_atomically(path, (json.dumps(content, indent=1) + "\n").encode())
     return path
+
+
+def _digest(content: dict[str, Any]) -> str:
+    """The SHA-256 of a record's content, whatever its checksums and its layout on the page."""
+    rest = {name: value for name, value in content.items() if name != "checksums"}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def _keep_damaged(path: Path) -> None:
+    """Put a record that cannot be read aside, with what lies beside it, as `.damaged`."""
+    try:
+        if path.exists():
+            read_record(path)
+    except RecordError:
+        for suffix in LARGEST:
+            with contextlib.suppress(FileNotFoundError):
+                part = path.with_suffix(suffix)
+                part.rename(part.with_name(f"{part.name}.damaged"))
 
 
 def require_replaceable(cell: Cell) -> None:
@@ -301,21 +109,57 @@ def require_replaceable(cell: Cell) -> None:
 
 
 def read_record(path: Path) -> Record:
-    """Read and validate one record, of this or an earlier version.
+    """Read one record, of this or an earlier version, and see that its arrays are its own.
 
     Raises `RecordError` naming the file when it is damaged or foreign, `NewerRecordError` when it is of a later one.
     """
+    return _read(path)[0]
+
+
+def read_arrays(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of the record at `path`. Raises `RecordError` naming the file when they are not the record's."""
+    return read(path)[1]
+
+
+def read(path: Path) -> tuple[Record, dict[str, np.ndarray]]:
+    """A record and its arrays, which must agree. Raises `RecordError` as `read_record` and `read_arrays` do."""
+    record, content = _read(path)
     try:
-        content = json.loads(path.read_text())
+        arrays = disk.parse_arrays(content, LARGEST[".npz"])
+        _require_agreement(record, arrays)
+    except ValueError as error:
+        raise _damaged(path.with_suffix(".npz"), error) from None
+    return record, arrays
+
+
+def _read(path: Path) -> tuple[Record, bytes]:
+    """A validated record and the content of the file of its arrays."""
+    try:
+        content = disk.read_json(path, LARGEST[".json"])
         _refuse_newer(content, path)
-        return Record(**_upgraded(content))
+        record = Record(**_upgraded(content))
+        if path.stem != record.run_id:
+            raise ValueError(f"it is the record of {record.run_id}")
+        if record.checksums is None and record.schema_version >= SEALED:
+            raise ValueError("its checksums are missing")
+        if record.checksums and record.checksums.record != _digest(content):
+            raise ValueError("its numbers are not those that were written")
     except NewerRecordError:
         raise
-    except (OSError, RecursionError, KeyError, TypeError, ValueError, pydantic.ValidationError) as error:
-        why = textwrap.shorten(str(error), CAUSE, placeholder=" ...").rstrip(".")
-        raise RecordError(
-            f"{path} is not a result file of this version ({why}): delete it and run its cell again."
-        ) from None
+    except (KeyError, TypeError, ValueError, RecursionError, pydantic.ValidationError) as error:
+        raise _damaged(path, error) from None
+    try:
+        arrays = disk.read_bytes(path.with_suffix(".npz"), LARGEST[".npz"])
+        if record.checksums and record.checksums.arrays != hashlib.sha256(arrays).hexdigest():
+            raise ValueError("its arrays are not those that were written with the record")
+    except ValueError as error:
+        raise _damaged(path.with_suffix(".npz"), error) from None
+    return record, arrays
+
+
+def _damaged(path: Path, error: Exception) -> RecordError:
+    why = textwrap.shorten(str(error), CAUSE, placeholder=" ...").rstrip(".")
+    return RecordError(f"{path} cannot be read as a result ({why}): run its cell again, which keeps a copy of it.")
 
 
 def _refuse_newer(content: dict[str, Any], path: Path) -> None:
@@ -342,15 +186,60 @@ def _upgraded(content: dict[str, Any]) -> dict[str, Any]:
     return content
 
 
-def read_arrays(path: Path) -> dict[str, np.ndarray]:
-    """The arrays beside a record. Raises `RecordError` naming the file when they cannot be read."""
+def _require_agreement(record: Record, arrays: Mapping[str, np.ndarray]) -> None:
+    """Raise `ValueError` where a record's arrays are not of its shapes, or not of its numbers."""
+    layers, images, size = record.cell.run.depth + 1, record.data.test, record.cell.run.image_size
+    answers = {"test_correct_LB": record.probe, "untrained_correct_LB": record.probe.untrained}
+    for other in record.other_probes:
+        if " " not in other.name and other.name != "l2":  # with a penalty, no answers are kept
+            answers |= {
+                f"{other.name}_correct_LB": other.trained,
+                f"{other.name}_untrained_correct_LB": other.untrained,
+            }
+    for name, probes in answers.items():
+        if probes is not None:
+            correct_LB = _array(arrays, name, bool, (layers, images))
+            if not np.allclose(correct_LB.mean(axis=1), [layer.test_accuracy for layer in probes.layers], atol=1e-6):
+                raise ValueError(f"{name} has not the accuracies of the record")
+    loss_B = _array(arrays, "test_loss_B", np.float32, (images,))
+    known_B = loss_B[~np.isnan(loss_B)]  # NaN where no pixel of an image was masked
+    tolerance = 1e-3 * record.training.test_loss
+    if not (
+        len(known_B)
+        and np.isfinite(known_B).all()
+        and known_B.min() - tolerance <= record.training.test_loss <= known_B.max() + tolerance
+    ):
+        raise ValueError("test_loss_B has not the loss of the record")
+    shown = (max(1, *np.atleast_1d(arrays.get("original_BHWC", ())).shape[:1]), size, size, 3)
+    _array(arrays, "original_BHWC", np.uint8, shown)
+    is_masked_BHWC = _array(arrays, "is_masked_BHWC", bool, shown)
+    _array(arrays, "filled_S", np.uint8, (is_masked_BHWC.sum(),))
+    if "similarity_P" in arrays:
+        _array(arrays, "similarity_P", np.uint8, (features.VALUES * (features.VALUES + 1) // 2,))
+    if record.finetune:
+        for name, accuracy in (("finetune", record.finetune.accuracy), ("scratch", record.finetune.scratch_accuracy)):
+            if not np.isclose(_array(arrays, f"{name}_correct_B", bool, (images,)).mean(), accuracy, atol=1e-6):
+                raise ValueError(f"{name}_correct_B has not the accuracy of the record")
+
+
+def _array(arrays: Mapping[str, np.ndarray], name: str, dtype: type, shape: tuple[int, ...]) -> np.ndarray:
+    if name not in arrays:
+        raise ValueError(f"{name} is missing")
+    array = arrays[name]
+    if array.dtype != dtype or array.shape != shape:
+        raise ValueError(f"{name} is {array.dtype} of the shape {array.shape} instead of {np.dtype(dtype)} of {shape}")
+    return array
+
+
+def notebook_of(record: Record) -> Path | None:
+    """The executed notebook of a record, None where it is missing or another run's."""
+    path = notebook_path(record.cell)
     try:
-        with open(path.with_suffix(".npz"), "rb") as file, np.load(file, allow_pickle=False) as arrays:
-            return {name: arrays[name] for name in arrays.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise RecordError(
-            f"{path.with_suffix('.npz')} cannot be read ({error}): delete it and run its cell again."
-        ) from None
+        content = disk.read_bytes(path, LARGEST[".ipynb"])
+    except disk.Unreadable:
+        return None
+    is_its_own = record.checksums is None or record.checksums.notebook == hashlib.sha256(content).hexdigest()
+    return path if is_its_own else None
 
 
 def pictures(arrays: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

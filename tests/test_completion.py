@@ -1,11 +1,13 @@
 """Records of earlier versions gain what later ones measure, and lose nothing."""
 
+import json
+
 import filelock
 import numpy as np
 import pytest
 from tiny_runs import made_images
 
-from isonb import config, records
+from isonb import config, places, records
 from isonb.__main__ import main
 from isonb.config import VERSION, Execution
 from isonb.running import completion
@@ -95,8 +97,7 @@ def test_weights_that_are_not_the_records_are_refused():
 def test_records_of_other_images_are_left_alone_and_counted_after_the_others(capsys):
     new, arrays = run()
     older, older_arrays = as_it_was(new, arrays)
-    elsewhere = older.data.model_copy(update={"sha256": {"other": "00"}})
-    records.write_record(older.model_copy(update={"data": elsewhere}), older_arrays)
+    records.write_record(_of_other_images(older), older_arrays)
     other, other_arrays = as_it_was(*run(seed=1))
     records.write_record(other, other_arrays)
     assert main(["complete"]) == 1
@@ -105,6 +106,29 @@ def test_records_of_other_images_are_left_alone_and_counted_after_the_others(cap
     assert (
         told.err == "1 record of smoke read images that are not at hand: set ISONB_DATA to the folder that they read.\n"
     )
+
+
+@pytest.mark.parametrize("is_at_hand", [True, False])
+def test_a_record_of_a_time_before_checksums_gains_them_and_keeps_its_notebook(is_at_hand, capsys):
+    new, arrays = run()
+    path = records.write_record(new if is_at_hand else _of_other_images(new), arrays)
+    content = json.loads(path.read_text()) | {"schema_version": 3}
+    del content["checksums"]
+    if not is_at_hand:
+        content["probe"]["untrained"] = None
+    path.write_text(json.dumps(content))
+    records.notebook_path(new.cell).write_bytes(b"executed")
+    assert main(["complete"]) == (0 if is_at_hand else 1)
+    assert capsys.readouterr().out == f"{new.run_id}: checksums added\n"
+    sealed = records.finished(new.cell)
+    assert (sealed.schema_version, records.notebook_of(sealed).read_bytes()) == (VERSION, b"executed")
+    assert sealed.training == new.training
+    records.notebook_path(new.cell).write_bytes(b"changed")
+    assert records.notebook_of(sealed) is None
+
+
+def _of_other_images(record):
+    return record.model_copy(update={"data": record.data.model_copy(update={"sha256": {"other": "00"}})})
 
 
 def test_nothing_is_downloaded_to_complete_a_record(monkeypatch):
@@ -123,7 +147,7 @@ def test_nothing_is_downloaded_to_complete_a_record(monkeypatch):
 def test_a_cell_that_is_being_run_is_left_alone():
     new, arrays = run()
     records.write_record(*as_it_was(new, arrays))
-    with filelock.FileLock(records.runs_folder("smoke") / "running" / f"{new.run_id}.lock"):
+    with filelock.FileLock(places.runs_folder("smoke") / "running" / f"{new.run_id}.lock"):
         assert dict(completion.study("smoke", Execution())) == {new.run_id: "left alone, as it is being run"}
     assert records.read_record(records.record_path(new.cell)).probe.untrained is None
 

@@ -3,7 +3,7 @@
 from types import SimpleNamespace
 
 import pytest
-from made_records import made_arrays, made_record
+from made_records import leave_record, made_record
 
 from isonb import config, numerics, records, rows
 from isonb.running import outdated
@@ -34,7 +34,7 @@ def at_hand(monkeypatch):
 def leave(cell, sha256=None, **changes):
     record = made_record(cell)
     data = record.data.model_copy(update={"sha256": sha256 or {}})
-    return records.write_record(record.model_copy(update={"data": data, **changes}), made_arrays())
+    return leave_record(record.model_copy(update={"data": data, **changes}), b"{}")
 
 
 def test_a_cell_without_a_record_and_one_that_is_judged_otherwise_have_to_be_run(at_hand):
@@ -106,17 +106,25 @@ def test_a_record_whose_arrays_are_missing_or_damaged_has_to_be_made_again(at_ha
     whole = arrays.read_bytes()
     for content in (b"", b"no archive", whole[: len(whole) // 2]):
         arrays.write_bytes(content)
-        assert outdated.why(cell) == "its arrays are missing or damaged"
+        assert outdated.why(cell) == "its record is damaged"
     arrays.unlink()
     for only_missing in (False, True):
-        assert outdated.why(cell, only_missing=only_missing) == "its arrays are missing or damaged"
+        assert outdated.why(cell, only_missing=only_missing) == "its record is damaged"
 
 
-@pytest.mark.parametrize(
-    ("content", "error"), [("{", records.RecordError), ('{"schema_version": 1000}', records.NewerRecordError)]
-)
-def test_a_record_that_cannot_be_read_is_named(content, error, at_hand):
+def test_a_damaged_record_has_to_be_made_again_and_one_of_a_newer_version_is_refused(at_hand):
     path = leave(config.smoke())
-    path.write_text(content)
-    with pytest.raises(error, match=path.name):
+    path.write_text("{")
+    assert outdated.why(config.smoke()) == "its record is damaged"
+    path.write_text('{"schema_version": 1000}')
+    with pytest.raises(records.NewerRecordError, match=path.name):
         outdated.why(config.smoke())
+
+
+def test_a_cell_whose_executed_notebook_is_missing_or_another_runs_has_to_be_run(at_hand):
+    cell = config.smoke()
+    leave(cell)
+    records.notebook_path(cell).write_bytes(b"{ }")
+    assert outdated.why(cell) == outdated.why(cell, only_missing=True) == "no executed notebook"
+    records.notebook_path(cell).unlink()
+    assert outdated.why(cell) == "no executed notebook"

@@ -5,8 +5,9 @@ import json
 from typing import Literal
 
 import nbformat
+import numpy as np
 import pytest
-from made_records import made_record
+from made_records import leave_record, made_arrays, made_record
 from nbformat.v4 import new_code_cell, new_notebook
 from papermill import iorw, parameterize
 
@@ -17,15 +18,14 @@ from isonb.validation import choice
 pytestmark = pytest.mark.slow
 
 PARAMETERS = "study = 'smoke'\nblock = 'conv'\nencoding = None\ndepth = None\nseed = None"
-# Writes what the test wrote down for it as the record of the cell that its parameters describe; it has no arrays.
+# Leaves what the test wrote down as the record of the cell that its parameters describe.
 LEAVE_RECORD = """
 import json, os, pathlib
-from isonb import config
+import numpy as np
+from isonb import config, records, schema
 cell, execution = config.from_parameters({name: globals()[name] for name in ("study", "block", "encoding", "seed")})
-folder = pathlib.Path(os.environ["ISONB_RESULTS"]) / cell.study
-folder.mkdir(parents=True, exist_ok=True)
-(folder / f"{cell.run.run_id}.npz").write_bytes(b"PK\\5\\6" + bytes(18))
-(folder / f"{cell.run.run_id}.json").write_text(os.environ[f"RECORD_{cell.run.block}"])
+record = schema.Record(**json.loads(os.environ[f"RECORD_{cell.run.block}"]))
+path = records.write_record(record, dict(np.load(os.environ["ARRAYS"])))
 """
 
 
@@ -33,6 +33,8 @@ folder.mkdir(parents=True, exist_ok=True)
 def folders(tmp_path, monkeypatch):
     monkeypatch.setenv("ISONB_RESULTS", str(tmp_path / "results"))
     monkeypatch.setenv("ISONB_RUNS", str(tmp_path / "runs"))
+    np.savez(tmp_path / "arrays.npz", **made_arrays())
+    monkeypatch.setenv("ARRAYS", str(tmp_path / "arrays.npz"))
     for block in config.BLOCKS:
         monkeypatch.setenv(f"RECORD_{block}", json.dumps(made_record(config.smoke(block=block)).model_dump()))
 
@@ -93,12 +95,12 @@ def test_arrays_that_were_lost_are_made_again(template):
 def test_of_a_progress_bar_the_last_state_stays(template):
     bar = "import sys, time\nfor step in range(3):\n    print(f'\\rstep {step}', end='', file=sys.stderr, flush=True)"
     runner.run_cell({}, template(bar + "\n    time.sleep(0.3)", LEAVE_RECORD))
-    notebook = nbformat.read(runner.notebook_path(config.smoke()), as_version=4)
+    notebook = nbformat.read(records.notebook_path(config.smoke()), as_version=4)
     assert [output.text for output in notebook.cells[2].outputs] == ["step 2"]
 
 
 def test_two_executions_give_the_same_bytes(template, tmp_path):
-    path = runner.notebook_path(config.smoke())
+    path = records.notebook_path(config.smoke())
     source = template("print('trained')", LEAVE_RECORD)
     runner.run_cell({}, source)
     first = path.read_bytes()
@@ -116,15 +118,18 @@ def test_two_executions_give_the_same_bytes(template, tmp_path):
         (["print('no record')"], "left no record of this cell"),
         ([LEAVE_RECORD.replace("RECORD_{cell.run.block}", "RECORD_mixer")], "left no record of this cell"),
         ([LEAVE_RECORD, "import time\ntime.sleep(60)"], "CellTimeoutError: A cell timed out"),
+        ([LEAVE_RECORD, "[].figure"], "AttributeError: 'list' object has no attribute 'figure'"),
+        ([LEAVE_RECORD.replace("np.load(", "np.load(os.devnull or "), "pass"], "EOFError"),
+        ([LEAVE_RECORD + "pathlib.Path(path).write_text('{')"], "cannot be read as a result"),
     ],
-    ids=["exception", "sys.exit(0)", "dead kernel", "no record", "record of another cell", "timeout"],
+    ids=["exception", "exit", "dead kernel", "no record", "other cell", "timeout", "figure", "no arrays", "damaged"],
 )
 def test_a_failed_cell_says_why_and_its_notebook_is_kept_away_from_the_results(sources, reason, template, tmp_path):
     run_id = config.smoke().run.run_id
     with pytest.raises(runner.CellError, match=reason) as error:
         runner.run_cell({}, template(*sources), timeout=2 if "Timeout" in reason else None)
     assert "\n" not in str(error.value)
-    assert not list((tmp_path / "results").rglob("*.ipynb"))
+    assert files(tmp_path / "results") == []
     assert files(tmp_path / "runs") == [f"smoke/failed/{run_id}.ipynb", f"smoke/logs/{run_id}.log"]
     assert str(tmp_path / "runs/smoke/failed" / f"{run_id}.ipynb") in str(error.value)
 
@@ -169,20 +174,52 @@ def test_execution_settings_are_passed_on():
 def test_a_record_of_other_numerics_is_replaced(template):
     cell = config.smoke()
     old = made_record(cell).model_copy(update={"numerics": numerics.NUMERICS - 1})
-    records.write_record(old, {})
-    runner.notebook_path(cell).write_text("{}")
+    leave_record(old)
+    records.notebook_path(cell).write_text("{}")
     assert runner.run_cell({"block": "conv"}, template(LEAVE_RECORD)).status == "run"
     assert outdated.why(cell) == ""
+
+
+def test_a_record_that_no_runner_has_left_is_shown_with_no_other_runs_notebook(template):
+    cell = config.smoke()
+    runner.run_cell({}, template(LEAVE_RECORD))
+    assert records.notebook_of(records.finished(cell)) == records.notebook_path(cell)
+    leave_record(made_record(cell, validation_loss=3.5))  # as papermill and JupyterLab leave one
+    assert records.notebook_of(records.finished(cell)) is None
+    outcome = runner.run_cell({}, template(LEAVE_RECORD))
+    assert (outcome.status, outcome.reason) == ("run", "no executed notebook")
+    assert records.finished(cell).training.validation_loss == 4.0
+
+
+@pytest.mark.parametrize(
+    "change", [lambda text: text.replace("trained 0", "trained 1"), lambda text: text[:-1], lambda text: ""]
+)
+def test_a_notebook_that_was_changed_is_made_again(change, template):
+    source = template("print('trained', seed)", LEAVE_RECORD)
+    runner.run_cell({}, source)
+    path = records.notebook_path(config.smoke())
+    whole = path.read_text()
+    path.write_text(change(whole))
+    assert runner.run_cell({}, source).status == "run"
+    assert path.read_text() == whole
+
+
+def test_a_cell_whose_code_has_changed_while_it_ran_leaves_nothing_and_says_so(template, tmp_path, monkeypatch):
+    record = made_record(config.smoke()).model_copy(update={"numerics": numerics.NUMERICS - 1})
+    monkeypatch.setenv("RECORD_conv", json.dumps(record.model_dump()))
+    with pytest.raises(runner.CellError, match="the code has changed while it ran: run it again"):
+        runner.run_cell({}, template(LEAVE_RECORD))
+    assert files(tmp_path / "results") == []
 
 
 @pytest.mark.parametrize("has_notebook", [True, False])
 def test_a_record_of_a_newer_version_is_neither_reused_nor_replaced(has_notebook, template, tmp_path):
     path = records.record_path(config.smoke())
     path.parent.mkdir(parents=True)
-    content = json.dumps({"schema_version": records.VERSION + 1})
+    content = json.dumps({"schema_version": config.VERSION + 1})
     path.write_text(content)
     if has_notebook:
-        runner.notebook_path(config.smoke()).write_text("{}")
+        records.notebook_path(config.smoke()).write_text("{}")
     with pytest.raises(records.NewerRecordError, match=f"{path.name} was written by a newer version of isonb"):
         runner.run_cell({}, template(LEAVE_RECORD))
     assert path.read_text() == content and not (tmp_path / "runs").exists()

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from isonb import config, disk, records
+from isonb import config, disk, places, records, schema
 from isonb.config import MODELS, PREFIXES, Cell
 from isonb.numerics import NUMERICS
 
@@ -162,18 +162,18 @@ def arm(cell: Cell) -> str:
     return " ".join(f"{name}={value}" for name, value in departures.items()) or MAIN
 
 
-def data_id(data: records.Data) -> str:
+def data_id(data: schema.Data) -> str:
     """Eight hexadecimal digits that are equal when the same files and the same number of test images were read."""
     content = json.dumps([data.name, data.classes, data.test, sorted(data.sha256.items())])
     return hashlib.sha256(content.encode()).hexdigest()[:8]
 
 
-def by_images(runs: Iterable[records.Record]) -> list[list[records.Record]]:
+def by_images(runs: Iterable[schema.Record]) -> list[list[schema.Record]]:
     """The records in sets that may be compared: of the same images (equal `data_id`), made under the same numerics.
 
     Sets of the study's own source come before others, and of these that with the most main runs.
     """
-    sets: dict[tuple[str, int], list[records.Record]] = {}
+    sets: dict[tuple[str, int], list[schema.Record]] = {}
     for run in runs:
         sets.setdefault((data_id(run.data), run.numerics), []).append(run)
 
@@ -185,7 +185,7 @@ def by_images(runs: Iterable[records.Record]) -> list[list[records.Record]]:
     return [sets[key] for key in sorted(sets, key=rank)]
 
 
-def images_read(runs: Sequence[records.Record]) -> str:
+def images_read(runs: Sequence[schema.Record]) -> str:
     """What a set of images is called: "cifar10, 3600/400/1000 images" for training, validation and test.
 
     The counts are those of a run that was given the most; records of earlier numerics say so.
@@ -195,7 +195,7 @@ def images_read(runs: Sequence[records.Record]) -> str:
     return f"{most.name}, {most.train}/{most.validation}/{most.test} images{earlier}"
 
 
-def run_row(record: records.Record) -> dict[str, Any]:
+def run_row(record: schema.Record) -> dict[str, Any]:
     """One record as a flat row of the table of runs: settings, counts, losses and the chosen layer's accuracy."""
     tuned = record.finetune
     return {
@@ -227,7 +227,7 @@ def run_row(record: records.Record) -> dict[str, Any]:
     }
 
 
-def _probes(record: records.Record) -> dict[str, float]:
+def _probes(record: schema.Record) -> dict[str, float]:
     """What the untrained twin's probes and those of further protocols read, where they are there."""
     twin = record.probe.untrained
     accuracies = {
@@ -243,7 +243,7 @@ def _probes(record: records.Record) -> dict[str, float]:
     return accuracies
 
 
-def _layers(record: records.Record) -> Iterator[dict[str, Any]]:
+def _layers(record: schema.Record) -> Iterator[dict[str, Any]]:
     """The probes of each layer, with what the same layer of the untrained twin reads."""
     twin = record.probe.untrained
     for place, layer in enumerate(record.probe.layers):
@@ -259,7 +259,7 @@ def _setting_values(cell: Cell) -> dict[str, Any]:
     return {prefix + name: value for prefix, values in parts.items() for name, value in values.items()}
 
 
-def tables(by_id: Mapping[str, records.Record], **rest: Any) -> Tables:
+def tables(by_id: Mapping[str, schema.Record], **rest: Any) -> Tables:
     """The frames of some records, by run_id. Raises `ValueError` where they must not be compared."""
     runs = list(by_id.values())
     if len({(data_id(run.data), run.numerics) for run in runs}) > 1:
@@ -287,61 +287,54 @@ def tables(by_id: Mapping[str, records.Record], **rest: Any) -> Tables:
     )
 
 
-def _curve(record: records.Record) -> Iterator[dict[str, Any]]:
+def _curve(record: schema.Record) -> Iterator[dict[str, Any]]:
     """The learning curve, with the accuracy of the probes of those epochs that were probed."""
     accuracy = {probed.epoch: probed.test_accuracy for probed in record.probe.along}
     for row in record.training.curve:
         yield row.model_dump() | {"probe_accuracy": accuracy.get(row.epoch, np.nan)}
 
 
-def read_sets(study: str, with_arrays: bool = True) -> list[Tables]:
+def read_sets(study: str) -> list[Tables]:
     """The tables of every set of images that a study has read, in the order of `by_images`; without a run, empty ones.
 
     What could not be read is named in the first one's `faults`, one sentence each.
     """
-    runs, arrays, faults = _read(study, with_arrays)
+    runs, arrays, faults = _read(study)
     sets = by_images(runs) or [[]]
     names = Counter(images_read(of_set) for of_set in sets if of_set)
     read = []
     for of_set in sets:
         by_id = {run.run_id: run for run in of_set}
-        t = tables(by_id, arrays={run_id: arrays[run_id] for run_id in by_id if with_arrays})
+        t = tables(by_id, arrays={run_id: arrays[run_id] for run_id in by_id})
         if names[t.images] > 1:
             t = dataclasses.replace(t, images=f"{t.images} ({data_id(of_set[0].data)})")
         read.append(t)
     return [dataclasses.replace(read[0], faults=tuple(faults)), *read[1:]]
 
 
-def read(study: str, with_arrays: bool = True) -> Tables:
+def read(study: str) -> Tables:
     """A study's readable records on the images that most of its main runs read; `read_sets` has the others, too."""
-    return read_sets(study, with_arrays)[0]
+    return read_sets(study)[0]
 
 
-def _read(study: str, with_arrays: bool) -> tuple[list[records.Record], dict[str, Mapping[str, np.ndarray]], list[str]]:
+def _read(study: str) -> tuple[list[schema.Record], dict[str, Mapping[str, np.ndarray]], list[str]]:
     """Every readable record of a study by run_id, its arrays, and a sentence for each file that cannot be read."""
     runs, arrays, faults = [], {}, []
-    for path in sorted(records.results_folder(study).glob("*.json")):
+    for path in sorted(places.results_folder(study).glob("*.json")):
         try:
-            run = _read_own(path, study)
-            if with_arrays:
-                arrays[path.stem] = records.read_arrays(path)
+            run, arrays[path.stem] = records.read(path)
+            if run.cell.study != study:
+                raise records.RecordError(
+                    f"{path} is a record of the study {run.cell.study}: move it where it belongs."
+                )
             runs.append(run)
         except records.RecordError as error:
             faults.append(str(error))
     return runs, arrays, faults
 
 
-def _read_own(path: Path, study: str) -> records.Record:
-    record = records.read_record(path)
-    if record.cell.study != study or record.run_id != path.stem or record.cell.run.run_id != path.stem:
-        raise records.RecordError(
-            f"{path} holds the run {record.run_id} of study {record.cell.study}: move it where it belongs."
-        )
-    return record
-
-
 def _frame(study: str, name: str) -> pd.DataFrame:
-    t = read(study, with_arrays=False)
+    t = read(study)
     for fault in t.faults:
         warnings.warn(fault, stacklevel=3)
     return t.frame(name)
@@ -364,8 +357,8 @@ def curves(study: str) -> pd.DataFrame:
 
 def write_table(study: str) -> tuple[Path, tuple[str, ...]]:
     """Write one row per run, on whatever images, to `<results>/<study>/table.csv`; returns its path and the faults."""
-    runs, _, faults = _read(study, with_arrays=False)
+    runs, _, faults = _read(study)
     table = pd.DataFrame(list(map(run_row, runs)), columns=list(RUN_COLUMNS))
-    path = records.results_folder(study) / "table.csv"
+    path = places.results_folder(study) / "table.csv"
     disk.write_atomically(path, table.to_csv(index=False).encode())
     return path, tuple(faults)

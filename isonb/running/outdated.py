@@ -5,10 +5,9 @@ Book: chapter "Run it yourself".
 
 from __future__ import annotations
 
-import zipfile
 from pathlib import Path
 
-from isonb import numerics, records, rows
+from isonb import numerics, records, rows, schema
 from isonb.config import Cell, ConfigError
 
 
@@ -16,17 +15,27 @@ def why(cell: Cell, folder: Path | None = None, only_missing: bool = False) -> s
     """Why a cell has to be run, in a few words: no result, other numerics or other data; empty where it has not.
 
     `folder` holds the data if ISONB_DATA does not. With `only_missing` any numerics and data will do.
-    Raises `RecordError` for a damaged record, and `ConfigError` where the record of other images would be replaced.
+    Raises `NewerRecordError` for the record of a newer version, and `ConfigError` where the record of other images
+    would be replaced.
     """
-    record = records.finished(cell)
+    try:
+        record = records.finished(cell)
+    except records.NewerRecordError:
+        raise
+    except records.RecordError:
+        return "its record is damaged"
     if record is None:
         return "its probe or fine-tuning settings differ" if records.record_path(cell).exists() else "no record"
-    try:
-        zipfile.ZipFile(records.record_path(cell).with_suffix(".npz")).close()  # reads the directory at its end alone
-    except (OSError, zipfile.BadZipFile):
-        return "its arrays are missing or damaged"
-    if only_missing:
-        return ""
+    reason = "" if only_missing else of_record(record, folder)
+    return reason or ("" if records.notebook_of(record) else "no executed notebook")
+
+
+def of_record(record: schema.Record, folder: Path | None = None) -> str:
+    """Why a record is no result of today's numerics and of the data at hand, empty where it is.
+
+    Raises `ConfigError` as `why` does.
+    """
+    cell = record.cell
     if changed := numerics.since(record.numerics):
         return f"results have changed: {changed}"
     row = rows.SOURCES[cell.run.data]

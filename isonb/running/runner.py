@@ -5,9 +5,12 @@ Book: chapter "Run it yourself".
 
 from __future__ import annotations
 
+import contextlib
+import os
+import shutil
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
@@ -15,11 +18,12 @@ from typing import Any, Literal
 
 import filelock
 
-from isonb import config, disk, records
+from isonb import config, disk, numerics, places, records
 from isonb.config import Cell, Execution
-from isonb.running import interruption, outdated
+from isonb.running import interruption, outdated, placement
 
-TEMPLATE = records.PROJECT / "notebooks" / "cell.ipynb"
+TEMPLATE = places.TEMPLATE
+CHANGED = "the code has changed while it ran: run it again"
 
 
 class CellError(RuntimeError):
@@ -58,11 +62,6 @@ def _departures(chosen: config.Frozen, default: config.Frozen, named: Sequence[s
     return {name: value for name, value in values.items() if name in named or value != getattr(default, name)}
 
 
-def notebook_path(cell: Cell) -> Path:
-    """Where the executed notebook of a finished cell lies: beside its record."""
-    return records.results_folder(cell.study) / f"{cell.run.run_id}.ipynb"
-
-
 def run_cell(
     settings: Mapping[str, Any], template: Path = TEMPLATE, timeout: float | None = None, progress: bool = False
 ) -> Outcome:
@@ -80,14 +79,15 @@ def run_cell(
     start = time.monotonic()
     cell, execution = config.from_parameters(settings)
     run_id = cell.run.run_id
-    if not (reason := _reason(cell, execution)):
+    if not (reason := outdated.why(cell, execution.data_path)):
         return _outcome(cell, "reused", start)
-    lock = records.runs_folder(cell.study) / "running" / f"{run_id}.lock"
-    disk.require_writable(lock.parent, records.results_folder(cell.study))
+    placement.require_device(execution)
+    lock = places.runs_folder(cell.study) / "running" / f"{run_id}.lock"
+    disk.require_writable(lock.parent, places.results_folder(cell.study))
     with interruption.heeded() as asked_to_stop:
         try:
             with filelock.FileLock(lock).acquire(cancel_check=asked_to_stop.is_set):
-                if not _reason(cell, execution):  # another execution has finished it meanwhile
+                if not outdated.why(cell, execution.data_path):  # another execution has finished it meanwhile
                     return _outcome(cell, "reused", start)
                 _run_alone(cell, execution, template, timeout, progress, asked_to_stop)
         except filelock.Timeout:
@@ -104,36 +104,58 @@ def _outcome(cell: Cell, status: Literal["run", "reused"], start: float, reason:
 def _run_alone(
     cell: Cell, execution: Execution, template: Path, timeout: float | None, progress: bool, asked_to_stop: Event
 ) -> None:
-    """Execute the cell and put its notebook among the results. Raises `CellError` and `Stopped`."""
+    """Execute the cell and put record, arrays and notebook among the results. Raises `CellError` and `Stopped`."""
     sys.modules.setdefault("rfc3987_syntax", None)  # jsonschema would build a grammar with it that nobody needs: 1 s
     from isonb.running import notebook  # here, as papermill takes a second to import
 
-    runs, run_id, output = records.runs_folder(cell.study), cell.run.run_id, notebook_path(cell)
+    runs, run_id = places.runs_folder(cell.study), cell.run.run_id
     names = {"running": "ipynb", "logs": "log", "failed": "ipynb"}
     running, log, failed = (runs / folder / f"{run_id}.{suffix}" for folder, suffix in names.items())
     for path in (running, log, failed):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.unlink(missing_ok=True)
     fault = ""
-    if not asked_to_stop.is_set():
-        fault = notebook.execute(template, running, parameters(cell, execution), log, timeout, progress)
-    if asked_to_stop.is_set():
-        running.unlink(missing_ok=True)
-        raise Stopped(f"{run_id} was stopped: run the same command again to continue from its last checkpoint.")
-    if not fault and outdated.why(cell, execution.data_path):
-        fault = f"the notebook left no record of this cell in {output.parent}"
+    with _stage(runs / "staged" / run_id) as stage:
+        if not asked_to_stop.is_set():
+            fault = notebook.execute(template, running, parameters(cell, execution), log, timeout, progress)
+        if asked_to_stop.is_set():
+            running.unlink(missing_ok=True)
+            raise Stopped(f"{run_id} was stopped: run the same command again to continue from its last checkpoint.")
+        if not fault:
+            fault = _keep(cell, execution, stage / f"{run_id}.json", notebook.cleaned(running))
     if fault:
         if running.exists():
             running.replace(failed)
         raise CellError(f"{run_id} failed: {fault.rstrip('.')}. See {failed if failed.exists() else log}.")
-    notebook.keep(running, output)
+    running.unlink()
 
 
-def _reason(cell: Cell, execution: Execution) -> str:
-    """Why the cell has to run, empty where it need not; a damaged record is made again, like a missing one."""
+@contextlib.contextmanager
+def _stage(folder: Path) -> Iterator[Path]:
+    """An empty folder in which a kernel leaves its record until its notebook has reached its end."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    os.environ[records.STAGE] = str(folder)
     try:
-        return outdated.why(cell, execution.data_path) or ("" if notebook_path(cell).exists() else "no notebook")
+        yield folder
+    finally:
+        del os.environ[records.STAGE]
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _keep(cell: Cell, execution: Execution, staged: Path, notebook: bytes) -> str:
+    """Put what a kernel has left among the results; returns why it is no result of this cell, or nothing."""
+    try:
+        record, arrays = records.read(staged)
     except records.NewerRecordError:
-        raise
-    except records.RecordError:
-        return "its record is damaged"
+        return CHANGED
+    except records.RecordError as error:
+        return str(error) if staged.exists() else "the notebook left no record of this cell"
+    if record.cell != cell.with_extras(record.cell):
+        return "the notebook left the record of another cell"
+    if numerics.since(record.numerics):
+        return CHANGED
+    if reason := outdated.of_record(record, execution.data_path):
+        return f"{reason} while it ran"
+    records.write_record(record, arrays, notebook)
+    return ""

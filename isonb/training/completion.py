@@ -15,8 +15,8 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from isonb import records, rows
-from isonb.config import VERSION, Cell, Execution, RunConfig
+from isonb import rows, schema
+from isonb.config import Cell, Execution, RunConfig
 from isonb.models import network as networks
 from isonb.numerics import NUMERICS
 from isonb.training import checkpoint, data, evaluate, launch, outcome, probe, probes
@@ -30,7 +30,7 @@ OPTIMISER |= {"weight_decay", "augmentation", "evaluation_masks"}
 class Completed(NamedTuple):
     """A record with what it lacked, its arrays, and what was added, in words; empty where it lacked nothing."""
 
-    record: records.Record
+    record: schema.Record
     arrays: dict[str, np.ndarray]
     added: list[str]
 
@@ -43,7 +43,7 @@ class Completion:
         self.twins: dict[str, dict[str, probe.Judged]] = {}
         self.filters: dict[str, float | None] = {}
 
-    def complete(self, record: records.Record, arrays: Mapping[str, np.ndarray]) -> Completed:
+    def complete(self, record: schema.Record, arrays: Mapping[str, np.ndarray]) -> Completed:
         """Add the untrained twin, the linear filter's loss and, where weights were kept, the second pooling's probes.
 
         A record of earlier numerics stays as it is: today's twin would not be its own.
@@ -63,7 +63,7 @@ class Completion:
             raise data.DataError(
                 f"The images of {record.run_id} are not those at hand: set ISONB_DATA to the folder that it read."
             )
-        changes: dict[str, object] = {"schema_version": VERSION}
+        changes: dict[str, object] = {}
         if "untrained twin" in lacks or "second pooling" in lacks:
             probed = self._probed(record, images, weights)
             changes |= {"probe": probed.record, "other_probes": probed.others}
@@ -75,7 +75,7 @@ class Completion:
         return Completed(record.model_copy(update=changes), dict(arrays), lacks)
 
     def _probed(
-        self, record: records.Record, images: data.Images, weights: dict[str, torch.Tensor] | None
+        self, record: schema.Record, images: data.Images, weights: dict[str, torch.Tensor] | None
     ) -> probes.Probed:
         cell, precision = record.cell, record.environment.precision
         protocols = probes.protocols_of(cell.probe, cell.run, images)
@@ -108,7 +108,7 @@ def _built(run: RunConfig, precision: str) -> networks.IsotropicNetwork:
     return network.double() if precision == "float64" else network
 
 
-def _lacks(record: records.Record, has_weights: bool) -> list[str]:
+def _lacks(record: schema.Record, has_weights: bool) -> list[str]:
     """What could be added to a record, in words."""
     lacks = []
     if record.probe.untrained is None:
@@ -120,7 +120,7 @@ def _lacks(record: records.Record, has_weights: bool) -> list[str]:
     return lacks
 
 
-def kept_weights(record: records.Record) -> dict[str, torch.Tensor] | None:
+def kept_weights(record: schema.Record) -> dict[str, torch.Tensor] | None:
     """The final weights of a record's network by name, None where they were not kept or are no longer there.
 
     Raises `CheckpointError` for weights that are not the record's.

@@ -1,0 +1,306 @@
+"""What a record says: the schema of a result file, and what must hold between its numbers.
+
+A number that cannot be, such as a loss below zero or an accuracy that is not that of the layer that was chosen, is
+refused when a record is made and when it is read.
+
+Book: chapter "Run it yourself".
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import pydantic
+
+from isonb.config import VERSION, Cell
+from isonb.numerics import NUMERICS
+from isonb.validation import Frozen
+
+SEALED = 4  # the first version whose records carry checksums
+
+Share = Annotated[float, pydantic.Field(ge=0, le=1)]
+NotNegative = Annotated[float, pydantic.Field(ge=0)]
+Correlation = Annotated[float, pydantic.Field(ge=-1, le=1)]
+Count = Annotated[int, pydantic.Field(ge=0)]
+Positive = Annotated[int, pydantic.Field(ge=1)]
+SHA256 = Annotated[str, pydantic.Field(pattern="^[0-9a-f]{64}$")]
+
+
+class Data(Frozen):
+    """The images a run really read.
+
+    `name` is the source's own: that of the data set or of the folder. `official` says whether the files are the
+    published ones, by their checksums; None where nothing is published. `remarks` name what makes a number doubtful, as
+    images that are both in training and in test.
+    """
+
+    name: str
+    classes: list[str]
+    train: Positive
+    validation: Positive
+    test: Positive
+    sha256: dict[str, str]
+    official: bool | None = None
+    remarks: list[str] = pydantic.Field(default=[])
+
+
+class Environment(Frozen):
+    """Where and how the run computed."""
+
+    isonb: str
+    python: str
+    torch: str
+    numpy: str
+    platform: str
+    device: str
+    processes: Positive
+    threads: Positive
+    precision: str
+    compiled: bool
+    git_revision: str | None
+    git_dirty: bool | None
+
+
+class Counts(Frozen):
+    """Operations and parameters, counted from the network itself."""
+
+    parameters: Positive
+    parameters_per_block: Positive
+    multiply_accumulates: Positive
+    multiply_accumulates_per_block: Positive
+
+
+class Baselines(Frozen):
+    """Losses that need no network, in the same unit, on the same validation images and masks.
+
+    `linear_filter` is that of a linear map from the 5x5 window around a masked pixel, where it has been fitted.
+    """
+
+    uniform: NotNegative
+    channel_marginal: NotNegative
+    neighbour_mean: NotNegative
+    linear_filter: NotNegative | None = None
+
+
+class Epoch(Frozen):
+    """One row of the learning curve; epoch 0 is before any step. Losses in the unit of the run's objective."""
+
+    epoch: Count
+    learning_rate: NotNegative
+    train_loss: NotNegative | None
+    validation_loss: NotNegative
+    seconds: NotNegative
+    images: Count
+
+
+class Training(Frozen):
+    """The pre-training run. `seconds` and `peak_memory_bytes` are of the training alone.
+
+    Losses are means over masked sub-pixels: nats, or with the objective 'mse' squared errors of values in [-1, 1].
+    """
+
+    curve: list[Epoch]
+    validation_loss: NotNegative
+    test_loss: NotNegative
+    steps: Count
+    seconds: NotNegative
+    peak_memory_bytes: Positive | None
+
+    @pydantic.model_validator(mode="after")
+    def _refuse_a_curve_that_is_not_the_runs(self) -> Training:
+        if [row.epoch for row in self.curve] != [*range(len(self.curve))] or len(self.curve) < 2:
+            raise ValueError("the epochs of the learning curve are not 0, 1 and so on")
+        if any((row.train_loss is None) != (row.epoch == 0) for row in self.curve):
+            raise ValueError("a training loss is missing from the learning curve, or stands at epoch 0")
+        if self.validation_loss != self.curve[-1].validation_loss:
+            raise ValueError("validation_loss is not that of the last epoch")
+        return self
+
+
+class Reconstruction(Frozen):
+    """How well masked test pixels are filled in by the predicted value of each sub-pixel, 0 to 255 a channel."""
+
+    mean_absolute_error: Annotated[float, pydantic.Field(ge=0, le=255)]
+    share_within_8: Share
+    colour_error: Annotated[float, pydantic.Field(ge=0, le=255 * 3**0.5)]
+
+
+class Similarity(Frozen):
+    """What an encoding's 256 rows of one colour channel keep of the distance of their values, by cosine similarity.
+
+    `kept`: rank correlation of similarity and -distance over all pairs; `kept_off_band`: over those more than 8 levels
+    apart; `half_width`: levels at which the mean similarity is below 1/2, None where it never is; `rank`: singular
+    directions that hold 99 % of the energy.
+    """
+
+    kept: Correlation
+    kept_off_band: Correlation
+    half_width: Annotated[int, pydantic.Field(ge=0, le=255)] | None
+    rank: Annotated[int, pydantic.Field(ge=0, le=256)]
+
+
+ByChannel = Annotated[list[Similarity], pydantic.Field(min_length=3, max_length=3)]
+
+
+class Learned(Frozen):
+    """The encoding before and after training, each with a row for red, green and blue."""
+
+    before: ByChannel
+    after: ByChannel
+
+
+class Layer(Frozen):
+    """The linear probe of one layer; layer 0 is the encoding. Accuracies are shares in [0, 1].
+
+    `pixel_accuracy` is the share of scored test sub-pixels that a linear map from the layer hits within 8 levels.
+    """
+
+    layer: Count
+    train_accuracy: Share
+    validation_accuracy: Share
+    test_accuracy: Share
+    pixel_accuracy: Share | None = None
+
+
+class Probes(Frozen):
+    """The linear probes of every layer and the layer that the configured split chose.
+
+    `penalties` has the L2 penalty of each layer that is best on validation, where it was chosen.
+    """
+
+    layers: list[Layer]
+    best_layer: Count
+    test_accuracy: Share
+    seconds: NotNegative
+    penalties: list[NotNegative] | None = None
+
+    @pydantic.model_validator(mode="after")
+    def _refuse_an_accuracy_that_is_not_the_chosen_layers(self) -> Probes:
+        if [layer.layer for layer in self.layers] != [*range(len(self.layers))]:
+            raise ValueError("the probed layers are not 0, 1 and so on")
+        if self.best_layer >= len(self.layers) or self.test_accuracy != self.layers[self.best_layer].test_accuracy:
+            raise ValueError("test_accuracy is not that of the chosen layer")
+        if self.penalties is not None and len(self.penalties) != len(self.layers):
+            raise ValueError("there is not one penalty for each layer")
+        return self
+
+
+class ProbedEpoch(Probes):
+    """The same of the network as it was at the close of an epoch, whose loss is in the learning curve."""
+
+    epoch: Positive
+
+
+class Probe(Probes):
+    """The probes of the finished network, and of its untrained twin: the same network with its initial weights.
+
+    `along`, where it was asked for, has those of every epoch, the last included. `seconds` are of the last probes
+    alone. Records of versions 1 and 2 have no twin until `isonb complete` has added it.
+    """
+
+    chance: Share
+    protocol: str
+    along: list[ProbedEpoch] = pydantic.Field(default=[])
+    untrained: Probes | None = None
+
+
+class OtherProbe(Frozen):
+    """The probes of a further protocol, of the finished network and of its untrained twin; None where they are missing.
+
+    `name`: "grid4", features pooled over a 4x4 grid ("mean" where the cell's own are); "l2" and "grid4 l2", the
+    protocols with the L2 penalty of each layer chosen on validation.
+    """
+
+    name: str
+    protocol: str
+    trained: Probes | None = None
+    untrained: Probes | None = None
+
+
+class Finetuned(Frozen):
+    """Test accuracy of the whole network trained to name the classes, after the epoch that is best on validation.
+
+    `curve` has the validation accuracy after every epoch, the first included; the same three of the same network
+    trained alike from its initial weights are those from scratch. `seconds` are of both.
+    """
+
+    accuracy: Share
+    epoch: Positive
+    curve: list[Share]
+    scratch_accuracy: Share
+    scratch_epoch: Positive
+    scratch_curve: list[Share]
+    seconds: NotNegative
+    protocol: str
+
+    @pydantic.model_validator(mode="after")
+    def _refuse_an_epoch_that_was_not_run(self) -> Finetuned:
+        if self.epoch > len(self.curve) or self.scratch_epoch > len(self.scratch_curve):
+            raise ValueError("the best epoch of fine-tuning is none of its epochs")
+        return self
+
+
+class Weights(Frozen):
+    """The final weights, which are kept beside the checkpoints: the file's name, size in bytes and SHA-256."""
+
+    file: str
+    size: Positive
+    sha256: SHA256
+
+
+class Checksums(Frozen):
+    """What ties a record to the files beside it, and shows that none of the three has changed: SHA-256 of each.
+
+    `record` is of the record's own numbers and words; `notebook` is None where the cell was run by no runner.
+    """
+
+    record: SHA256
+    arrays: SHA256
+    notebook: SHA256 | None = None
+
+
+class Record(Frozen):
+    """One finished cell. See each part for units; `numerics` is the number of `isonb.numerics` that it was made under.
+
+    Records of every earlier version can be read. `completed` says where those parts were computed that a later version
+    has added, where it has.
+    """
+
+    schema_version: int = pydantic.Field(default=VERSION, ge=1)
+    run_id: str
+    cell: Cell
+    numerics: int = NUMERICS
+    data: Data
+    environment: Environment
+    counts: Counts
+    baselines: Baselines
+    training: Training
+    reconstruction: Reconstruction
+    encoding: Learned
+    probe: Probe
+    other_probes: list[OtherProbe] = pydantic.Field(default=[])
+    finetune: Finetuned | None = None
+    weights: Weights | None = None
+    completed: Environment | None = None
+    checksums: Checksums | None = None
+
+    @pydantic.model_validator(mode="after")
+    def _refuse_parts_of_another_run(self) -> Record:
+        run = self.cell.run
+        if self.run_id != run.run_id:
+            raise ValueError(f"run_id is {self.run_id!r}, but its settings are those of {run.run_id}")
+        if self.training.curve[-1].epoch != run.epochs:
+            raise ValueError(f"its learning curve has {self.training.curve[-1].epoch} of {run.epochs} epochs")
+        if any(len(probes.layers) != run.depth + 1 for probes in self.every_probe()):
+            raise ValueError(f"it has not one probe for each of {run.depth + 1} layers")
+        select = f"{self.cell.probe.select_on}_accuracy"
+        for probes in self.every_probe():
+            accuracies = [getattr(layer, select) for layer in probes.layers]
+            if accuracies[probes.best_layer] < max(accuracies):
+                raise ValueError(f"the layer that was chosen is not the best on {self.cell.probe.select_on}")
+        return self
+
+    def every_probe(self) -> list[Probes]:
+        """The probes of every protocol and epoch, of the network and of its untrained twin, where they are there."""
+        others = [probes for other in self.other_probes for probes in (other.trained, other.untrained)]
+        return [one for one in (self.probe, *self.probe.along, self.probe.untrained, *others) if one is not None]

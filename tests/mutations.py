@@ -1,0 +1,28 @@
+"""Random damage to a file, as disks, transfers and other programs do it."""
+
+import os
+import random
+
+COUNT = int(os.environ.get("ISONB_MUTATIONS", "300"))  # of each kind of file; `make chaos` tries thousands
+
+
+def mutated(content: bytes, chance: random.Random) -> bytes:
+    """The content with a few bits flipped, cut off at the end, with a hole of zeros, or with something inserted."""
+    first = chance.randrange(len(content))
+    if chance.random() < 0.5:
+        first = min(first, chance.randrange(len(content)) % 4096)  # half of it where most files have their header
+    length = chance.choice((1, 2, 8, 64, 512))
+    kind = chance.choice(("flip", "flip", "cut", "hole", "insert", "remove", "repeat"))
+    if kind == "flip":
+        damaged = bytearray(content)
+        for place in [first, *chance.choices(range(len(content)), k=chance.choice((0, 0, 0, 1, 7)))]:
+            damaged[place] ^= 1 << chance.randrange(8)
+        return bytes(damaged)
+    middle = {
+        "cut": b"",
+        "hole": bytes(min(length, len(content) - first)) + content[first + length :],
+        "insert": chance.randbytes(length) + content[first:],
+        "remove": content[first + length :],
+        "repeat": content[first : first + length] + content[first:],
+    }
+    return content[:first] + middle[kind]
