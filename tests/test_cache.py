@@ -1,12 +1,15 @@
 """Decoded pictures are kept whole or not at all, found again by what they were made of, and never taken for others."""
 
 import hashlib
+import io
 import json
 import os
+import random
 import threading
 from pathlib import Path
 
 import filelock
+import mutations
 import numpy as np
 import pooch
 import pytest
@@ -111,8 +114,23 @@ def test_a_new_version_of_the_decoder_decodes_anew(root, monkeypatch):
         lambda place: (place / "about.json").write_text("{"),
         lambda place: (place / "about.json").write_text("[]"),
         lambda place: (place / "about.json").unlink(),
+        lambda place: (place / "about.json").write_text("[" * 100_000),
+        lambda place: (place / "about.json").write_text("null"),
+        lambda place: (place / "about.json").write_text('{"pixels.npy": 1, "about.npy": 2}'),
+        lambda place: (place / "about.json").write_bytes(b"\xff" * 100),
+        lambda place: instead(place / "about.json", os.mkfifo),
+        lambda place: instead(place / "about.npy", os.mkfifo),
+        lambda place: instead(place / "pixels.npy", os.mkfifo),
+        lambda place: instead(place / "pixels.npy", lambda path: path.symlink_to(path)),
+        lambda place: os.mkfifo(place / "pixels.part") or (place / "pixels.npy").unlink(),
+        lambda place: grow(place / "pixels.npy"),
+        lambda place: grow(place / "about.npy"),
+        lambda place: signed(place, "pixels.npy", header_of((10**13, 1600, 3), "|u1")),
+        lambda place: signed(place, "pixels.npy", header_of((1600, COUNT, 3), "|u1")),
+        lambda place: signed(place, "about.npy", header_of((COUNT,), "|O")),
+        lambda place: signed(place, "about.npy", header_of((COUNT,), "<f8")),
+        lambda place: signed(place, "about.npy", b"no array"),
     ],
-    ids=["cut", "bit in pixels", "bit in about", "gone", "empty", "half a JSON", "another JSON", "no JSON"],
 )
 def test_a_damaged_cache_is_made_anew(root, damage):
     first = cache.read(request_for(root))
@@ -123,6 +141,46 @@ def test_a_damaged_cache_is_made_anew(root, damage):
     assert second.sha256 == first.sha256
     assert isinstance(second.pixels_BNC, np.memmap)
     assert sorted(path.name for path in request_for(root).folder.iterdir()) == FILES
+
+
+def instead(path, make):
+    path.unlink()
+    make(path)
+
+
+def grow(path):
+    """To 50 GB, which take no room on the disk."""
+    with path.open("r+b") as file:
+        file.truncate(50 * 2**30)
+
+
+def header_of(shape, descr):
+    buffer = io.BytesIO()
+    np.lib.format.write_array_header_1_0(buffer, {"descr": descr, "fortran_order": False, "shape": shape})
+    return buffer.getvalue()
+
+
+def signed(place, name, header):
+    """Another header, as long as the one before, in a file whose checksum is right."""
+    content = header + (place / name).read_bytes()[len(header) :]
+    (place / name).write_bytes(content)
+    sums = json.loads((place / "about.json").read_text())
+    (place / "about.json").write_text(json.dumps(sums | {name: hashlib.sha256(content).hexdigest()}))
+
+
+def test_any_damage_of_the_cache_gives_the_same_pictures(root):
+    chance, place, request = random.Random(0), request_for(root).folder, request_for(root)
+    expected = cache.read(request)
+    pixels_BNC = expected.pixels_BNC.copy()
+    for name in ("about.json", "about.npy", "pixels.npy"):
+        content = (place / name).read_bytes()
+        for _ in range(mutations.COUNT // 30):
+            (place / name).write_bytes(mutations.mutated(content, chance))
+            assert cache.sha256(request) == expected.sha256
+            decoded = cache.read(request)
+            assert np.array_equal(decoded.pixels_BNC, pixels_BNC)
+            assert np.array_equal(decoded.about_B, expected.about_B)
+            assert decoded.sha256 == expected.sha256
 
 
 def flip(path):
@@ -209,7 +267,6 @@ def test_the_checksum_is_that_of_the_lines_of_sha256sum(root, no_decoding):
     lines = [f"{hashlib.sha256((root / name).read_bytes()).hexdigest()}  {name}\n" for name in names]
     expected = hashlib.sha256("".join(lines).encode()).hexdigest()
     assert cache.read(request_for(root)).sha256 == expected
-    assert json.loads((request_for(root).folder / "about.json").read_text())["sha256"] == expected
     no_decoding()
     assert (
         cache.sha256(request_for(root)) == cache.sha256(request_for(root, size=32)) == expected

@@ -9,12 +9,12 @@ import yaml
 from built_book import book_with_results, page, shared_folder
 
 from isonb import __main__ as command_line
-from isonb import config, records
+from isonb import config, places
 from isonb.evidence import claims
 from isonb.pages import departures
 from isonb.running import runner
 
-BOOK = records.PROJECT / "book"
+BOOK = places.PROJECT / "book"
 TEXTS = {path.stem: path.read_text(encoding="utf-8") for path in sorted(BOOK.glob("*.md"))}
 REFERENCE = {"index", "notation", "cells", "run", "bibliography"}  # pages that are looked up, not studied
 REFUSED = {"learning_rte=0.1", "block=conv heads=4"}  # an exercise shows what the program says to these
@@ -58,7 +58,7 @@ def test_the_departures_name_every_open_point_once():
 
 
 def chapters():
-    parts = yaml.safe_load((records.PROJECT / "_toc.yml").read_text())["parts"]
+    parts = yaml.safe_load((places.PROJECT / "_toc.yml").read_text())["parts"]
     names = [entry["file"].removeprefix("book/") for part in parts for entry in part["chapters"]]
     assert set(names) | {"index"} == set(TEXTS)
     return [name for name in names if name not in REFERENCE]
@@ -126,7 +126,7 @@ def test_numbers_of_an_exercise_are_those_of_cells_that_it_runs(name):
 def test_the_first_pages_steps_name_what_is_there():
     steps = re.findall(r"^\d\. .*(?:\n   .*)*", TEXTS["index"].split("in five steps\n")[1], re.MULTILINE)
     assert len(steps) == 5
-    makefile = (records.PROJECT / "Makefile").read_text()
+    makefile = (places.PROJECT / "Makefile").read_text()
     for target in re.findall(r"`make (\w+)`", "\n".join(steps)):
         assert f"\n{target}:" in makefile
     first = next(cell for cell in nbformat.read(runner.TEMPLATE, as_version=4).cells if cell.cell_type == "code")

@@ -7,9 +7,14 @@ import os
 import random
 import resource
 import signal
+import tempfile
+import types
+import warnings
+from pathlib import Path
 
+import mutations
 import pytest
-import safetensors
+import safetensors.torch
 import torch
 from tiny_runs import PROCESSES, assert_same_bits, pretrain, tell, tiny_run, weights
 
@@ -110,9 +115,9 @@ def test_a_checkpoint_from_before_a_setting_came_goes_on(tmp_path):
     checkpoint._write(path, header, tensors)
     assert_same_bits(pretrain(RUN, tmp_path / "older"), pretrain(RUN, tmp_path / "whole"))
     header["config"]["of_the_future"] = 1
-    checkpoint._write(checkpoint.latest(tmp_path / "older"), header, tensors)
+    checkpoint._write(tmp_path / "newer" / path.name, header, tensors)
     with pytest.raises(CheckpointError, match=r"\(of_the_future is 1 there and None here\)"):
-        pretrain(RUN, tmp_path / "older")
+        pretrain(RUN, tmp_path / "newer")
 
 
 def test_a_run_keeps_the_precision_it_began_with(tmp_path):
@@ -122,22 +127,238 @@ def test_a_run_keeps_the_precision_it_began_with(tmp_path):
     assert pretrain(RUN, tmp_path, precision="auto").progress.precision == "float64"
 
 
-def flip_a_bit(content):
-    middle = len(content) // 2
-    return content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
+# Damage
+
+
+@pytest.fixture(scope="module")
+def three_steps(tmp_path_factory):
+    """The contents of the checkpoints after two and three steps, by name."""
+    folder = tmp_path_factory.mktemp("steps") / "run"
+    run_for(folder, 3)
+    contents = {path.name: path.read_bytes() for path in folder.iterdir()}
+    assert sorted(contents) == ["step-00000002.safetensors", "step-00000003.safetensors"]
+    return contents
+
+
+def put(contents, folder):
+    folder.mkdir(exist_ok=True)
+    for name, content in contents.items():
+        (folder / name).write_bytes(content)
+
+
+def header_of(content):
+    return content[8 : 8 + int.from_bytes(content[:8], "little")]
+
+
+def resumed(folder):
+    """The tensors that a run would go on with, and what it is warned of."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        content = checkpoint.resume(folder)
+    tensors = checkpoint.read(content, RUN, folder).tensors if content else {}
+    return tensors, [str(warning.message) for warning in caught]
+
+
+def assert_equal(tensors, expected):
+    assert tensors.keys() == expected.keys()
+    assert all(torch.equal(tensors[name], expected[name]) for name in expected)
+
+
+def assert_second_step(folder, three_steps):
+    """The damaged third step gives way to the second, and one sentence says so."""
+    tensors, remarks = resumed(folder)
+    assert_equal(tensors, safetensors.torch.load(three_steps["step-00000002.safetensors"]))
+    name = "step-00000003.safetensors"
+    assert len(remarks) == 1
+    assert remarks[0].startswith(f"The checkpoint {folder / name} is damaged (")
+    assert remarks[0].endswith(f") and was renamed {name}.damaged: the run goes on from step-00000002.safetensors.")
+    assert os.listdir(folder).count(name) == 0  # the next start is not warned again
+
+
+def test_any_damage_of_a_checkpoint_is_seen_and_the_one_before_is_taken(three_steps, tmp_path):
+    chance, folder = random.Random(0), tmp_path / "run"
+    last = "step-00000003.safetensors"
+    put(three_steps, folder)
+    for _ in range(mutations.COUNT):
+        content = mutations.mutated(three_steps[last], chance)
+        (folder / last).write_bytes(content)
+        if content == three_steps[last]:  # zeros where there were zeros
+            assert resumed(folder)[1] == []
+        else:
+            assert_second_step(folder, three_steps)
+
+
+FLIPS = {  # within the header; every result has the form of a header
+    "a tensor's name": (b"exp_avg/head.bias", b"exp_avg/head.bias".replace(b"bias", b"bhas")),
+    "which tensor": (b"network/head.weight", b"network/head.veight"),
+    "a shape": (b'"shape":[768]', b'"shape":[767]'),
+    "a shape of as many numbers": (b'"shape":[768,8]', b'"shape":[8,768]'),
+    "a type": (b'"F64"', b'"I64"'),
+    "where it stands": (b'"data_offsets":[0,', b'"data_offsets":[8,'),
+    "the step": (b'\\"step\\": 3', b'\\"step\\": 1'),
+    "a setting": (b'\\"seed\\": 0', b'\\"seed\\": 2'),
+    "a loss": (b'\\"open_loss\\": ', b'\\"open_loss\\":1'),
+    "metadata": (b'"isonb":', b'"isomb":'),
+    "the checksum's name": (b'"checksum":', b'"checkrum":'),
+}
+
+
+@pytest.mark.parametrize(("old", "new"), FLIPS.values(), ids=FLIPS)
+def test_every_part_of_the_header_is_covered(old, new, three_steps, tmp_path):
+    content = three_steps["step-00000003.safetensors"]
+    assert old in header_of(content)
+    put(three_steps | {"step-00000003.safetensors": content.replace(old, new, 1)}, tmp_path / "run")
+    assert_second_step(tmp_path / "run", three_steps)
+
+
+def test_the_padding_of_the_header_is_covered(three_steps, tmp_path):
+    content = three_steps["step-00000003.safetensors"]
+    header = header_of(content)
+    changed = header.replace(b":", b": ", 1) if header.endswith(b"}") else header[:-1] + b"\t"
+    changed = len(changed).to_bytes(8, "little") + changed + content[8 + len(header) :]
+    put(three_steps | {"step-00000003.safetensors": changed}, tmp_path / "run")
+    assert_second_step(tmp_path / "run", three_steps)
 
 
 @pytest.mark.parametrize(
-    "damage",
-    [lambda content: content[:-1], lambda content: b"", lambda content: b"\0" * len(content), flip_a_bit],
-    ids=["truncated", "empty", "zeros", "one bit"],
+    "change",
+    [
+        lambda tensors: tensors.pop("network/head.bias"),
+        lambda tensors: tensors.pop("exp_avg_sq/head.bias"),
+        lambda tensors: [tensors.pop(name) for name in list(tensors) if name.endswith("/head.bias")],
+        lambda tensors: tensors.update({"network/other": torch.zeros(2)}),
+        lambda tensors: tensors.update({"step/other": torch.zeros(())}),
+        lambda tensors: tensors.update({"network/head.bias": tensors["network/head.bias"][:-1]}),
+        lambda tensors: tensors.update({"network/head.weight": tensors["network/head.weight"].T}),
+        lambda tensors: tensors.update({"network/head.bias": tensors["network/head.bias"].float()}),
+        lambda tensors: tensors.update({"network/head.bias": tensors["network/head.bias"].long()}),
+        lambda tensors: tensors.update({"step/head.bias": torch.zeros(1)}),
+        lambda tensors: tensors.update({"step/head.bias": torch.zeros((), dtype=torch.int32)}),
+    ],
 )
-def test_a_damaged_checkpoint_gives_way_to_the_one_before(damage, tmp_path):
-    run_for(tmp_path / "damaged", 3)
-    newest = checkpoint.latest(tmp_path / "damaged")
-    newest.write_bytes(damage(newest.read_bytes()))
-    assert checkpoint.latest(tmp_path / "damaged").name == "step-00000002.safetensors"
-    assert_same_bits(pretrain(RUN, tmp_path / "damaged"), pretrain(RUN, tmp_path / "whole"))
+def test_a_checkpoint_holds_exactly_the_tensors_of_its_network_and_of_adam(change, three_steps, tmp_path):
+    """Each of these files has a right checksum."""
+    put(three_steps, tmp_path / "run")
+    path = tmp_path / "run" / "step-00000003.safetensors"
+    header, tensors = checkpoint._decode(path.read_bytes())
+    change(tensors)
+    checkpoint._write(path, header, tensors)
+    assert_second_step(tmp_path / "run", three_steps)
+
+
+def another_step(three_steps):
+    return three_steps["step-00000002.safetensors"]
+
+
+def a_file_for_another_folder(three_steps):
+    """The same run on other images has another folder."""
+    header, tensors = checkpoint._decode(three_steps["step-00000003.safetensors"])
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "other" / "step-00000003.safetensors"
+        checkpoint._write(path, header, tensors)
+        return path.read_bytes()
+
+
+def nothing_but_brackets(three_steps):
+    header = b'{"__metadata__":' + b"[" * 100_000
+    return len(header).to_bytes(8, "little") + header
+
+
+def signed_brackets(three_steps):
+    return safetensors.torch.save({}, {"isonb": "[" * 100_000, "sha256": hashlib.sha256(b"[" * 100_000).hexdigest()})
+
+
+def a_header_that_claims_everything(three_steps):
+    return b"\xff" * 8 + three_steps["step-00000003.safetensors"][8:]
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        another_step,
+        a_file_for_another_folder,
+        nothing_but_brackets,
+        signed_brackets,
+        a_header_that_claims_everything,
+        lambda _: b"",
+        lambda _: b"{}",
+        lambda _: bytes(10_000),
+        lambda _: safetensors.torch.save({"a": torch.zeros(1)}),
+        lambda _: safetensors.torch.save({"a": torch.zeros(1)}, {"isonb": "null", "checksum": ""}),
+    ],
+)
+def test_another_file_in_its_place_is_not_taken_for_a_checkpoint(make, three_steps, tmp_path):
+    put(three_steps | {"step-00000003.safetensors": make(three_steps)}, tmp_path / "run")
+    assert_second_step(tmp_path / "run", three_steps)
+
+
+def fifty_gigabytes(path):
+    with path.open("wb") as file:
+        file.truncate(50 * 2**30)
+
+
+def fifty_gigabytes_more(path):
+    with path.open("r+b") as file:
+        file.truncate(50 * 2**30)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda path: (path.unlink(), os.mkfifo(path)),
+        lambda path: (path.unlink(), path.mkdir()),
+        lambda path: (path.unlink(), path.symlink_to(path)),
+        lambda path: (path.unlink(), path.symlink_to("/dev/zero")),
+        lambda path: (path.unlink(), path.symlink_to("nowhere")),
+        fifty_gigabytes,
+        fifty_gigabytes_more,
+    ],
+)
+def test_what_is_no_file_of_its_length_is_not_read(make, three_steps, tmp_path):
+    put(three_steps, tmp_path / "run")
+    make(tmp_path / "run" / "step-00000003.safetensors")
+    assert_second_step(tmp_path / "run", three_steps)
+
+
+def test_several_damaged_checkpoints_are_never_kept_in_place_of_good_ones(tmp_path):
+    run_for(tmp_path, 3)
+    for step in (2, 3):
+        (tmp_path / f"step-0000000{step}.safetensors").write_bytes(b"damage")
+    (tmp_path / "step-00000009.safetensors").write_bytes(b"damage")
+    (tmp_path / "step-00000004 (copy).safetensors").write_bytes(b"none of ours")
+    with pytest.warns(UserWarning, match="the run starts anew") as caught:
+        finished = pretrain(RUN, tmp_path)
+    assert len(caught) == 3
+    assert_same_bits(finished, pretrain(RUN, tmp_path / "whole"))
+    assert checkpoint.latest(tmp_path).name == "step-00000006.safetensors"
+    assert (tmp_path / "step-00000004 (copy).safetensors").exists()
+
+
+def as_it_was(path):
+    """Write a checkpoint as it was written at first: signed without its names, types and shapes."""
+    header, tensors = checkpoint._decode(path.read_bytes())
+    del header["folder"]
+    text, digest = json.dumps(header), hashlib.sha256(json.dumps(header).encode())
+    for name in sorted(tensors):
+        digest.update(tensors[name].numpy().tobytes())
+    path.write_bytes(safetensors.torch.save(tensors, {"isonb": text, "sha256": digest.hexdigest()}))
+
+
+def test_a_checkpoint_of_the_first_format_goes_on(tmp_path):
+    run_for(tmp_path / "older", 3)
+    for path in (tmp_path / "older").iterdir():
+        as_it_was(path)
+    assert checkpoint.latest(tmp_path / "older").name == "step-00000003.safetensors"
+    assert_same_bits(pretrain(RUN, tmp_path / "older"), pretrain(RUN, tmp_path / "whole"))
+
+
+@pytest.mark.parametrize("flip", ["a tensor's name", "a shape of as many numbers", "a type", "the step"])
+def test_names_and_shapes_of_the_first_format_are_looked_at(flip, tmp_path):
+    run_for(tmp_path, 3)
+    path = tmp_path / "step-00000003.safetensors"
+    as_it_was(path)
+    path.write_bytes(path.read_bytes().replace(*FLIPS[flip], 1))
+    assert checkpoint.latest(tmp_path).name == "step-00000002.safetensors"
 
 
 def full_disk(monkeypatch):
@@ -187,7 +408,7 @@ def test_a_checkpoint_can_be_opened_by_anyone(tmp_path):
     run_for(tmp_path, 2)
     with safetensors.safe_open(checkpoint.latest(tmp_path), "pt") as file:
         names = set(file.keys())
-        assert set(file.metadata()) == {"isonb", "sha256"}
+        assert set(file.metadata()) == {"isonb", "checksum"}
     kinds = {name.split("/")[0] for name in names}
     assert kinds == {"network", "step", "exp_avg", "exp_avg_sq"}
 
@@ -253,15 +474,45 @@ def test_missing_weights_of_an_epoch_are_named(tmp_path):
     )
 
 
-def test_damaged_and_foreign_weights_of_an_epoch_are_refused(tmp_path):
-    path, _ = pretrain(ALONG, tmp_path, keeps_epochs=True).kept
+def test_foreign_weights_of_an_epoch_are_refused(tmp_path):
+    first, second = pretrain(ALONG, tmp_path, keeps_epochs=True).kept
     with pytest.raises(CheckpointError, match=r"another configuration \(seed is 0 there and 1 here\)"):
-        checkpoint.read_kept(path, ALONG.model_copy(update={"seed": 1}))
-    path.write_bytes(flip_a_bit(path.read_bytes()))
-    with pytest.raises(
-        CheckpointError, match=r"epoch-00001.safetensors cannot be read .*: delete .* to train the netw"
+        checkpoint.read_kept(first, ALONG.model_copy(update={"seed": 1}))
+    second.write_bytes(first.read_bytes())
+    with pytest.raises(CheckpointError, match=r"epoch-00002.safetensors cannot be read \(it was written as another"):
+        checkpoint.read_kept(second, ALONG)
+
+
+def test_any_damage_of_kept_weights_is_refused_in_a_sentence(tmp_path):
+    pretrained = pretrain(ALONG, tmp_path, keeps_epochs=True)
+    record = types.SimpleNamespace(weights=pretrained.weights, run_id="some-run")  # all that is read of it
+    chance, final, path = random.Random(1), tmp_path / checkpoint.FINAL, pretrained.kept[0]
+    for file, read, rest in (
+        (path, lambda: checkpoint.read_kept(path, ALONG), f"delete {tmp_path} to train the network anew."),
+        (final, lambda: checkpoint.read_final(final, record), "delete it, or run the cell again."),
     ):
-        checkpoint.read_kept(path, ALONG)
+        content, expected = file.read_bytes(), read()
+        for _ in range(mutations.COUNT // 4):
+            file.write_bytes(mutations.mutated(content, chance))
+            if file.read_bytes() == content:
+                assert_equal(read(), expected)
+                continue
+            with pytest.raises(CheckpointError) as error:
+                read()
+            assert str(error.value).startswith(str(file)) and str(error.value).endswith(rest)
+
+
+@pytest.mark.parametrize("make", [lambda path: os.mkfifo(path), lambda path: path.mkdir(), fifty_gigabytes])
+def test_what_is_no_file_of_weights_is_refused(make, tmp_path):
+    pretrained = pretrain(ALONG, tmp_path, keeps_epochs=True)
+    record = types.SimpleNamespace(weights=pretrained.weights, run_id="some-run")
+    for path in (pretrained.kept[0], tmp_path / checkpoint.FINAL):
+        path.unlink()
+        make(path)
+    with pytest.raises(CheckpointError, match=r"epoch-00001.safetensors cannot be read"):
+        checkpoint.read_kept(pretrained.kept[0], ALONG)
+    with pytest.raises(CheckpointError, match="does not hold the weights of the record some-run"):
+        checkpoint.read_final(tmp_path / checkpoint.FINAL, record)
 
 
 def test_a_full_disk_at_the_close_of_an_epoch_stops_the_run(tmp_path, monkeypatch):

@@ -1,6 +1,7 @@
 """CIFAR-10 and CIFAR-100: read byte for byte, divided the same way in every run, downloaded once; and every refusal."""
 
 import dataclasses
+import gzip
 import hashlib
 import io
 import os
@@ -278,9 +279,37 @@ def test_a_single_training_image_is_refused(images):
     assert "one training image: at least two" in refusal(images)
 
 
-def test_a_file_that_cannot_be_read_is_refused(images):
-    (images.folder / images.names).mkdir()
-    assert f"{images.folder / images.names} cannot be read" in refusal(images)
+def sparse(path):
+    with path.open("wb") as file:
+        file.truncate(50 * 2**30)  # takes no room on the disk
+
+
+@pytest.mark.parametrize("which", ["first", "test", "names"])
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (lambda path: path.mkdir(), "not a regular file"),
+        (lambda path: os.mkfifo(path), "not a regular file"),
+        (lambda path: path.symlink_to("/dev/zero"), "not a regular file"),
+        (lambda path: path.symlink_to(path), "Too many levels of symbolic links"),
+        (lambda path: path.symlink_to("nowhere"), "No such file or directory"),
+        (sparse, "it has 53,687,091,200 bytes"),
+    ],
+)
+def test_what_is_no_file_is_refused_unread(make, says, which, images):
+    path = images.folder / {"first": images.files[0], "test": images.test, "names": images.names}[which]
+    path.unlink(missing_ok=True)
+    make(path)
+    message = refusal(images)
+    assert message.startswith(f"{path} cannot be read (")
+    assert says in message or path.is_dir()
+    assert images.source.checksums(images.run(), images.folder) == {}
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe\x00" * 40, b"a\x00b " * 100, b"\x1b[31m " * 10])
+def test_names_that_are_no_text_are_refused(content, images):
+    (images.folder / images.names).write_bytes(content)
+    assert f"{images.folder / images.names}" in refusal(images)
 
 
 def test_a_wrong_number_of_class_names_is_refused(images):
@@ -348,7 +377,7 @@ def test_without_network_the_message_says_how_to_get_the_images_by_hand(server, 
 
 def test_a_cache_that_cannot_be_made_is_a_sentence(server, images, tmp_path):
     (tmp_path / "cache").touch()
-    assert "could not be downloaded (FileExistsError)" in refusal(images, None)
+    assert f"could not be downloaded ({tmp_path / 'cache'}: File exists)" in refusal(images, None)
 
 
 def test_an_archive_with_a_wrong_checksum_is_refused_and_not_kept(server, images, tmp_path):
@@ -362,7 +391,7 @@ def test_the_archive_is_downloaded_once_and_read_without_being_unpacked(server, 
     with tarfile.open(fileobj=buffer, mode="w:gz") as archive:
         archive.add(images.folder, arcname=images.folder.name)
     server["content"] = buffer.getvalue()
-    source = dataclasses.replace(images.source, md5=hashlib.md5(buffer.getvalue()).hexdigest())
+    source = dataclasses.replace(images.source, sha256=hashlib.sha256(buffer.getvalue()).hexdigest())
     expected = images.load()
     for _ in range(2):
         found = source.load(images.run())
@@ -372,6 +401,74 @@ def test_the_archive_is_downloaded_once_and_read_without_being_unpacked(server, 
         assert found.official is True  # by the checksum of the archive
     assert server["requests"] == 1
     assert cached(tmp_path) == [images.url.rpartition("/")[2]]
+
+
+def packed(images, change):
+    """An archive of the folder, each of whose entries may be changed: `change(entry)` gives that and its content."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:gz") as archive:
+        for path in sorted(images.folder.iterdir()):
+            entry = tarfile.TarInfo(f"{images.folder.name}/{path.name}")
+            content = path.read_bytes()
+            entry.size = len(content)
+            change(entry)
+            archive.addfile(entry, io.BytesIO(content))
+    return buffer.getvalue()
+
+
+def as_link(entry):
+    entry.type, entry.linkname, entry.size = tarfile.SYMTYPE, "/etc/passwd", 0
+
+
+def as_folder(entry):
+    entry.type, entry.size = tarfile.DIRTYPE, 0
+
+
+def elsewhere(entry):
+    entry.name = "../../" + entry.name
+
+
+def empty(entry):
+    entry.size = 0
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda images: packed(images, as_link),
+        lambda images: packed(images, as_folder),
+        lambda images: packed(images, elsewhere),
+        lambda images: packed(images, empty),
+        lambda images: packed(images, lambda entry: None)[:-2000],
+        lambda images: packed(images, lambda entry: None)[:100],
+        lambda images: gzip.compress(bytes(100_000)),
+        lambda images: gzip.compress(b"no archive"),
+        lambda images: b"\x1f\x8b\x08\x00 no gzip",
+        lambda images: b"",
+    ],
+)
+def test_an_archive_of_another_form_is_refused_even_if_its_checksum_is_right(make, server, images, tmp_path):
+    server["content"] = make(images)
+    source = dataclasses.replace(images.source, sha256=hashlib.sha256(server["content"]).hexdigest())
+    with pytest.raises(DataError) as caught:
+        source.load(images.run())
+    assert str(caught.value).startswith(str(tmp_path / "cache"))
+
+
+def test_an_entry_that_claims_to_be_endless_is_not_read(server, images, monkeypatch):
+    server["content"] = packed(images, lambda entry: None)
+    source = dataclasses.replace(images.source, sha256=hashlib.sha256(server["content"]).hexdigest())
+    monkeypatch.setattr(cifar, "LARGEST", 30_000)  # the first file has 30 records
+    with pytest.raises(DataError, match="in another form than is published: delete it"):
+        source.load(images.run())
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir, lambda path: os.symlink("nowhere", path)])
+def test_what_is_no_file_in_the_place_of_the_archive_is_refused(make, server, images, tmp_path):
+    (tmp_path / "cache").mkdir()
+    make(tmp_path / "cache" / images.url.rpartition("/")[2])
+    assert "is not a regular file: remove it." in refusal(images, None)
+    assert server["requests"] == 0
 
 
 # The real images

@@ -8,10 +8,10 @@ import numpy as np
 import pandas as pd
 import pytest
 from gap_study import every_change
-from made_records import made_record, papers_cells
+from made_records import leave_record, made_record, papers_cells
 from simulated_study import ENCODINGS, IMAGES, NETWORKS, noise, sign_of, study
 
-from isonb import config, records, rows
+from isonb import config, rows
 from isonb.__main__ import main
 from isonb.evidence import analytic, claims, metrics, statistics
 from isonb.evidence.ledger import image_gpt, select
@@ -1147,9 +1147,9 @@ def results(tmp_path, monkeypatch):
 def write(cell, loss=None, **data):
     loss = loss or {"conv": 3.0, "mixer": 4.0, "transformer": 5.0}[cell.run.block]
     record = made_record(cell, loss, test_accuracy=0.5 if cell.run.block == "conv" else 0.25)
-    record = record.model_copy(update={"data": record.data.model_copy(update=data)})
-    arrays = {"test_correct_LB": np.ones((2, 40), bool), "test_loss_B": np.full(40, loss, np.float32)}
-    return records.write_record(record, arrays)
+    training = record.training.model_copy(update={"test_loss": loss})
+    data = record.data.model_copy(update=data)
+    return leave_record(record.model_copy(update={"training": training, "data": data}))
 
 
 def by_id(content):

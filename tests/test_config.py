@@ -14,7 +14,7 @@ from typing import Literal, get_args, get_origin
 import numpy as np
 import pytest
 
-from isonb import config, records, rows, studies
+from isonb import config, places, rows, studies
 from isonb.config import Cell, ConfigError, Execution, FinetuneConfig, ProbeConfig, RunConfig
 from isonb.evidence import metrics
 
@@ -140,16 +140,18 @@ def test_convolution_settings_mean_nothing_to_other_blocks(name, value):
         ({"image_size": 65}, "image_size=65 is not allowed: it must be less than or equal to 64."),
         ({"seed": True}, "seed=True is not allowed: it must not be True or False."),
         ({"data": False}, "data=False is not allowed: it must not be True or False."),
-        ({"head_norm": "no"}, "head_norm='no' is not allowed: it must be True or False."),
-        ({"head_norm": 0}, "head_norm=0 is not allowed: it must be True or False."),
+        ({"head_norm": "never"}, "head_norm='never' is not allowed: it must be True or False."),
+        ({"head_norm": 2}, "head_norm=2 is not allowed: it must be True or False."),
+        ({"kernel_size": "4"}, "kernel_size=4 is not allowed: choose 3 or 5."),
+        ({"collection": True, "data": "folder"}, "collection=True is not allowed: it must be text, in quotes."),
         ({"learning_rate": float("nan")}, "learning_rate=nan is not allowed: it must be a finite number."),
         (
             {"depth": 1.5},
-            "depth=1.5 is not allowed: it must be a valid integer, got a number with a fractional part.",
+            "depth=1.5 is not allowed: it must be a whole number.",
         ),
         (
             {"width": "wide"},
-            "width='wide' is not allowed: it must be a valid integer, unable to parse string as an integer.",
+            "width='wide' is not allowed: it must be a whole number.",
         ),
         (
             {"block": "transformer", "heads": 3},
@@ -196,6 +198,37 @@ def test_a_refusal_names_the_setting_its_value_and_what_is_allowed(settings, sen
     with pytest.raises(ConfigError) as refusal:
         RunConfig(**settings)
     assert str(refusal.value) == sentence
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        *(({"head_norm": word}, {"head_norm": False}) for word in ("no", "No", "off", "false", "FALSE", "0", 0, False)),
+        *(({"rff_trainable": word, "encoding": "rff"}, {"rff_trainable": True, "encoding": "rff"})
+          for word in ("yes", "YES", "on", "true", "True", "1", 1)),
+        *(({"kernel_size": word}, {"kernel_size": 5}) for word in (5, 5.0, "5", "5.0")),
+        *(({"epochs": word}, {"epochs": 1000}) for word in (1000, 1e3, "1e3", "1000", "1000.0")),
+        *(({"learning_rate": word}, {"learning_rate": 0.0001}) for word in (1e-4, "1e-4", "0.0001", "1E-04")),
+        ({"collection": 2024, "data": "folder"}, {"collection": "2024", "data": "folder"}),
+    ],
+)  # fmt: skip
+def test_a_value_means_the_same_however_it_is_written(written, meant):
+    """As Python, JSON, TOML and YAML write it, as papermill's `-p` and `-y` hand it on, and Snakemake's `--config`."""
+    assert RunConfig(**written) == RunConfig(**meant)
+    assert RunConfig(**written).run_id == RunConfig(**meant).run_id
+    assert config.from_parameters(written)[0].run == config.smoke(**meant).run
+
+
+@pytest.mark.parametrize("nothing", [None, "None", "null", "NULL", "~"])
+def test_nothing_keeps_what_the_study_says_in_every_spelling(nothing):
+    given = {"epochs": nothing, "positions": nothing, "threads": nothing, "study": nothing}
+    assert config.from_parameters(given) == config.from_parameters({})
+    assert config.from_parameters({"positions": "none"})[0].run.positions == "none"  # a value of its own
+
+
+def test_settings_that_hold_any_words_are_known():
+    fields = {**RunConfig.model_fields, **Execution.model_fields}
+    assert set(config.TEXTS) == {name for name, field in fields.items() if field.annotation is str}
 
 
 def test_an_unknown_name_like_no_other_lists_them_all():
@@ -250,7 +283,7 @@ class Grown(RunConfig):
     made_up: float = config.choice(0.5, "-", "a setting of the future", since=config.VERSION + 1, ge=0)
 
 
-COMMITTED = sorted((records.PROJECT / "book" / "results" / "cpu").glob("*.json"))
+COMMITTED = sorted((places.PROJECT / "book" / "results" / "cpu").glob("*.json"))
 
 
 def test_a_new_setting_renames_no_result():
@@ -492,7 +525,7 @@ def test_a_cell_is_not_fine_tuned_unless_told():
             {"finetune_epochs": -1},
             "Of the fine-tuning's settings, epochs=-1 is not allowed: it must be greater than or equal to 0.",
         ),
-        ({"probe_pixels": 1}, "Of the probe's settings, pixels=1 is not allowed: it must be True or False."),
+        ({"probe_pixels": 3}, "Of the probe's settings, pixels=3 is not allowed: it must be True or False."),
         ({"finetune_epoch": 1}, "There is no setting called 'finetune_epoch': did you mean 'finetune_epochs'?"),
     ],
 )
@@ -569,7 +602,7 @@ def test_what_says_how_to_compute_is_no_setting_of_a_cell():
         ({"proceses": 2}, "There is no setting called 'proceses': did you mean 'processes'?"),
         ({"study": "huge"}, "study='huge' is not allowed: choose smoke, cpu, paper."),
         ({"study": ["smoke"]}, "study=['smoke'] is not allowed: choose smoke, cpu, paper."),
-        ({"depth": [3]}, "depth=[3] is not allowed: it must be a valid integer."),
+        ({"depth": [3]}, "depth=[3] is not allowed: it must be a whole number."),
         ({"device": "tpu"}, "device='tpu' is not allowed: choose auto, cpu or cuda."),
     ],
 )

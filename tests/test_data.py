@@ -1,5 +1,6 @@
 """Images as tensors: which source a run reads, what the record says of it, and in which order ranks see them."""
 
+import dataclasses
 import warnings
 
 import numpy as np
@@ -13,16 +14,16 @@ from isonb.training.sources import DataError, Found, Pictures
 
 
 def found(pixels_BNC, **details):
-    """What a source could have read, six images of 8 x 8 in train, validation and test."""
-    labels_B = np.arange(6, dtype=np.uint8) % 2
-    splits = {"train": [0, 2, 3], "validation": [4, 5], "test": [1]}
+    """What a source could have read, eight images of 8 x 8 in train, validation and test."""
+    labels_B = np.arange(8, dtype=np.uint8) % 2
+    splits = {"train": [0, 2, 3], "validation": [4, 5], "test": [1, 6]}
     pictures = {name: Pictures(pixels_BNC, labels_B, np.array(numbers)) for name, numbers in splits.items()}
     return Found("made up", ("even", "odd"), **pictures, sha256={"file": "00"}, **details)
 
 
 @pytest.fixture
 def pixels_BNC():
-    return np.random.default_rng(0).integers(0, 256, (6, 64, 3), np.uint8)
+    return np.random.default_rng(0).integers(0, 256, (8, 64, 3), np.uint8)
 
 
 @pytest.fixture
@@ -54,7 +55,7 @@ def test_a_run_reads_the_source_that_it_names(tmp_path):
 def test_a_split_has_the_images_that_are_meant_with_their_labels_and_numbers(read, pixels_BNC):
     images = read(found(pixels_BNC))
     assert (images.name, images.classes, images.size) == ("made up", ("even", "odd"), 8)
-    for split, numbers in ((images.train, [0, 2, 3]), (images.validation, [4, 5]), (images.test, [1])):
+    for split, numbers in ((images.train, [0, 2, 3]), (images.validation, [4, 5]), (images.test, [1, 6])):
         assert len(split) == len(numbers)
         assert split.pixels_BNC.dtype == torch.uint8
         assert split.labels_B.dtype == split.index_B.dtype == torch.int64
@@ -69,7 +70,6 @@ def test_images_in_one_piece_stay_in_their_memory_map_and_others_are_copied(read
     images = read(found(mapped_BNC))
     first, end = mapped_BNC.ctypes.data, mapped_BNC.ctypes.data + mapped_BNC.nbytes
     assert images.validation.pixels_BNC.data_ptr() == first + 4 * 64 * 3
-    assert images.test.pixels_BNC.data_ptr() == first + 64 * 3
     assert not first <= images.train.pixels_BNC.data_ptr() < end
     images.validation.pixels_BNC.zero_()  # may be written to, for itself alone
     assert np.array_equal(np.load(tmp_path / "pixels.npy"), pixels_BNC)
@@ -87,7 +87,7 @@ def test_the_record_says_what_was_read_and_remarks_are_warned_of(read, pixels_BN
         "classes": ["even", "odd"],
         "train": 3,
         "validation": 2,
-        "test": 1,
+        "test": 2,
         "sha256": {"file": "00"},
         "official": False,
         "remarks": list(remarks),
@@ -99,6 +99,20 @@ def test_what_a_run_changes_in_its_images_does_not_reach_the_next_run():
     assert data.load(RunConfig()).train.pixels_BNC.any()
 
 
+def test_what_is_doubtful_in_the_images_follows_what_their_source_remarked(read, pixels_BNC):
+    pixels_BNC[6] = pixels_BNC[0]
+    with pytest.warns(UserWarning) as caught:
+        images = read(found(pixels_BNC, remarks=("Something is odd.",)))
+    assert [str(warning.message) for warning in caught] == list(images.remarks)
+    assert images.remarks == ("Something is odd.", "1 of 2 test images are also among the training images.")
+
+
+def test_images_by_which_nothing_can_be_judged_are_refused(read, pixels_BNC):
+    with pytest.raises(DataError, match="one class"):
+        read(dataclasses.replace(found(pixels_BNC), test=Pictures(pixels_BNC, np.zeros(8, np.uint8), np.arange(2))))
+
+
+@pytest.mark.filterwarnings("ignore:Classes without training images")
 def test_data_fractions_of_the_photographs_are_nested_and_leave_validation_and_test_alone():
     whole = data.load(RunConfig())
     larger = set(whole.train.index_B.tolist())

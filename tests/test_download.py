@@ -1,6 +1,7 @@
 """Downloads against a real server on this machine that can break off and may know byte ranges."""
 
 import http.server
+import os
 import threading
 
 import pytest
@@ -79,6 +80,19 @@ def test_a_part_that_is_too_long_is_dropped(server, tmp_path):
         download.resume(server.url, tmp_path / "file")
     download.resume(server.url, tmp_path / "file")
     assert (tmp_path / "file").read_bytes() == CONTENT
+
+
+def test_a_part_that_is_no_file_is_replaced(server, tmp_path):
+    os.mkfifo(tmp_path / "archive.bin.part")
+    download.resume(server.url, tmp_path / "file")
+    assert (tmp_path / "file").read_bytes() == CONTENT
+
+
+def test_a_server_that_sends_without_end_is_left(server, tmp_path, monkeypatch):
+    monkeypatch.setattr(download, "LARGEST", len(CONTENT) // 2)
+    with pytest.raises(OSError, match="more than an archive of images has"):
+        download.resume(server.url, tmp_path / "file")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_missing_file_is_an_error(server, tmp_path):

@@ -1,5 +1,9 @@
 """What an estimate left: what a dry run says of it, and which way of running cells it speaks for."""
 
+import os
+import random
+
+import mutations
 import pytest
 
 from isonb import config
@@ -31,6 +35,12 @@ def test_newer_predictions_replace_older_ones_of_the_same_cell():
         b'{"a": 3}',
         b'{"a": {"alone": 1.0, "memory_bytes": 1}}',  # of a version without cells side by side
         b'{"a": {"alone": 1.0, "together": null, "memory_bytes": 1, "more": 2}}',
+        b"[" * 100_000,
+        b'{"a": {"alone": NaN, "together": null, "memory_bytes": 1}}',
+        b'{"a": {"alone": 1.0, "together": Infinity, "memory_bytes": 1}}',
+        b'{"a": {"alone": -1.0, "together": null, "memory_bytes": 1}}',
+        b'{"a": {"alone": 1.0, "together": null, "memory_bytes": -1}}',
+        b'{"a": {"alone": 1.0, "together": null, "memory_bytes": 1' + 30 * b"0" + b"}}",
     ],
 )
 def test_a_damaged_or_older_cache_counts_as_empty_and_is_replaced(content):
@@ -40,6 +50,32 @@ def test_a_damaged_or_older_cache_counts_as_empty_and_is_replaced(content):
     assert predictions.read() == {}
     predictions.write({"b": one})
     assert predictions.read() == {"b": one}
+
+
+def sparse(path):
+    with path.open("wb") as file:
+        file.truncate(50 * 2**30)  # takes no room on the disk
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, sparse, lambda path: path.symlink_to(path)])
+def test_what_is_no_cache_counts_as_empty_unread_and_is_replaced(make):
+    one = Prediction(alone=1.0, together=None, memory_bytes=1)
+    predictions.path().parent.mkdir(parents=True)
+    make(predictions.path())
+    assert predictions.read() == {}
+    predictions.write({"b": one})
+    assert predictions.read() == {"b": one}
+
+
+def test_a_damaged_cache_holds_what_was_written_or_nothing_impossible():
+    one = {name: Prediction(alone=12.5, together=25.0, memory_bytes=2**30) for name in ("a", "b")}
+    predictions.write(one)
+    content, chance = predictions.path().read_bytes(), random.Random(0)
+    for _ in range(mutations.COUNT):
+        predictions.path().write_bytes(mutations.mutated(content, chance))
+        for prediction in predictions.read().values():
+            assert 0 <= prediction.alone < float("inf") and 0 <= prediction.memory_bytes < 2**50
+            assert predictions.words(prediction, together=False)
 
 
 def test_a_cache_that_can_be_neither_read_nor_written_counts_as_empty():

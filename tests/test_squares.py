@@ -1,11 +1,17 @@
 """One picture file as a square: every format and mode with pixels known beforehand, shrunk by hand; every refusal."""
 
+import contextlib
 import hashlib
 import itertools
+import os
+import random
 import struct
+import tracemalloc
+import warnings
 import zlib
 from fractions import Fraction
 
+import mutations
 import numpy as np
 import pytest
 from PIL import Image
@@ -234,6 +240,43 @@ def test_a_truncated_picture_is_refused_wherever_it_ends(name, tmp_path):
         assert refusal(path).endswith("remove it.")
 
 
+@pytest.mark.parametrize("name", ["a.png", "a.bmp", "a.webp", "a.gif", "a.jpg"])
+def test_a_damaged_picture_is_a_square_or_refused_in_a_sentence(name, tmp_path):
+    path, chance, exif = tmp_path / name, random.Random(0), Image.Exif()
+    exif[274] = 6
+    with_exif = {} if name in ("a.bmp", "a.gif") else {"exif": exif}
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (24, 20, 3), np.uint8)).save(path, **with_exif)
+    content = path.read_bytes()
+    for _ in range(mutations.COUNT // 5):
+        path.write_bytes(mutations.mutated(content, chance))
+        try:
+            with warnings.catch_warnings(action="ignore"):  # Pillow's own, as in the cache
+                square = squares.read(path, 8)
+            assert (square.pixels_HWC.shape, square.pixels_HWC.dtype) == ((8, 8, 3), np.uint8)
+        except DataError as error:
+            assert str(error).startswith(str(path)) and str(error).endswith(".") and "\n" not in str(error)
+
+
+@pytest.mark.parametrize("kind", [b"zTXt", b"iCCP", b"IDAT"])
+def test_what_would_unpack_to_more_than_is_claimed_is_not_unpacked(kind, tmp_path, monkeypatch):
+    def chunk(kind, content):
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    rows, bomb = zlib.compress(bytes(8 * 25)), zlib.compress(bytes(2**28), 9)
+    chunks = [chunk(b"IHDR", struct.pack(">IIBBBBB", 8, 8, 8, 2, 0, 0, 0))]
+    chunks += [chunk(kind, bomb if kind == b"IDAT" else b"k\0\0" + bomb)]
+    chunks += [chunk(b"IDAT", rows)] if kind != b"IDAT" else []
+    path = tmp_path / "bomb.png"
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(chunks) + chunk(b"IEND", b""))
+    monkeypatch.setattr(squares, "LARGEST", 10**6)
+    tracemalloc.start()
+    with contextlib.suppress(DataError):
+        squares.read(path, 8)
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < 2**25
+
+
 def test_a_png_with_a_flipped_bit_is_refused(tmp_path):
     path = tmp_path / "a.png"
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (24, 24, 3), np.uint8)).save(path)
@@ -256,7 +299,11 @@ def test_an_empty_file_and_one_that_is_no_picture_are_refused(tmp_path):
 def test_a_file_that_is_gone_or_cannot_be_read_is_refused(tmp_path):
     assert refusal(tmp_path / "a.jpg").startswith(" cannot be read (No such file or directory)")
     (tmp_path / "b.jpg").mkdir()
-    assert refusal(tmp_path / "b.jpg").startswith(" cannot be read (Is a directory)")
+    assert refusal(tmp_path / "b.jpg").startswith(" cannot be read (")
+    os.mkfifo(tmp_path / "c.jpg")
+    assert refusal(tmp_path / "c.jpg").startswith(" cannot be read (it is not a regular file)")
+    (tmp_path / "d.jpg").symlink_to("d.jpg")
+    assert refusal(tmp_path / "d.jpg").startswith(" cannot be read (Too many levels of symbolic links)")
 
 
 @pytest.mark.parametrize(("width", "height"), [(10_000, 5_001), (10_000, 10_000), (60_000, 60_000)])
@@ -276,4 +323,4 @@ def test_a_file_longer_than_any_picture_is_refused_unread(tmp_path):
     path = tmp_path / "a.bmp"
     with path.open("wb") as file:
         file.truncate(10**10)  # takes no room on the disk
-    assert " has more than 400 MB" in refusal(path)
+    assert " cannot be read (it has 10,000,000,000 bytes, more than" in refusal(path)

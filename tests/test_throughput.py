@@ -68,7 +68,17 @@ def test_a_measurement_is_a_line_through_two_depths_and_is_made_once(clock):
     assert clock == 13 * [1] + 7 * [3]  # after three others, ten steps take two seconds, and no fewer than four do
 
 
-@pytest.mark.parametrize("content", ["{", '{"conv": {"fixed": 1.0}}'])
+@pytest.mark.parametrize(
+    "content",
+    [
+        "{",
+        "null",
+        "[" * 100_000,
+        '{"conv": {"fixed": 1.0}}',
+        '{"conv": {"fixed": 1.0, "per_operation": NaN}}',
+        '{"conv": {"fixed": -1.0, "per_operation": 1.0}}',
+    ],
+)
 def test_a_damaged_measurement_is_made_again(content, clock):
     cache = throughput.cache(Execution(device="cpu"))
     cache.parent.mkdir(parents=True)
@@ -115,7 +125,7 @@ def test_an_interrupted_measurement_ends_the_command_and_is_not_kept(tmp_path, m
         return real(run, images, folder, execution, interrupted)
 
     monkeypatch.setattr(train, "pretrain", pretrain)
-    assert main(["estimate", "--study", "smoke", "--device", "cpu"]) == 130
+    assert main(["estimate", "--study", "smoke", "--device", "cpu"]) == 75
     assert steps == [*range(1, 11)]  # the trainer finishes one more step, and the other depth is not begun
     assert capsys.readouterr() == ("", "Interrupted: run the same command again to continue.\n")
     assert not throughput.cache(Execution(device="cpu")).exists()

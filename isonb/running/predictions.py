@@ -8,18 +8,20 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import pydantic
 
-from isonb import disk, records
+from isonb import disk, places
 from isonb.config import Cell
 from isonb.validation import Frozen
 
 Kept = TypeVar("Kept")
 PROCESS_MB = 1024  # of a runner and of a kernel with torch, before it trains
 CUDA_MB = 2048  # of a process that computes on a GPU: a context and CUDA's libraries; an allowance, not measured here
+LARGEST = 2**24  # bytes of a cache: that of a hundred thousand cells
 UNKNOWN = 4 * 2**30  # bytes to ask for where nothing has been predicted: most cells need less
+Seconds = Annotated[float, pydantic.Field(ge=0, allow_inf_nan=False)]
 
 
 class Prediction(Frozen):
@@ -28,14 +30,14 @@ class Prediction(Frozen):
     `together` is None where it was not measured, as on a GPU.
     """
 
-    alone: float
-    together: float | None
-    memory_bytes: int
+    alone: Seconds
+    together: Seconds | None
+    memory_bytes: int = pydantic.Field(ge=0, lt=2**50)
 
 
 def path() -> Path:
     """Where predictions are kept."""
-    return records.runs_folder("estimate") / "predictions.json"
+    return places.runs_folder("estimate") / "predictions.json"
 
 
 def read() -> dict[str, Prediction]:
@@ -51,8 +53,8 @@ def write(newer: dict[str, Prediction]) -> None:
 def load(cache: Path, kind: type[Kept]) -> dict[str, Kept]:
     """What a cache holds, by name; one that cannot be read, is damaged or is of another version counts as empty."""
     try:
-        return pydantic.TypeAdapter(dict[str, kind]).validate_json(cache.read_bytes())
-    except (OSError, ValueError):
+        return pydantic.TypeAdapter(dict[str, kind]).validate_json(disk.read_bytes(cache, LARGEST))
+    except ValueError:
         return {}
 
 

@@ -18,7 +18,7 @@ from concurrent import futures
 from dataclasses import dataclass
 from pathlib import Path
 
-from isonb import records
+from isonb import places
 from isonb.config import Cell, Execution, RunConfig
 from isonb.running import predictions
 
@@ -35,8 +35,8 @@ class _Enough(Exception):
 class Throughput:
     """Seconds that one image costs in a training step: those of any network, and those of an operation in a block."""
 
-    fixed: float
-    per_operation: float
+    fixed: predictions.Seconds
+    per_operation: predictions.Seconds
 
     def seconds(self, run: RunConfig) -> float:
         """Seconds an image of this network."""
@@ -86,7 +86,7 @@ def measured(cells: Sequence[Cell], execution: Execution, at_once: int = 1) -> d
 
 def cache(execution: Execution) -> Path:
     """Where measured throughputs are kept; delete the file to have them measured again."""
-    return records.runs_folder("estimate") / f"throughput-{execution.precision}-{execution.threads}.json"
+    return places.runs_folder("estimate") / f"throughput-{execution.precision}-{execution.threads}.json"
 
 
 def calibrate(run: RunConfig, execution: Execution, at_once: int = 1) -> Throughput:

@@ -1,19 +1,23 @@
 """A run's state on disk: weights, Adam's state and position in the data order, in one safetensors file, no pickle.
 
-The file's header holds JSON: the configuration, the step, the learning curve so far and the open epoch's sums. A new
-checkpoint is complete on disk before the one before the last is removed, so a crash or a full disk at any
-moment leaves a good one. A run that is to be probed along its training also keeps the weights of each closed epoch,
-in a smaller file that is complete on disk before any checkpoint knows of the epoch. The weights of every finished run
-are kept in such a file, too.
+The file's header holds JSON: the configuration, the step, the learning curve so far and the open epoch's sums; and a
+checksum of the whole file. A file that differs in one bit, or does not hold exactly the tensors of its network, is
+damaged, and the run goes on from the one before it. A new checkpoint is complete on disk before the one before the
+last is removed, so a crash or a full disk at any moment leaves a good one. A run that is to be probed along its
+training also keeps the weights of each closed epoch, in a smaller file that is complete on disk before any checkpoint
+knows of the epoch. The weights of every finished run are kept in such a file, too.
 
 Book: chapter "Training".
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import functools
 import hashlib
 import json
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -22,17 +26,22 @@ import safetensors.torch
 import torch
 from torch import nn
 
-from isonb import disk, records
+from isonb import disk, schema
 from isonb.config import RunConfig
+from isonb.models import network as networks
 
 ADAM = ("step", "exp_avg", "exp_avg_sq")  # what Adam keeps of each parameter
 FINAL = "final.safetensors"
 NETWORK = "network/"  # begins the name of each of the network's tensors
-DAMAGE = (safetensors.SafetensorError, OSError, ValueError, KeyError)  # what `_decode` raises
+SIGNATURE, UNSIGNED = '"checksum":"{}"', "0" * 64  # the latter stands there while the checksum is computed
 
 
 class CheckpointError(RuntimeError):
     """A checkpoint that cannot be written, read or continued; its message says which file and what to do."""
+
+
+class _Damaged(ValueError):
+    """A file that is not what was written; the message is the cause in a few words."""
 
 
 @dataclasses.dataclass
@@ -45,7 +54,7 @@ class Progress:
     """
 
     step: int = 0
-    curve: list[records.Epoch] = dataclasses.field(default_factory=list)
+    curve: list[schema.Epoch] = dataclasses.field(default_factory=list)
     open_loss: float = 0.0
     open_count: int = 0
     open_seconds: float = 0.0
@@ -63,15 +72,8 @@ class Saved:
     tensors: dict[str, torch.Tensor]
 
     def restore(self, network: nn.Module, adam: torch.optim.Optimizer) -> None:
-        """Put the weights into the network and Adam's state into the optimiser.
-
-        Raises `CheckpointError` for tensors that are missing, too many, or of another shape.
-        """
-        weights = {name.removeprefix(NETWORK): t for name, t in self.tensors.items() if name.startswith(NETWORK)}
-        try:
-            network.load_state_dict(weights, strict=True)
-        except RuntimeError as error:
-            raise CheckpointError(f"The checkpoint does not fit this network ({error}): delete it.") from None
+        """Put the weights into the network and Adam's state into the optimiser."""
+        network.load_state_dict(_of_network(self.tensors), strict=True)
         for name, parameter in network.named_parameters():
             if f"step/{name}" in self.tensors:
                 adam.state[parameter] = {key: self.tensors[f"{key}/{name}"].to(parameter.device) for key in ADAM}
@@ -87,11 +89,12 @@ def save(folder: Path, config: RunConfig, progress: Progress, network: nn.Module
     for name, parameter in network.named_parameters():
         tensors |= {f"{key}/{name}": tensor for key, tensor in adam.state.get(parameter, {}).items()}
     curve = [epoch.model_dump() for epoch in progress.curve]
+    path = _of_step(folder, progress.step)
     header = {"config": config.model_dump(), "progress": {**dataclasses.asdict(progress), "curve": curve}}
-    path = folder / f"step-{progress.step:08d}.safetensors"
     _write(path, header, tensors)
     for old in (*_all(folder)[:-2], *folder.glob(".*.safetensors.*.tmp")):  # the latter: of a process that was killed
-        old.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            old.unlink()
     return path
 
 
@@ -102,23 +105,24 @@ def keep(folder: Path, config: RunConfig, epoch: int, network: nn.Module) -> Pat
     return path
 
 
-def keep_final(folder: Path, config: RunConfig, network: nn.Module) -> records.Weights:
+def keep_final(folder: Path, config: RunConfig, network: nn.Module) -> schema.Weights:
     """Write the finished network's weights, to be probed or looked at later. Raises as `save` does."""
     path = folder / FINAL
-    _write(path, {"config": config.model_dump(), "run_id": config.run_id}, _weights(network))
-    content = path.read_bytes()
-    return records.Weights(file=path.name, size=len(content), sha256=hashlib.sha256(content).hexdigest())
+    content = _write(path, {"config": config.model_dump(), "run_id": config.run_id}, _weights(network))
+    return schema.Weights(file=path.name, size=len(content), sha256=hashlib.sha256(content).hexdigest())
 
 
-def read_final(path: Path, record: records.Record) -> dict[str, torch.Tensor]:
+def read_final(path: Path, record: schema.Record) -> dict[str, torch.Tensor]:
     """The weights that `keep_final` wrote, by name. Raises `CheckpointError` when they are not the record's."""
-    content = path.read_bytes()
-    if record.weights is None or hashlib.sha256(content).hexdigest() != record.weights.sha256:
-        raise CheckpointError(
-            f"{path} does not hold the weights of the record {record.run_id}: delete it, or run the cell again."
-        )
-    _, tensors = _decode(content)
-    return {name.removeprefix(NETWORK): tensor for name, tensor in tensors.items()}
+    try:
+        content = disk.read_bytes(path, record.weights.size if record.weights else 0)
+        if record.weights and hashlib.sha256(content).hexdigest() == record.weights.sha256:
+            return _of_network(_decode(content)[1])
+    except (disk.Unreadable, _Damaged):
+        pass
+    raise CheckpointError(
+        f"{path} does not hold the weights of the record {record.run_id}: delete it, or run the cell again."
+    )
 
 
 def kept(folder: Path, epochs: int) -> tuple[Path, ...]:
@@ -140,37 +144,57 @@ def read_kept(path: Path, config: RunConfig) -> dict[str, torch.Tensor]:
     Raises `CheckpointError` when the file is damaged or belongs to another configuration.
     """
     try:
-        header, tensors = _decode(path.read_bytes())
-    except DAMAGE as error:
+        header, tensors = _decode(_content(path), path)
+    except _Damaged as error:
         raise CheckpointError(
             f"{path} cannot be read ({error}): delete {path.parent} to train the network anew."
         ) from None
     _refuse_other_configuration(path.parent, header["config"], config)
-    return {name.removeprefix(NETWORK): tensor for name, tensor in tensors.items()}
+    return _of_network(tensors)
 
 
 def latest(folder: Path) -> Path | None:
-    """The newest complete checkpoint of a folder, or None. A damaged file is passed over for the one before it."""
-    for path in reversed(_all(folder)):
+    """The newest good checkpoint of a folder, or None. A damaged file is passed over for the one before it."""
+    path, _, _ = _newest(folder)
+    return path
+
+
+def resume(folder: Path) -> bytes:
+    """The content of the newest good checkpoint, for `read`; empty where there is none.
+
+    Renames each damaged file that is newer and warns of it. Raises `CheckpointError` where that is not possible.
+    """
+    good, content, damaged = _newest(folder)
+    for path, cause in damaged.items():
+        aside = path.with_name(f"{path.name}.damaged")
         try:
-            _decode(path.read_bytes())
-            return path
-        except DAMAGE:
-            continue
-    return None
+            path.replace(aside)
+        except OSError as error:
+            raise CheckpointError(
+                f"{path} is damaged ({cause}) and cannot be renamed ({error.strerror or error}): delete it."
+            ) from None
+        warnings.warn(
+            f"The checkpoint {path} is damaged ({cause}) and was renamed {aside.name}: the run "
+            f"{f'goes on from {good.name}' if good else 'starts anew'}.",
+            stacklevel=2,
+        )
+    return content
 
 
 def read(content: bytes, config: RunConfig, folder: Path) -> Saved:
     """Read a checkpoint's bytes; `folder` is where it came from, for messages.
 
-    Raises `CheckpointError` when it belongs to another configuration, naming the fields that differ, or to another
-    version of this program.
+    Raises `CheckpointError` when it is damaged, when it belongs to another configuration, naming the fields that
+    differ, or to another version of this program.
     """
-    header, tensors = _decode(content)
+    try:
+        header, tensors = _decode(content)
+    except _Damaged as error:
+        raise CheckpointError(f"{folder} holds a damaged checkpoint ({error}): delete it.") from None
     _refuse_other_configuration(folder, header["config"], config)
     try:
         progress = Progress(**header["progress"])
-        progress.curve = [records.Epoch(**epoch) for epoch in progress.curve]
+        progress.curve = [schema.Epoch(**epoch) for epoch in progress.curve]
     except (TypeError, ValueError) as error:
         raise CheckpointError(f"{folder} holds checkpoints of another version ({error}): delete them.") from None
     return Saved(progress, tensors)
@@ -180,14 +204,42 @@ def _weights(network: nn.Module) -> dict[str, torch.Tensor]:
     return {NETWORK + name: tensor for name, tensor in network.state_dict().items()}
 
 
+def _of_network(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {name.removeprefix(NETWORK): tensor for name, tensor in tensors.items() if name.startswith(NETWORK)}
+
+
+def _of_step(folder: Path, step: int) -> Path:
+    return folder / f"step-{step:08d}.safetensors"
+
+
 def _of_epoch(folder: Path, epoch: int) -> Path:
     return folder / f"epoch-{epoch:05d}.safetensors"
 
 
-def _write(path: Path, header: dict[str, Any], tensors: dict[str, torch.Tensor]) -> None:
+def _all(folder: Path) -> list[Path]:
+    return sorted(folder.glob("step-" + "[0-9]" * 8 + ".safetensors"))
+
+
+def _newest(folder: Path) -> tuple[Path | None, bytes, dict[Path, str]]:
+    """The newest good checkpoint, its content, and what is wrong with each that is newer."""
+    damaged: dict[Path, str] = {}
+    for path in reversed(_all(folder)):
+        try:
+            content = _content(path)
+            _decode(content, path)
+            return path, content, damaged
+        except _Damaged as error:
+            damaged[path] = str(error)
+    return None, b"", damaged
+
+
+def _write(path: Path, header: dict[str, Any], tensors: dict[str, torch.Tensor]) -> bytes:
+    """Write a file, signed with its checksum, and return its bytes."""
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    text = json.dumps(header)
-    content = safetensors.torch.save(tensors, {"isonb": text, "sha256": _digest(text, tensors)})
+    text = json.dumps(header | {"folder": path.parent.name})
+    content = safetensors.torch.save(tensors, {"isonb": text, "checksum": UNSIGNED})
+    before, after = _around_signature(content, UNSIGNED)
+    content = before + SIGNATURE.format(_checksum(before, after)).encode() + after
     try:
         disk.write_atomically(path, content)
     except OSError as error:
@@ -196,28 +248,98 @@ def _write(path: Path, header: dict[str, Any], tensors: dict[str, torch.Tensor])
             f"The checkpoint {path} could not be written ({error.strerror or error}): make room and run again; "
             f"{f'the run will go on from {last.name}' if last else 'the run will start anew'}."
         ) from error
+    return content
 
 
-def _decode(content: bytes) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
-    """The JSON part and the tensors. Raises one of `DAMAGE` for damaged content."""
-    tensors = safetensors.torch.load(content)
-    header_bytes = int.from_bytes(content[:8], "little")
-    metadata = json.loads(content[8 : 8 + header_bytes])["__metadata__"]
-    if metadata["sha256"] != _digest(metadata["isonb"], tensors):
-        raise ValueError("the checksum is wrong")
-    return json.loads(metadata["isonb"]), tensors
+def _content(path: Path) -> bytes:
+    """A file's bytes. What is not as long as its own header says is not read, however long it is."""
+    try:
+        if not path.is_file():
+            raise _Damaged("it is not a regular file")
+        with safetensors.safe_open(path, "pt"):
+            return disk.read_bytes(path, path.stat().st_size)
+    except (safetensors.SafetensorError, OSError, disk.Unreadable) as error:
+        raise _Damaged(getattr(error, "strerror", None) or str(error)) from None
 
 
-def _digest(text: str, tensors: dict[str, torch.Tensor]) -> str:
-    """SHA-256 of everything that a checkpoint holds: a flipped bit must not become part of a result."""
+def _decode(content: bytes, path: Path | None = None) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+    """The JSON part and the tensors. Raises `_Damaged`, also for a good file in the place of the one called `path`."""
+    try:
+        tensors = safetensors.torch.load(content)
+        length = int.from_bytes(content[:8], "little")
+        metadata = disk.parse_json(content[8 : 8 + length])["__metadata__"]
+        text = metadata["isonb"]
+        if "checksum" in metadata:
+            stated, computed = metadata["checksum"], _checksum(*_around_signature(content, metadata["checksum"]))
+        else:  # as it was written before the checksum covered names, types and shapes
+            stated, computed = metadata["sha256"], _older_checksum(text, tensors)
+        if stated != computed:
+            raise _Damaged("its checksum is wrong")
+        header = disk.parse_json(text.encode())
+        _require_own_place(header, path)
+        _require_every_tensor(header, tensors)
+    except _Damaged:
+        raise
+    except Exception as error:  # safetensors and what is built from the header have many ways to fail on damaged input
+        raise _Damaged(str(error) or type(error).__name__) from None
+    return header, tensors
+
+
+def _around_signature(content: bytes, stated: str) -> tuple[bytes, bytes]:
+    """What stands before and after the checksum; within JSON in the header its quotation marks would be escaped."""
+    before, _, after = content.partition(SIGNATURE.format(stated).encode())
+    return before, after
+
+
+def _checksum(before: bytes, after: bytes) -> str:
+    """SHA-256 of a whole file but for the checksum: a flipped bit must not become part of a result."""
+    digest = hashlib.sha256(before)
+    digest.update(after)
+    return digest.hexdigest()
+
+
+def _older_checksum(text: str, tensors: dict[str, torch.Tensor]) -> str:
     digest = hashlib.sha256(text.encode())
     for name in sorted(tensors):
         digest.update(tensors[name].numpy().tobytes())
     return digest.hexdigest()
 
 
-def _all(folder: Path) -> list[Path]:
-    return sorted(folder.glob("step-*.safetensors"))
+def _require_own_place(header: dict[str, Any], path: Path | None) -> None:
+    """Raise `_Damaged` for a file that was written for another folder, step or epoch."""
+    if path is None:
+        return
+    folder, progress = path.parent, header.get("progress")
+    own = _of_step(folder, progress["step"]) if progress else _of_epoch(folder, header["epoch"])
+    if path != own or header.get("folder", folder.name) != folder.name:
+        raise _Damaged("it was written as another file")
+
+
+def _require_every_tensor(header: dict[str, Any], tensors: dict[str, torch.Tensor]) -> None:
+    """Raise `_Damaged` unless these are exactly the tensors of the header's network and, after a step, of Adam."""
+    if {*header["config"]} - {*RunConfig.model_fields}:
+        return  # of a newer version, which `_refuse_other_configuration` tells
+    layout = _layout(RunConfig(**header["config"]))
+    expected = {NETWORK + name: shape for name, (shape, _) in layout.items()}
+    if any(not name.startswith(NETWORK) for name in tensors):
+        for name, (shape, is_trained) in layout.items():
+            if is_trained:
+                expected |= {f"{key}/{name}": () if key == "step" else shape for key in ADAM}
+    types = {tensor.dtype for name, tensor in tensors.items() if not name.startswith("step/")}
+    of_steps = {tensor.dtype for name, tensor in tensors.items() if name.startswith("step/")}
+    if {name: tuple(tensor.shape) for name, tensor in tensors.items()} != expected:
+        raise _Damaged("it does not hold the tensors of its network")
+    if len(types) > 1 or not types <= {torch.float32, torch.float64} or not of_steps <= {torch.float32}:
+        raise _Damaged("its numbers are of another type")
+
+
+@functools.lru_cache(maxsize=4)
+def _layout(config: RunConfig) -> dict[str, tuple[tuple[int, ...], bool]]:
+    """The shape of each of a network's tensors, and whether it is trained; nothing is allocated."""
+    with torch.device("meta"):
+        network = networks.IsotropicNetwork(config)
+    trained = {name for name, parameter in network.named_parameters() if parameter.requires_grad}
+    return {name: (tuple(tensor.shape), name in trained) for name, tensor in network.state_dict().items()}
 
 
 def _refuse_other_configuration(folder: Path, theirs: dict[str, Any], config: RunConfig) -> None:

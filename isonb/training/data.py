@@ -16,10 +16,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from isonb import draws, records, rows
+from isonb import draws, rows, schema
 from isonb.config import RunConfig
 from isonb.training.sources import DataError as DataError
-from isonb.training.sources import Pictures
+from isonb.training.sources import Pictures, doubts
 
 SPLITS = ("train", "validation", "test")
 
@@ -43,7 +43,7 @@ class Split:
 class Images:
     """The three splits of one data set, and the SHA-256 of everything that was read for them.
 
-    `official` and `remarks` are those of `records.Data`.
+    `official` and `remarks` are those of `schema.Data`.
     """
 
     name: str
@@ -58,12 +58,15 @@ class Images:
 
 
 def load(run: RunConfig, folder: Path | None = None) -> Images:
-    """The images of a run, looked for in `folder`, else in ISONB_DATA. Warns of every remark of their source.
+    """The images of a run, looked for in `folder`, else in ISONB_DATA. Warns of all that makes numbers doubtful.
 
-    Raises `DataError` when files are missing, damaged or of another format, or when a download fails.
+    Raises `DataError` when files are missing, damaged or of another format, when a download fails, and for images by
+    which nothing can be judged.
     """
     found = rows.SOURCES[run.data].load().load(run, folder)
-    for remark in found.remarks:
+    doubts.require_meaning(found)
+    remarks = (*found.remarks, *doubts.remarks(found))
+    for remark in remarks:
         warnings.warn(remark, stacklevel=2)
     return Images(
         name=found.name,
@@ -72,13 +75,13 @@ def load(run: RunConfig, folder: Path | None = None) -> Images:
         **{name: _split(getattr(found, name)) for name in SPLITS},
         sha256=found.sha256,
         official=found.official,
-        remarks=found.remarks,
+        remarks=remarks,
     )
 
 
-def describe(images: Images) -> records.Data:
+def describe(images: Images) -> schema.Data:
     """What a run read, for its record."""
-    return records.Data(
+    return schema.Data(
         name=images.name,
         classes=list(images.classes),
         **{name: len(getattr(images, name)) for name in SPLITS},

@@ -30,7 +30,7 @@ import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from isonb import records
+from isonb import schema
 from isonb.config import Execution, RunConfig
 from isonb.models import network as networks
 from isonb.models import objectives
@@ -57,7 +57,7 @@ class Pretrained:
     progress: checkpoint.Progress
     device: torch.device
     kept: tuple[Path, ...] = ()
-    weights: records.Weights | None = None
+    weights: schema.Weights | None = None
 
 
 OnStep = Callable[[int, int, float], None]  # (steps taken, steps in all, the last step's mean loss)
@@ -112,8 +112,7 @@ class _Run:
         keep_freed_memory()
         self.config, self.images, self.folder, self.execution, self.world = config, images, folder, execution, world
         self.keeps_epochs = keeps_epochs
-        newest = checkpoint.latest(folder) if world.rank == 0 else None
-        content = world.share(newest.read_bytes() if newest else b"")
+        content = world.share(checkpoint.resume(folder) if world.rank == 0 else b"")
         saved = checkpoint.read(content, config, folder) if content else None
         precision = world.share(evaluate.resolve_precision(execution, world.device).encode()).decode()
         self.progress = saved.progress if saved else checkpoint.Progress(precision=precision)
@@ -256,7 +255,7 @@ class _Run:
         if not math.isfinite(loss):
             raise self._diverged("validation loss", rate)
         progress.curve.append(
-            records.Epoch(
+            schema.Epoch(
                 epoch=row,
                 learning_rate=rate,
                 train_loss=progress.open_loss / progress.open_count if progress.open_count else None,

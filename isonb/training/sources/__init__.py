@@ -29,18 +29,23 @@ class Pictures:
     Shapes B, N, C and B for all images of the source's part. `index_S` are the rows that belong to the split, in
     ascending order, and at the same time the numbers of its images, which stay the same in every subset, so that masks,
     crops and augmentations can be functions of them. The arrays are the caller's own: no other call returns them.
+
+    `whole_S` are the rows of which `index_S` are a share, where they are one; `content_B` is a hash of each picture
+    before it was resized, where it was.
     """
 
     pixels_BNC: np.ndarray
     labels_B: np.ndarray
     index_S: np.ndarray
+    whole_S: np.ndarray | None = None
+    content_B: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
 class Found:
     """What a source has read: three splits, class names, the SHA-256 of what was read, and what a record says of it.
 
-    `name`, `official` and `remarks` are those of `records.Data`.
+    `name`, `official` and `remarks` are those of `isonb.schema.Data`.
     """
 
     name: str

@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import io
 import json
+import math
 import os
 import warnings
 from collections.abc import Iterable, Iterator
@@ -24,12 +26,12 @@ import PIL
 import pooch
 from tqdm import tqdm
 
-from isonb import draws
-from isonb.disk import write_atomically
+from isonb import disk, draws
 from isonb.training.sources import POOL_SEED, squares
 from isonb.training.sources.tree import Tree
 
 CHUNK = 1024  # pictures in memory before they are written
+HEADER = 2**16  # bytes, more than a .npy file needs beside its numbers, and than `about.json` has
 THREADS = 8  # at most, as each may hold a picture of the largest size
 # What is kept of each picture beside its pixels; see `squares.Square`.
 ABOUT = np.dtype([("sha256", np.uint8, 32), ("content", np.uint64), ("is_enlarged", np.bool_)])
@@ -102,10 +104,8 @@ def sha256(request: Request) -> str:
 
     Raises `DataError` when a file cannot be read.
     """
-    try:
-        return str(json.loads((request.folder / "about.json").read_text())["sha256"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return _of_files(request.tree)
+    about_B = _kept_about(request)
+    return _of_files(request.tree) if about_B is None else _sha256(request, about_B)
 
 
 @functools.lru_cache(maxsize=4)
@@ -130,22 +130,47 @@ def _of_lines(tree: Tree, digests: Iterable[bytes]) -> str:
 
 def _kept(request: Request) -> Decoded | None:
     """The pictures from the cache, None where they are missing or damaged. Writing to them never reaches the disk."""
-    folder = request.folder
+    about_B, pixels = _kept_about(request), request.folder / "pixels.npy"
     try:
-        contents = json.loads((folder / "about.json").read_text())
-        if any(_of_file(folder / name) != contents[name] for name in ("pixels.npy", "about.npy")):
+        if about_B is None or not _has_length(pixels, math.prod(request.shape)):
             return None
-        pixels_BNC = np.load(folder / "pixels.npy", mmap_mode="c")
-        return Decoded(pixels_BNC, np.load(folder / "about.npy"), contents["sha256"])
+        with pixels.open("rb") as file:
+            if hashlib.file_digest(file, "sha256").hexdigest() != _checksums(request)["pixels.npy"]:
+                return None
+        pixels_BNC = np.load(pixels, mmap_mode="c")
     except (OSError, ValueError, KeyError, TypeError):
         return None
+    is_whole = (pixels_BNC.shape, pixels_BNC.dtype) == (request.shape, np.uint8)
+    return Decoded(pixels_BNC, about_B, _sha256(request, about_B)) if is_whole else None
+
+
+def _kept_about(request: Request) -> np.ndarray | None:
+    """`ABOUT` each picture from the cache, None where it is missing or damaged."""
+    try:
+        content = disk.read_bytes(request.folder / "about.npy", ABOUT.itemsize * len(request.order_B) + HEADER)
+        if hashlib.sha256(content).hexdigest() != _checksums(request)["about.npy"]:
+            return None
+        about_B = np.load(io.BytesIO(content))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return about_B if (about_B.shape, about_B.dtype) == (request.order_B.shape, ABOUT) else None
+
+
+def _checksums(request: Request) -> dict[str, str]:
+    return disk.read_json(request.folder / "about.json", HEADER)
+
+
+def _has_length(path: Path, count: int) -> bool:
+    """Whether a file is one of so many bytes and a header: a longer one is not even hashed."""
+    return path.is_file() and count < path.stat().st_size < count + HEADER
 
 
 def _keep(request: Request) -> None:
     """Decode the pictures into the cache. `about.json` is written last: without it an entry counts as missing."""
     folder, about_B = request.folder, np.empty(len(request.order_B), ABOUT)
     pixels, about, temporary = folder / "pixels.npy", folder / "about.npy", folder / "pixels.part"
-    (folder / "about.json").unlink(missing_ok=True)
+    for path in (folder / "about.json", temporary):
+        path.unlink(missing_ok=True)
     try:
         with temporary.open("wb") as file:
             header = {"descr": "|u1", "fortran_order": False, "shape": request.shape}
@@ -156,14 +181,13 @@ def _keep(request: Request) -> None:
         temporary.replace(pixels)  # processes that have mapped an older one keep that
     finally:
         temporary.unlink(missing_ok=True)
-    np.save(about, about_B)
-    contents = {path.name: _of_file(path) for path in (pixels, about)} | {"sha256": _sha256(request, about_B)}
-    write_atomically(folder / "about.json", json.dumps(contents).encode())
-
-
-def _of_file(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    buffer = io.BytesIO()
+    np.save(buffer, about_B)
+    disk.write_atomically(about, buffer.getvalue())
+    with pixels.open("rb") as file:
+        of_pixels = hashlib.file_digest(file, "sha256").hexdigest()
+    contents = {pixels.name: of_pixels, about.name: hashlib.sha256(buffer.getvalue()).hexdigest()}
+    disk.write_atomically(folder / "about.json", json.dumps(contents).encode())
 
 
 def _decoded(request: Request) -> Iterator[tuple[slice, np.ndarray, np.ndarray]]:

@@ -9,6 +9,7 @@ import functools
 import hashlib
 import os
 import tarfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,12 +18,13 @@ import filelock
 import numpy as np
 import pooch
 
-from isonb import draws, rows
+from isonb import disk, draws, rows
 from isonb.config import RunConfig
 from isonb.training import download
 from isonb.training.sources import POOL_SEED, DataError, Found, Pictures, at_hand, part, share
 
 SIZE = 32
+LARGEST = 2**28  # bytes of a file; the largest published one has 154 million
 PIXELS = 3 * SIZE**2  # bytes of a record after its labels: the red, green and blue planes, each row by row
 
 
@@ -37,7 +39,7 @@ class Cifar:
 
     name: str
     url: str
-    md5: str
+    sha256: str
     folder: str
     sha1: Mapping[str, str]
     test: str
@@ -99,10 +101,10 @@ class Cifar:
         place = self._place(named[1]) if named else None
         if place is None:
             return {}
-        paths = [place / name for name in sorted(self.files) if os.path.exists(place / name)]
+        paths = [place / name for name in sorted(self.files) if os.path.lexists(place / name)]
         try:
             return {path.name: _sha256(path, path.stat().st_size, path.stat().st_mtime_ns) for path in paths}
-        except OSError:
+        except (OSError, disk.Unreadable):
             return {}
 
     def decode(self, content: bytes, path: Path) -> tuple[np.ndarray, np.ndarray]:
@@ -127,7 +129,10 @@ class Cifar:
         return np.ascontiguousarray(planes_BCN.transpose(0, 2, 1)), records_BR[:, len(self.labels) - 1]
 
     def _class_names(self, content: Mapping[str, bytes], place: Path) -> tuple[str, ...]:
-        classes = tuple(content.get(self.names, b"").decode(errors="replace").split()) or self.classes
+        text = content.get(self.names, b"").decode(errors="replace")
+        classes = tuple(text.split()) or self.classes
+        if "\N{REPLACEMENT CHARACTER}" in text or not "".join(classes).isprintable():
+            raise DataError(f"{place / self.names} is not a list of names: fetch it again.")
         if len(classes) != len(self.classes):
             wrong = f"{len(classes)} class names instead of {len(self.classes)}"
             raise DataError(f"{place / self.names} holds {wrong}: fetch it again.")
@@ -159,35 +164,51 @@ class Cifar:
     def _place(self, root: Path) -> Path | None:
         """The folder itself or the one below it that the archive makes, whichever holds training images."""
         places = (root, root / self.folder)
-        return next((place for place in places if any(os.path.exists(place / name) for name in self.train)), None)
+        return next((place for place in places if any(os.path.lexists(place / name) for name in self.train)), None)
 
     def _read_folder(self, place: Path) -> dict[str, bytes]:
         """The contents of the files by name; the class names' file may be missing."""
-        if not os.path.exists(place / self.test):
+        if not os.path.lexists(place / self.test):
             raise DataError(f"{place / self.test} is missing: put it beside the training files.")
-        try:
-            return {name: (place / name).read_bytes() for name in self.files if os.path.exists(place / name)}
-        except OSError as error:
-            raise DataError(f"{error.filename} cannot be read ({error.strerror}): make it a readable file.") from None
+        content = {}
+        for name in self.files:
+            if os.path.lexists(place / name):  # a link that leads nowhere is no missing file
+                try:
+                    content[name] = disk.read_bytes(place / name, LARGEST)
+                except disk.Unreadable as error:
+                    raise DataError(f"{place / name} cannot be read ({error}): make it a readable file.") from None
+        return content
 
     def _read_archive(self, place: Path) -> dict[str, bytes]:
         """The same from the archive itself: nothing is unpacked, so nothing is ever left half-written."""
-        with tarfile.open(place) as archive:
-            members = [(Path(member.name).name, member) for member in archive]
-            return {name: archive.extractfile(member).read() for name, member in members if name in self.files}
+        content = {}
+        try:
+            with tarfile.open(place, "r:gz") as archive:
+                for member in archive:
+                    name = Path(member.name).name
+                    if Path(member.name) == Path(self.folder, name) and name in self.files:
+                        if not member.isreg() or member.size > LARGEST:
+                            raise DataError(f"{place} holds {name} in another form than is published: delete it.")
+                        content[name] = archive.extractfile(member).read()
+        except (tarfile.TarError, OSError, EOFError, zlib.error) as error:
+            raise DataError(f"{place} cannot be unpacked ({error}): delete it.") from None
+        if self.test not in content or not {*self.train} & {*content}:
+            raise DataError(f"{place} lacks training or test images: delete it.")
+        return content
 
     def _download(self) -> Path:
         """The official archive in the user's cache; a download that breaks off goes on from there the next time."""
         by_hand = f"unpack {self.url} by hand and set ISONB_DATA to the folder that holds {self.folder}."
         folder, name = Path(pooch.os_cache("isonb")), Path(self.url).name
+        if os.path.lexists(folder / name) and not (folder / name).is_file():
+            raise DataError(f"{folder / name} is not a regular file: remove it.")
         try:
             folder.mkdir(parents=True, exist_ok=True)
             with filelock.FileLock(folder / f"{name}.lock"):  # the ranks of one host share the cache
-                return Path(pooch.retrieve(self.url, f"md5:{self.md5}", name, folder, downloader=download.resume))
-        except OSError as error:
-            raise DataError(
-                f"{self.title} could not be downloaded ({type(error).__name__}): try again, or {by_hand}"
-            ) from None
+                return Path(pooch.retrieve(self.url, f"sha256:{self.sha256}", name, folder, downloader=download.resume))
+        except (OSError, NotImplementedError) as error:  # the latter where a file system knows no locks
+            cause = f"{error.filename}: {error.strerror}" if getattr(error, "filename", None) else type(error).__name__
+            raise DataError(f"{self.title} could not be downloaded ({cause}): try again, or {by_hand}") from None
         except ValueError:
             raise DataError(
                 f"The downloaded {self.title} archive has a wrong checksum: try again, or {by_hand}"
@@ -197,16 +218,16 @@ class Cifar:
 @functools.lru_cache(maxsize=32)
 def _sha256(path: Path, size: int, time: int) -> str:
     """The SHA-256 of a file; its size and time of change tell a long-lived process to look again."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return hashlib.sha256(disk.read_bytes(path, LARGEST)).hexdigest()
 
 
-# The archives' MD5 stand on https://www.cs.toronto.edu/~kriz/cifar.html. Their authors print none of the single files;
-# the SHA-1 below are those by which Apache MXNet checks them (python/mxnet/gluon/data/vision/datasets.py).
+# The archives' SHA-256 are those by which TensorFlow Datasets checks them (url_checksums/cifar10.txt and cifar100.txt);
+# their authors print an MD5 on https://www.cs.toronto.edu/~kriz/cifar.html, and nothing of the single files. The SHA-1
+# below are those by which Apache MXNet checks these (python/mxnet/gluon/data/vision/datasets.py).
 CIFAR10 = Cifar(
     name="cifar10",
     url="https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz",
-    md5="c32a1d4ab5d03f1284b67883e8d87530",
+    sha256="c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd",
     folder="cifar-10-batches-bin",
     sha1={
         "data_batch_1.bin": "aadd24acce27caa71bf4b10992e9e7b2d74c2540",
@@ -233,7 +254,7 @@ FINE = """
 CIFAR100 = Cifar(
     name="cifar100",
     url="https://www.cs.toronto.edu/~kriz/cifar-100-binary.tar.gz",
-    md5="03b5dce01913d631647c71ecec9e9cb8",
+    sha256="58a81ae192c23a4be8b1804d68e518ed807d710a4eb253b1f2a199162a40d8ec",
     folder="cifar-100-binary",
     sha1={
         "train.bin": "e207cd2e05b73b1393c74c7f5e7bea451d63e08e",

@@ -22,11 +22,10 @@ import numpy as np
 from isonb import draws
 from isonb.config import RunConfig
 from isonb.training.sources import POOL_SEED, DataError, Found, Pictures, at_hand, cache, part, share
-from isonb.training.sources.tree import Tree, printable, subfolders, walk
+from isonb.training.sources.tree import Tree, in_words, printable, subfolders, walk
 
 DIVIDED = ("train", "test")
 WHOLE = "all"  # the name of a single tree, in place of these two
-NAMED = 5  # at most that many names in one sentence
 TOLERATED = 0.05  # by which the share of test images may differ from the one that is asked for, without a remark
 NAME = 40  # at most that many letters of a folder's name, of which those are left out that mean something in a table
 
@@ -39,13 +38,10 @@ class _Part:
     labels_B: np.ndarray
     place_B: np.ndarray
 
-    def pictures(self, index_S: np.ndarray) -> Pictures:
-        """The pictures with the given numbers."""
-        return Pictures(self.decoded.pixels_BNC, self.labels_B, index_S)
-
-    def content(self, index_S: np.ndarray) -> np.ndarray:
-        """A hash of the pixels of each picture before it was resized."""
-        return self.decoded.about_B["content"][index_S]
+    def pictures(self, whole_S: np.ndarray, fraction: float = 1.0) -> Pictures:
+        """The pictures with the given numbers, or a share of them."""
+        content_B = self.decoded.about_B["content"]
+        return Pictures(self.decoded.pixels_BNC, self.labels_B, share(whole_S, fraction), whole_S, content_B)
 
 
 def load(run: RunConfig, folder: Path | None = None) -> Found:
@@ -61,20 +57,17 @@ def load(run: RunConfig, folder: Path | None = None) -> Found:
     parts = {name: _read(tree, run) for name, tree in trees.items()}
     learnt, tested = (parts[name if name in parts else WHOLE] for name in DIVIDED)
     learnt_S, test_S = _division(parts, run)
-    if len(learnt_S) < 2:
-        raise DataError(f"{printable(root)} has one training image: at least two are needed, one of them to validate.")
     held_out = part(len(learnt_S), run.validation_fraction)
-    is_repeated_S = np.isin(tested.content(test_S), learnt.content(learnt_S))
     return Found(
         name=_name(run, root),
         classes=tuple(map(printable, _classes(trees))),
-        train=learnt.pictures(share(learnt_S[held_out:], run.data_fraction)),
+        train=learnt.pictures(learnt_S[held_out:], run.data_fraction),
         validation=learnt.pictures(learnt_S[:held_out]),
         test=tested.pictures(test_S),
         sha256={name: one.decoded.sha256 for name, one in parts.items()},
         remarks=(
             *_remarks_on_files(trees, root),
-            *_remarks_on_pictures(parts.values(), run, is_repeated_S),
+            *_remarks_on_size(parts.values(), run),
             *_remarks_on_shares(parts, run, len(test_S)),
         ),
     )
@@ -174,7 +167,7 @@ def _division(parts: Mapping[str, _Part], run: RunConfig) -> tuple[np.ndarray, n
 
 
 def _require_every_class(trees: Mapping[str, Tree], root: Path) -> None:
-    """Raise `DataError` where a class has no training or no test images."""
+    """Raise `DataError` where a class has no training or no test images, and where there is one class only."""
     for tree in trees.values():
         if not tree.files and tree.strays:
             raise DataError(
@@ -188,14 +181,19 @@ def _require_every_class(trees: Mapping[str, Tree], root: Path) -> None:
     for name, other in (DIVIDED, DIVIDED[::-1]) if WHOLE not in trees else ():
         if missing := {*trees[name].classes} - {*trees[other].classes}:
             raise DataError(
-                f"{printable(root)} has pictures of {_in_words(missing)} in {name} but not in {other}: every class "
+                f"{printable(root)} has pictures of {in_words(missing)} in {name} but not in {other}: every class "
                 "needs both, so add or remove some."
             )
+    if len(classes := _classes(trees)) == 1:
+        raise DataError(
+            f"{printable(root)} has pictures of one class only, {printable(classes[0])}: add a folder of another, to "
+            "be told apart from it."
+        )
     if WHOLE in trees:
         counts = collections.Counter(trees[WHOLE].labels)
         if single := {name for number, name in enumerate(trees[WHOLE].classes) if counts[number] == 1}:
             raise DataError(
-                f"{printable(root)} has only one picture of {_in_words(single)}: every class needs at least two, "
+                f"{printable(root)} has only one picture of {in_words(single)}: every class needs at least two, "
                 "one of them for the test."
             )
 
@@ -214,23 +212,19 @@ def _remarks_on_files(trees: Mapping[str, Tree], root: Path) -> Iterator[str]:
     for tree in trees.values():
         skipped.update(dict(tree.skipped))
     if skipped:
-        kinds = _in_words(f"{number} {kind}" for kind, number in skipped.items())
+        kinds = in_words(f"{number} {kind}" for kind, number in skipped.items())
         yield f"Files that are not JPEG, PNG, WebP, BMP or GIF pictures were skipped: {kinds}."
     if strays := sum(tree.strays for tree in trees.values()):
         yield f"Pictures outside the folders of the classes were skipped: {strays}."
     if WHOLE not in trees and (others := {*subfolders(root)} - {*DIVIDED}):
-        yield f"Folders other than train and test were skipped: {_in_words(others)}."
-    if len(_classes(trees)) == 1:
-        yield "All pictures are of one class, so probe accuracies mean nothing."
+        yield f"Folders other than train and test were skipped: {in_words(others)}."
 
 
-def _remarks_on_pictures(parts: Iterable[_Part], run: RunConfig, is_repeated_S: np.ndarray) -> Iterator[str]:
+def _remarks_on_size(parts: Iterable[_Part], run: RunConfig) -> Iterator[str]:
     is_enlarged_B = np.concatenate([one.decoded.about_B["is_enlarged"] for one in parts])
     if is_enlarged_B.any():
         size = f"{run.image_size} x {run.image_size} pixels"
         yield f"{is_enlarged_B.sum()} of {len(is_enlarged_B)} pictures are smaller than {size} and were enlarged."
-    if is_repeated_S.any():
-        yield f"{is_repeated_S.sum()} of {len(is_repeated_S)} test images are also among the training images."
 
 
 def _remarks_on_shares(parts: Mapping[str, _Part], run: RunConfig, tested: int) -> Iterator[str]:
@@ -240,9 +234,3 @@ def _remarks_on_shares(parts: Mapping[str, _Part], run: RunConfig, tested: int) 
             f"{tested} of {len(parts[WHOLE].labels_B)} pictures are for the test, not the share {run.test_fraction:g}: "
             "each class needs some on either side."
         )
-
-
-def _in_words(names: Iterable[str]) -> str:
-    """Names in one line, or the first few where there are many."""
-    names = sorted(map(printable, names))
-    return ", ".join(names[:NAMED]) + f" and {len(names) - NAMED} more" * (len(names) > NAMED)

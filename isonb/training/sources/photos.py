@@ -35,10 +35,9 @@ def load(run: RunConfig, folder: Path | None = None) -> Found:
     splits, sha256 = {}, {}
     for name in CROPS:
         pixels_BNC, labels_B = _crops(name, run.image_size)
-        index_S = np.arange(len(labels_B))
-        if name == "train":
-            index_S = share(index_S, run.data_fraction)
-        splits[name] = Pictures(pixels_BNC.copy(), labels_B.copy(), index_S)
+        whole_S = np.arange(len(labels_B))
+        index_S = share(whole_S, run.data_fraction) if name == "train" else whole_S
+        splits[name] = Pictures(pixels_BNC.copy(), labels_B.copy(), index_S, whole_S)
         sha256[f"photos/{name}"] = hashlib.sha256(pixels_BNC.tobytes() + labels_B.tobytes()).hexdigest()
     return Found(name=name_of(run, folder), classes=PHOTOGRAPHS, **splits, sha256=sha256)
 

@@ -12,15 +12,15 @@ from __future__ import annotations
 import functools
 import hashlib
 import io
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
+from isonb import disk
 from isonb.training.sources import DataError
-from isonb.training.sources.tree import printable, unreadable
+from isonb.training.sources.tree import printable
 
 VERSION = 1  # of the decoder; raise it when any picture comes out differently, so that caches are made anew
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF")
@@ -98,16 +98,9 @@ def _overlaps(side: int, size: int) -> np.ndarray:
 def content(path: Path) -> bytes:
     """The bytes of a picture file. Raises `DataError` naming a file that is unreadable, empty or too long."""
     try:
-        with path.open("rb") as file:
-            length = os.fstat(file.fileno()).st_size
-            data = file.read() if length <= BYTES * LARGEST else None
-    except OSError as error:
-        raise unreadable(error, path) from None
-    if data is None:
-        raise DataError(
-            f"{printable(path)} has more than {BYTES * LARGEST / 1e6:.0f} MB, too many for a picture of at "
-            f"most {LARGEST / 1e6:.0f} million pixels: shrink it or remove it."
-        )
+        data = disk.read_bytes(path, BYTES * LARGEST)
+    except disk.Unreadable as error:
+        raise DataError(f"{printable(path)} cannot be read ({error}): replace it or remove it.") from None
     if not data:
         raise DataError(f"{printable(path)} is empty: replace it or remove it.")
     return data

@@ -10,7 +10,7 @@ from __future__ import annotations
 import collections
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -18,6 +18,7 @@ from typing import NamedTuple
 from isonb.training.sources import DataError
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif")
+NAMED = 5  # at most that many names in one sentence
 
 
 class File(NamedTuple):
@@ -57,6 +58,12 @@ def printable(name: str | Path) -> str:
     """A file name as one line of valid text: line breaks, bytes that are not UTF-8 and the like are escaped."""
     text = os.fsencode(name).decode(errors="backslashreplace")
     return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text)
+
+
+def in_words(names: Iterable[str]) -> str:
+    """Names in one line, or the first few where there are many."""
+    names = sorted(map(printable, names))
+    return ", ".join(names[:NAMED]) + f" and {len(names) - NAMED} more" * (len(names) > NAMED)
 
 
 def is_picture(name: str) -> bool:
