@@ -12,6 +12,8 @@ of E channels each (`BHNE`). `x_BND` is a batch of N tokens of D channels.
 
 import os
 
+from isonb import places as places  # folders are settled before a program can leave the one it was started in
+
 # Before torch is loaded: threads that wait for each other sleep instead of spinning, which on a busy machine takes
 # the cores from those they wait for.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")

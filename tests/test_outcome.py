@@ -1,6 +1,7 @@
 """What a finished run leaves: every number of its record against the function that measured it, and its arrays."""
 
 import json
+import os
 import subprocess
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 import torch
 
 import isonb
-from isonb import config, features, numerics, records
+from isonb import config, features, numerics, records, schema
 from isonb.config import Execution
 from isonb.models import network as networks
 from isonb.training import checkpoint, data, evaluate, finetune, outcome, probes
@@ -25,14 +26,15 @@ IMAGES = data.Images(
     "made", ("a", "b", "c"), 8, random_split(12, 1), random_split(5, 2), random_split(7, 3), {"file": "00ff"}
 )
 CURVE = [
-    records.Epoch(epoch=0, learning_rate=0, train_loss=None, validation_loss=5.5, seconds=1, images=0),
-    records.Epoch(epoch=1, learning_rate=0.01, train_loss=5.25, validation_loss=5.125, seconds=2, images=12),
+    schema.Epoch(epoch=0, learning_rate=0, train_loss=None, validation_loss=5.5, seconds=1, images=0),
+    schema.Epoch(epoch=1, learning_rate=0.01, train_loss=5.25, validation_loss=5.125, seconds=2, images=12),
 ]
 
 
 def finished(encoding="continuous", **changes):
     """A cell, its network after some imagined training, and what is recorded of it."""
-    cell = config.smoke(encoding=encoding, width=8, image_size=8, evaluation_masks=2, probe_epochs=2, **changes)
+    small = {"width": 8, "image_size": 8, "evaluation_masks": 2, "epochs": 1, "warmup_epochs": 0, "probe_epochs": 2}
+    cell = config.smoke(encoding=encoding, **small | changes)
     network = networks.build_network(cell.run).eval()
     generator = torch.Generator().manual_seed(1)
     for parameter in network.parameters():
@@ -48,7 +50,7 @@ def test_a_record_holds_what_was_measured():
     cell, network, probed, record, _ = finished(depth=2)
     assert (record.cell, record.run_id, record.probe) == (cell, cell.run.run_id, probed.record)
     assert record.numerics == numerics.NUMERICS
-    assert record.data == records.Data(
+    assert record.data == schema.Data(
         name="made", classes=["a", "b", "c"], train=12, validation=5, test=7, sha256={"file": "00ff"}
     )
     nats_B, count_B = evaluate.loss_per_image(network, cell.run, IMAGES.test, "float32")
@@ -124,7 +126,7 @@ def test_a_record_survives_its_file(tmp_path, monkeypatch):
     monkeypatch.setenv("ISONB_RESULTS", str(tmp_path))
     cell, _, _, record, arrays = finished("rff", block="transformer")
     path = records.write_record(record, arrays)
-    assert records.finished(cell) == record
+    assert records.finished(cell).model_copy(update={"checksums": None}) == record
     assert json.loads(path.read_text())["probe"]["protocol"].startswith("mean-pooled")
     read = records.read_arrays(path)
     assert all(np.array_equal(read[name], arrays[name]) for name in arrays)
@@ -150,22 +152,113 @@ def test_the_environment_is_this_one():
     assert environment.threads == torch.get_num_threads() and environment.device
 
 
-@pytest.mark.parametrize(("status", "is_dirty"), [("", False), (" M isonb/config.py\n", True)])
-def test_the_revision_says_whether_the_code_was_changed(monkeypatch, status, is_dirty):
-    def answer(command, **_):
-        return subprocess.CompletedProcess(command, 0, stdout="abc123\n" if "rev-parse" in command else status)
-
-    monkeypatch.setattr(subprocess, "run", answer)
-    progress = checkpoint.Progress(curve=CURVE)
-    made = outcome.environment(Execution(), torch.device("cpu"), progress.precision, progress.processes)
-    assert (made.git_revision, made.git_dirty) == ("abc123", is_dirty)
+# Provenance
 
 
-@pytest.mark.parametrize("error", [OSError("no git"), subprocess.CalledProcessError(128, "git")])
-def test_outside_a_checkout_the_revision_is_unknown(monkeypatch, error):
-    def fail(*_, **__):
-        raise error
+def git(folder, *arguments):
+    """The output of git for a person who has a name and nothing else."""
+    person = {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1", "PATH": os.environ["PATH"]}
+    names = ["-c", "user.name=me", "-c", "user.email=me@here", "-c", "init.defaultBranch=main"]
+    done = subprocess.run(
+        ["git", *names, *arguments], cwd=folder, env=person, check=True, capture_output=True, text=True
+    )
+    return done.stdout.strip()
 
-    monkeypatch.setattr(subprocess, "run", fail)
+
+def repository(folder):
+    """A repository with one commit of the package, whose revision is returned."""
+    (folder / "isonb").mkdir(parents=True)
+    (folder / "isonb/config.py").write_text(str(folder))
+    git(folder, "init", "--quiet")
+    git(folder, "add", ".")
+    git(folder, "commit", "--quiet", "--message", "one")
+    return git(folder, "rev-parse", "HEAD")
+
+
+def provenance(folder, monkeypatch):
+    monkeypatch.setattr(records, "PROJECT", folder)
     made = outcome.environment(Execution(), torch.device("cpu"), "float32")
-    assert made.git_revision is None and made.git_dirty is None
+    return made.git_revision, made.git_dirty
+
+
+@pytest.mark.parametrize(
+    ("change", "is_dirty"),
+    [
+        (lambda folder: None, False),
+        (lambda folder: (folder / "isonb/config.py").write_text("other"), True),
+        (lambda folder: (folder / "isonb/config.py").unlink(), True),
+        (lambda folder: (folder / "isonb/new.py").touch(), True),
+        (lambda folder: (folder / "notes.txt").touch(), False),
+        (lambda folder: os.utime(folder / "isonb/config.py", (1, 1)), False),
+        (lambda folder: (folder / ".git/index").write_text("cut"), None),
+    ],
+    ids=["as committed", "changed", "removed", "added", "elsewhere", "touched", "git fails"],
+)
+def test_the_revision_says_whether_the_code_was_changed(tmp_path, monkeypatch, change, is_dirty):
+    revision = repository(tmp_path / "project")
+    change(tmp_path / "project")
+    index = (tmp_path / "project/.git/index").read_bytes()
+    assert provenance(tmp_path / "project", monkeypatch) == (revision, is_dirty)
+    assert (tmp_path / "project/.git/index").read_bytes() == index
+
+
+@pytest.mark.parametrize("place", [".", "vendored/isonb-main"])
+def test_a_project_without_a_repository_of_its_own_has_no_revision(tmp_path, monkeypatch, place):
+    repository(tmp_path / "somebody")
+    folder = tmp_path / "somebody" / "unpacked" / place
+    (folder / "isonb").mkdir(parents=True)
+    assert provenance(folder, monkeypatch) == (None, None)
+
+
+@pytest.mark.parametrize("kind", ["worktree", "submodule"])
+def test_a_repository_that_lies_elsewhere_is_the_projects_own(tmp_path, monkeypatch, kind):
+    revision = repository(tmp_path / "source")
+    if kind == "worktree":
+        git(tmp_path / "source", "worktree", "add", "--quiet", "--detach", tmp_path / "project")
+        folder = tmp_path / "project"
+    else:
+        repository(tmp_path / "above")
+        adding = ("-c", "protocol.file.allow=always", "submodule", "--quiet", "add", tmp_path / "source", "project")
+        git(tmp_path / "above", *adding)
+        folder = tmp_path / "above/project"
+    assert provenance(folder, monkeypatch) == (revision, False)
+    (folder / "isonb/config.py").write_text("other")
+    assert provenance(folder, monkeypatch) == (revision, True)
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {"GIT_DIR": "{other}/.git"},
+        {"GIT_DIR": "{other}/.git", "GIT_WORK_TREE": "{other}"},
+        {"GIT_DIR": "/nowhere"},
+        {"GIT_INDEX_FILE": "{other}/index"},
+        {"GIT_OBJECT_DIRECTORY": "{other}/.git/objects"},
+        {"GIT_NAMESPACE": "n", "GIT_PREFIX": "sub/"},
+        {"GIT_CONFIG_COUNT": "1", "GIT_CONFIG_KEY_0": "status.showUntrackedFiles", "GIT_CONFIG_VALUE_0": "no"},
+        {"GIT_CONFIG_PARAMETERS": "'core.worktree'='{other}'"},
+        {"GIT_CONFIG_GLOBAL": "{other}/gitconfig"},
+        {"HOME": "{other}"},
+        {"GIT_TEST_ASSUME_DIFFERENT_OWNER": "1"},
+        {"GIT_LITERAL_PATHSPECS": "x", "GIT_TRACE": "1", "GIT_CEILING_DIRECTORIES": "/"},
+    ],
+    ids=lambda variables: " ".join(variables),
+)
+def test_nobodys_environment_or_configuration_changes_the_revision(tmp_path, monkeypatch, variables):
+    other = tmp_path / "other"
+    repository(other)
+    for name in ("gitconfig", ".gitconfig"):
+        (other / name).write_text(
+            f"[status]\n showUntrackedFiles = no\n[core]\n worktree = {other}\n fsmonitor = false\n"
+        )
+    revision = repository(tmp_path / "project")
+    (tmp_path / "project/isonb/new.py").touch()
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value.format(other=other))
+    assert provenance(tmp_path / "project", monkeypatch) == (revision, True)
+
+
+def test_without_git_the_revision_is_unknown(tmp_path, monkeypatch):
+    repository(tmp_path / "project")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert provenance(tmp_path / "project", monkeypatch) == (None, None)

@@ -3,8 +3,11 @@
 import os
 import sys
 
-from isonb import records
+import pytest
+
+from isonb import places
 from isonb.running import publishing
+from isonb.validation import ConfigError
 
 
 def test_a_book_is_built_again_after_any_change_of_what_it_is_built_from(tmp_path, monkeypatch):
@@ -13,7 +16,7 @@ def test_a_book_is_built_again_after_any_change_of_what_it_is_built_from(tmp_pat
     chapter.write_text("one")
     (tmp_path / "_config.yml").write_text("title: none")
     monkeypatch.setenv("ISONB_RESULTS", str(tmp_path / "results"))
-    monkeypatch.setattr(records, "PROJECT", tmp_path)
+    monkeypatch.setattr(places, "PROJECT", tmp_path)
     monkeypatch.setattr(publishing, "PAGE", tmp_path / "_build/html/index.html")
     monkeypatch.setattr(publishing, "CONTENTS", tmp_path / "_build/contents.sha256")
     assert not publishing.is_built()
@@ -39,6 +42,35 @@ def test_a_book_is_built_again_after_any_change_of_what_it_is_built_from(tmp_pat
         assert not publishing.is_built()
         assert build(1) == 1 and not publishing.is_built()
         assert build(0) == 0 and publishing.is_built()
+
+
+def test_pages_of_cells_that_an_earlier_book_had_are_gone(tmp_path, monkeypatch):
+    monkeypatch.setattr(places, "PROJECT", tmp_path)
+    monkeypatch.setattr(publishing, "PAGE", tmp_path / "_build/html/index.html")
+    monkeypatch.setattr(publishing, "CONTENTS", tmp_path / "_build/contents.sha256")
+    monkeypatch.setattr(publishing, "_run", lambda command: 0)
+    old = [tmp_path / "_build/html/book" / folder / "smoke/one.html" for folder in ("results", "elsewhere")]
+    chapter = tmp_path / "_build/html/book/run.html"
+    for path in (*old, chapter):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    assert publishing.build_book() == 0
+    assert chapter.exists() and not any(path.exists() for path in old)
+
+
+def test_a_package_without_its_project_says_where_the_book_is_built(monkeypatch):
+    monkeypatch.setattr(places, "IS_CHECKOUT", False)
+    with pytest.raises(ConfigError, match="installed without the book's pages: run the same command in the project's"):
+        publishing.build_book()
+
+
+def test_the_builder_is_told_nothing_of_a_persons_configuration(monkeypatch, capfd):
+    monkeypatch.setenv("MPLBACKEND", "nonsense")
+    monkeypatch.setenv("DOCUTILSCONFIG", "mine.conf")
+    monkeypatch.setenv("https_proxy", "http://proxy:1")
+    names = ["MPLBACKEND", "DOCUTILSCONFIG", "https_proxy"]
+    publishing._run([sys.executable, "-c", f"import os; print(*(os.environ[name] for name in {names}))"])
+    assert capfd.readouterr().out == "agg /dev/null http://proxy:1\n"
 
 
 def test_of_what_the_books_builder_says_only_noise_is_left_out(capfd):

@@ -9,7 +9,6 @@ Book: chapter "Run it yourself".
 from __future__ import annotations
 
 import logging
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,8 +17,11 @@ import nbformat
 import papermill
 import traitlets.config
 
-from isonb import disk
+from isonb import kernel, machine, surroundings
+from isonb.running import heartbeat
+from isonb.validation import in_brief
 
+SHORT_OF_MEMORY = "the system killed a process for want of memory: run fewer cells at once, or set micro_batch"
 START = 300  # seconds that a kernel may take to start on a busy machine
 
 
@@ -28,18 +30,36 @@ def execute(
 ) -> str:
     """Execute a template into `output`; returns what went wrong in a few words, or nothing.
 
-    What the notebook prints goes to `log`; `timeout` is in seconds for each cell; `progress` draws a bar.
+    What the notebook prints goes to `log`; `timeout` is in seconds for each cell; `progress` draws a bar. A kernel that
+    hangs is stopped. Raises `ConfigError` where ISONB_PATIENCE is no time.
     """
+    killed = machine.memory_kills()
+    with heartbeat.watched(log) as is_hung:
+        fault = _execute(template, output, values, log, timeout, progress)
+    if is_hung.is_set():
+        return heartbeat.words()
+    if fault and machine.memory_kills() > killed:
+        fault += f" ({SHORT_OF_MEMORY})"
+    return in_brief(fault)
+
+
+def _execute(
+    template: Path, output: Path, values: Mapping[str, Any], log: Path, timeout: float | None, progress: bool
+) -> str:
     logging.getLogger("papermill").setLevel(logging.ERROR)  # it warns of parameters that it does not recognise as such
-    with tempfile.TemporaryDirectory(prefix="isonb-") as sockets, log.open("w") as stream:
+    with kernel.ours() as folder, log.open("w", encoding="utf-8", errors="backslashreplace") as stream:
         # Sockets in a short-lived folder: kernels that start at the same moment can collide on network ports.
-        transport = {"transport": "ipc", "connection_file": f"{sockets}/kernel.json"}
+        # Where no short folder can be written, the name of a socket would be too long.
+        transport = {
+            "transport": "ipc" if surroundings.has_room(folder.parent) else "tcp",
+            "connection_file": f"{folder}/kernel.json",
+        }
         try:
             papermill.execute_notebook(
                 template,
                 output,
                 dict(values),
-                kernel_name="python3",
+                kernel_name=kernel.NAME,
                 progress_bar=progress,
                 stdout_file=stream,
                 stderr_file=stream,
@@ -52,7 +72,7 @@ def execute(
         except papermill.PapermillExecutionError as error:
             return f"{error.ename}: {error.evalue}" if error.evalue else error.ename
         except Exception as error:  # a dead kernel, a timeout, a template that cannot be read: each has its own class
-            return f"{type(error).__name__}: {(str(error) or 'no message').splitlines()[0]}"
+            return f"{type(error).__name__}: {str(error) or 'no message'}"
     return _unfinished(nbformat.read(output, as_version=4))
 
 
@@ -69,8 +89,8 @@ def _unfinished(notebook: nbformat.NotebookNode) -> str:
     return ""
 
 
-def keep(executed: Path, output: Path) -> None:
-    """Move an executed notebook to `output`, without what differs from one execution to the next: times, paths, ids."""
+def cleaned(executed: Path) -> bytes:
+    """An executed notebook's content without what differs from one execution to the next: times, paths, ids."""
     notebook = nbformat.read(executed, as_version=4)
     for name in ("papermill", "widgets"):
         notebook.metadata.pop(name, None)
@@ -79,5 +99,4 @@ def keep(executed: Path, output: Path) -> None:
             cell.metadata.pop(name, None)
         if "injected-parameters" in cell.metadata.get("tags", []):
             cell.id = "injected-parameters"
-    disk.write_atomically(output, nbformat.writes(notebook).encode())
-    executed.unlink()
+    return nbformat.writes(notebook).encode()

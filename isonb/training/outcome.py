@@ -5,6 +5,7 @@ Book: chapter "Run it yourself".
 
 from __future__ import annotations
 
+import os
 import platform
 import subprocess
 
@@ -12,7 +13,7 @@ import numpy as np
 import torch
 
 import isonb
-from isonb import features, records, rows
+from isonb import features, places, rows, schema
 from isonb.config import Cell, Execution
 from isonb.models import blocks
 from isonb.models import network as networks
@@ -32,7 +33,7 @@ def record(
     probed: Probed,
     execution: Execution,
     tuned: Finetuned | None = None,
-) -> tuple[records.Record, dict[str, np.ndarray]]:
+) -> tuple[schema.Record, dict[str, np.ndarray]]:
     """The record of a cell, and its arrays.
 
     `test_loss_B`: mean loss per masked sub-pixel of each test image; `test_correct_LB`: which test images each layer's
@@ -61,14 +62,14 @@ def record(
     if tuned:
         arrays |= {"finetune_correct_B": tuned.correct_B, "scratch_correct_B": tuned.scratch_correct_B}
     return (
-        records.Record(
+        schema.Record(
             run_id=run.run_id,
             cell=cell,
             data=data.describe(images),
             environment=environment(execution, pretrained.device, progress.precision, progress.processes),
             counts=counts(initial),
             baselines=evaluate.baselines(run, images),
-            training=records.Training(
+            training=schema.Training(
                 curve=progress.curve,
                 validation_loss=progress.curve[-1].validation_loss,
                 test_loss=float(loss_B.sum() / count_B.sum()),
@@ -77,7 +78,7 @@ def record(
                 peak_memory_bytes=progress.peak_memory_bytes,
             ),
             reconstruction=evaluate.reconstruction_scores(filled_BNC, is_masked_BNC, original_BNC),
-            encoding=records.Learned(before=similarities(initial), after=similarities(network)),
+            encoding=schema.Learned(before=similarities(initial), after=similarities(network)),
             probe=probed.record,
             other_probes=probed.others,
             finetune=tuned.record if tuned else None,
@@ -93,7 +94,7 @@ def _as_pictures(pixels_BNC: torch.Tensor) -> np.ndarray:
     return pixels_BNC[:SHOWN].unflatten(1, (size, size)).numpy()
 
 
-def similarities(network: networks.IsotropicNetwork) -> list[records.Similarity]:
+def similarities(network: networks.IsotropicNetwork) -> list[schema.Similarity]:
     """What the rows that the encoding gives to the values of each colour channel keep of the values' distance."""
     return [_similarity(rows_VD) for rows_VD in _table(network)]
 
@@ -102,9 +103,9 @@ def _table(network: networks.IsotropicNetwork) -> np.ndarray:
     return network.encoding.table().detach().double().cpu().numpy()
 
 
-def _similarity(rows_VD: np.ndarray) -> records.Similarity:
+def _similarity(rows_VD: np.ndarray) -> schema.Similarity:
     similarity_VV = features.cosine_similarity(rows_VD).round(6)  # single precision tells no more
-    return records.Similarity(
+    return schema.Similarity(
         kept=features.distance_kept(similarity_VV),
         kept_off_band=features.distance_kept(similarity_VV, nearest=features.OFF_BAND),
         half_width=features.half_width(features.similarity_profile(similarity_VV)),
@@ -112,10 +113,10 @@ def _similarity(rows_VD: np.ndarray) -> records.Similarity:
     )
 
 
-def counts(network: networks.IsotropicNetwork) -> records.Counts:
+def counts(network: networks.IsotropicNetwork) -> schema.Counts:
     """A network's parameters, and the operations of its equations."""
     run = network.config
-    return records.Counts(
+    return schema.Counts(
         parameters=networks.parameters(network),
         parameters_per_block=networks.parameters(network.blocks[0]),
         multiply_accumulates=networks.multiply_accumulates(run),
@@ -123,10 +124,10 @@ def counts(network: networks.IsotropicNetwork) -> records.Counts:
     )
 
 
-def environment(execution: Execution, device: torch.device, precision: str, processes: int = 1) -> records.Environment:
+def environment(execution: Execution, device: torch.device, precision: str, processes: int = 1) -> schema.Environment:
     """Versions, device and revision of this process's computation."""
     revision = _git("rev-parse", "HEAD")
-    return records.Environment(
+    return schema.Environment(
         isonb=isonb.__version__,
         python=platform.python_version(),
         torch=torch.__version__,
@@ -138,25 +139,48 @@ def environment(execution: Execution, device: torch.device, precision: str, proc
         precision=precision,
         compiled=execution.compile,
         git_revision=revision,
-        git_dirty=None if revision is None else bool(_git("status", "--porcelain", "--", "isonb", "notebooks")),
+        git_dirty=None if revision is None else _is_changed(),
     )
 
 
 def _cpu_name() -> str:
     """The processor's model and the matrix instructions it offers to bfloat16."""
     try:
-        with open("/proc/cpuinfo") as file:
+        with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
             name = next(line for line in file if line.startswith("model name")).partition(":")[2].strip()
     except (OSError, StopIteration):
         name = platform.processor() or platform.machine()
-    return f"{name} (AMX)" if torch.cpu._is_amx_tile_supported() else name
+    return f"{name} (AMX)" if torch.cpu.get_capabilities().get("amx_tile") else name
+
+
+def _is_changed() -> bool | None:
+    """Whether the code differs from its revision, or None where git cannot tell."""
+    changes = _git("status", "--porcelain", "--untracked-files=all", "--", "isonb", "notebooks")
+    return None if changes is None else bool(changes)
 
 
 def _git(*arguments: str) -> str | None:
-    """One git command's output in the project's folder, or None outside a checkout."""
+    """One git command's output in the project's own repository, or None where it has none or git fails.
+
+    Whatever the environment and the person's configuration say, no other repository is read, and nothing is written.
+    """
+    repository = places.PROJECT / ".git"
+    if not repository.exists():  # git would look for one in the folders above
+        return None
+    own = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+    own |= {"GIT_OPTIONAL_LOCKS": "0", "GIT_CONFIG_NOSYSTEM": "1", "GIT_CONFIG_GLOBAL": os.devnull}
+    command = ["git", f"--git-dir={repository}", f"--work-tree={places.PROJECT}", "-c", "core.fsmonitor=false"]
     try:
         done = subprocess.run(
-            ["git", "-C", str(records.PROJECT), *arguments], capture_output=True, text=True, check=True, timeout=30
+            [*command, *arguments],
+            cwd=places.PROJECT,
+            env=own,
+            capture_output=True,
+            text=True,
+            encoding="utf-8",
+            errors="replace",
+            check=True,
+            timeout=30,
         )
     except (OSError, subprocess.SubprocessError):
         return None
