@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
 import subprocess
@@ -10,10 +11,11 @@ from pathlib import Path
 
 import nbformat
 from filelock import FileLock
-from made_records import made_arrays, made_record
+from made_records import leave_record, made_record
 
-from isonb import records, studies
+from isonb import places, schema, studies
 
+HOSTILE = "<script>document.title = 7</script> </table> {eval-rst}`x` {{ title }} $\\frac [a](javascript:b) | \n# c"
 LOSSES = {"conv": 3.25, "mixer": 3.75, "transformer": 4.5}
 
 
@@ -21,12 +23,12 @@ def copy_sources(folder: Path) -> Path:
     """The book's pages and the package, without any result."""
     folder.mkdir(parents=True)
     for name in ("_config.yml", "_toc.yml"):
-        shutil.copy(records.PROJECT / name, folder)
+        shutil.copy(places.PROJECT / name, folder)
     leave_out = shutil.ignore_patterns("results", "__pycache__", ".ipynb_checkpoints")
     for name in ("book", "isonb"):
-        shutil.copytree(records.PROJECT / name, folder / name, ignore=leave_out)
+        shutil.copytree(places.PROJECT / name, folder / name, ignore=leave_out)
     (folder / "tests").mkdir()
-    shutil.copy(records.PROJECT / "tests" / "test_distributed.py", folder / "tests")  # a chapter shows its tolerances
+    shutil.copy(places.PROJECT / "tests" / "test_distributed.py", folder / "tests")  # a chapter shows its tolerances
     return folder
 
 
@@ -45,21 +47,35 @@ def page(folder: Path, name: str) -> str:
 
 
 def write_results(folder: Path) -> None:
-    """A made record for every smoke cell, and an executed notebook beside one of them."""
-    smoke = folder / "book" / "results" / "smoke"
+    """A made record for every smoke cell, the first with an executed notebook, and two files that are damaged."""
+    results = folder / "book" / "results"
     previous = os.environ.get("ISONB_RESULTS")
-    os.environ["ISONB_RESULTS"] = str(smoke.parent)
+    os.environ["ISONB_RESULTS"] = str(results)
     try:
-        for cell in studies.cells("smoke"):
-            records.write_record(made_record(cell, LOSSES[cell.run.block]), made_arrays())
+        for cell, notebook in itertools.zip_longest(studies.cells("smoke"), [_executed_notebook()]):
+            leave_record(_hostile(made_record(cell, LOSSES[cell.run.block])), notebook)
     finally:
         os.environ.pop("ISONB_RESULTS") if previous is None else os.environ.update(ISONB_RESULTS=previous)
+    for damaged in ("cpu/damaged.json", "benchmarks/steps.json"):
+        (results / damaged).parent.mkdir()
+        (results / damaged).write_text("null")
+
+
+def _executed_notebook() -> bytes:
     heading = nbformat.v4.new_markdown_cell("# A cell that ran")
     output = nbformat.v4.new_output("stream", name="stdout", text="said by the executed cell")
     code = nbformat.v4.new_code_cell("print('never executed again')", execution_count=7, outputs=[output])
     notebook = nbformat.v4.new_notebook(cells=[heading, code])
     notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
-    nbformat.write(notebook, smoke / f"{studies.cells('smoke')[0].run.run_id}.ipynb")
+    return nbformat.writes(notebook).encode()
+
+
+def _hostile(record: schema.Record) -> schema.Record:
+    """The record with text that would do harm if a page obeyed it."""
+    data = record.data.model_copy(update={"name": HOSTILE, "remarks": [HOSTILE]})
+    environment = record.environment.model_copy(update={"platform": HOSTILE, "git_revision": HOSTILE})
+    probe = record.probe.model_copy(update={"protocol": HOSTILE})
+    return record.model_copy(update={"data": data, "environment": environment, "probe": probe})
 
 
 def book_with_results(shared: Path) -> Path:

@@ -90,6 +90,12 @@ class Chromium:
         thrown = [e["params"]["exceptionDetails"] for e in self.events if e["method"] == "Runtime.exceptionThrown"]
         return [details.get("exception", {}).get("description", details["text"]) for details in thrown]
 
+    @property
+    def refusals(self) -> list[str]:
+        """What the page's Content Security Policy has refused, once `Log.enable` was sent."""
+        entries = [e["params"]["entry"]["text"] for e in self.events if e["method"] == "Log.entryAdded"]
+        return [text for text in entries if "Content Security Policy" in text]
+
     def screenshot(self, path: Path) -> None:
         """Save the whole page, not just the visible part."""
         size = self.send("Page.getLayoutMetrics")["cssContentSize"]

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from made_records import made_arrays, made_record
+from made_records import leave_record, made_record
 
-from isonb import config, records
+from isonb import config, places
 from isonb.config import RunConfig
 from isonb.evidence import benchmarks
 
@@ -186,13 +186,6 @@ def test_what_was_not_measured_reads_not_run(write):
     assert benchmarks.probing_in_words() == "not run"
 
 
-def test_a_damaged_file_is_named(write):
-    path = write("steps", [])
-    path.write_text("{")
-    with pytest.raises(records.RecordError, match=rf"{path} cannot be read .*: run make bench again\."):
-        benchmarks.table("steps")
-
-
 def test_what_probing_saves_is_shown_as_ratios_and_what_it_changes_as_points(write):
     write("probing", [{"block": "conv", "depth": 6, "passes": {"ours": 200, "paper": 84_000},
                        "seconds": {"ours": 4.0, "paper": 300.0}, "images": 336, "test_images": 96,
@@ -242,7 +235,7 @@ def bench(tmp_path, monkeypatch):
 def test_steps_of_both_batch_sizes_are_measured_kept_and_shown(bench, monkeypatch):
     monkeypatch.setattr("sys.argv", ["bench", "steps", "large", "--rounds", "1", "--repeats", "4"])
     bench.main()
-    small, large = (json.loads((records.results_folder("benchmarks") / f"{part}.json").read_text())["rows"]
+    small, large = (json.loads((places.results_folder("benchmarks") / f"{part}.json").read_text())["rows"]
                     for part in ("steps", "large"))  # fmt: skip
     cases = [(block, depth) for depth in (1, 3) for block in ("conv", "transformer")]
     assert [(row["block"], row["depth"]) for row in small] == [(row["block"], row["depth"]) for row in large] == cases
@@ -251,7 +244,7 @@ def test_steps_of_both_batch_sizes_are_measured_kept_and_shown(bench, monkeypatc
     for row in (*small, *large):
         assert row["loss_difference"]["float32"] < 1e-4  # the plain form learns the same from the same
     assert benchmarks.table("steps", "large")["batch"].tolist() == 4 * [32] + 4 * [128]
-    text = (records.results_folder("benchmarks") / "large.txt").read_text()
+    text = (places.results_folder("benchmarks") / "large.txt").read_text()
     assert "transformer, depth 3, batch 128: 1 timed steps" in text
 
 
@@ -285,7 +278,7 @@ def test_the_spread_is_over_the_seeds_of_a_cell_on_the_same_images(bench):
     elsewhere = made_record(config.smoke(block="mixer", seed=4), 9.0)
     elsewhere = elsewhere.model_copy(update={"data": elsewhere.data.model_copy(update={"name": "others"})})
     for record in (*made, *others, elsewhere):
-        records.write_record(record, made_arrays())
+        leave_record(record)
     assert bench.precision.spread(one, made[0].data) == {
         "count": 3, "validation_loss": pytest.approx(0.2), "accuracy": pytest.approx(0.25)
     }  # fmt: skip

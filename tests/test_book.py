@@ -3,7 +3,6 @@
 import dataclasses
 import itertools
 import re
-import shutil
 from html.parser import HTMLParser
 from urllib.parse import unquote, urlsplit
 
@@ -11,9 +10,9 @@ import nbformat
 import numpy as np
 import pytest
 from built_book import LOSSES, book_with_results, build, copy_sources, page, shared_folder
-from made_records import made_arrays, made_record
+from made_records import leave_record, made_record
 
-from isonb import config, records, studies
+from isonb import config, studies
 from isonb.evidence import claims, figures, metrics, tables
 from isonb.pages import departures, numbers, verdicts
 
@@ -77,7 +76,7 @@ def pages(folder):
     ],
 )
 def test_a_key_reads_as_the_records_number(results, key, text):
-    records.write_record(made_record(config.smoke(), 3.125, test_accuracy=0.375), made_arrays())
+    leave_record(made_record(config.smoke(), 3.125, test_accuracy=0.375))
     assert numbers.number(key) == text
 
 
@@ -99,20 +98,20 @@ def test_a_key_reads_as_the_records_number(results, key, text):
 )
 def test_a_key_that_can_never_name_a_number_is_a_fault(results, key, fault, is_run):
     if is_run:
-        records.write_record(made_record(config.smoke()), made_arrays())
+        leave_record(made_record(config.smoke()))
     with pytest.raises(numbers.KeyFault, match=re.escape(fault)):
         numbers.number(key)
 
 
 def test_the_number_of_a_damaged_record_reads_damaged(results):
-    records.write_record(made_record(config.smoke()), made_arrays()).write_text("{")
+    leave_record(made_record(config.smoke())).write_text("{")
     assert numbers.number("smoke::training.validation_loss:.2f") == "damaged"
 
 
 def test_a_row_past_the_end_is_a_fault(results):
-    records.write_record(made_record(config.smoke()), made_arrays())
-    with pytest.raises(numbers.KeyFault, match="there are 2 rows"):
-        numbers.number("smoke::training.curve.2.validation_loss")
+    leave_record(made_record(config.smoke()))
+    with pytest.raises(numbers.KeyFault, match="there are 4 rows"):
+        numbers.number("smoke::training.curve.4.validation_loss")
 
 
 # The tables
@@ -132,7 +131,7 @@ def test_the_table_of_departures_holds_every_setting_in_order():
 
 
 def test_the_first_page_counts_what_is_at_hand(results):
-    records.write_record(made_record(config.smoke(block="mixer")), made_arrays())
+    leave_record(made_record(config.smoke(block="mixer")))
     rows = tables.at_hand().set_index("study")
     assert rows.loc["smoke"].tolist() == [9, 1, "photos", "1", "0", str(config.smoke().run.epochs)]
     assert rows.loc["paper", ["data", "sizes", "seeds", "epochs", "run"]].tolist() == [
@@ -142,12 +141,10 @@ def test_the_first_page_counts_what_is_at_hand(results):
 
 def test_one_damaged_record_leaves_the_tables_and_pictures_of_the_others(results):
     cells = [config.smoke(block=block) for block in config.BLOCKS]
-    paths = [records.write_record(made_record(cell, 3.5), made_arrays()) for cell in cells]
-    for path in paths:
-        path.with_suffix(".ipynb").write_text("{}")
+    paths = [leave_record(made_record(cell, 3.5), b"{}") for cell in cells]
     paths[0].write_text("{")
     paths[2].write_text(paths[2].read_text().replace('"block": "transformer"', '"block": "depthwise"'))
-    assert tables.finished("smoke") == [made_record(cells[1], 3.5)]
+    assert [run.run_id for run in tables.finished("smoke")] == [cells[1].run.run_id]
     rows = tables.study("smoke").query("encoding == 'continuous'").set_index("block")
     assert rows["validation loss"].tolist() == ["damaged", "3.500", "damaged"]
     assert rows["accuracy"].tolist() == ["damaged", "25.0%", "damaged"]
@@ -161,7 +158,7 @@ def test_one_damaged_record_leaves_the_tables_and_pictures_of_the_others(results
 
 
 def test_the_study_table_says_not_run_cell_by_cell(results):
-    records.write_record(made_record(config.smoke(block="mixer", encoding="rff"), 3.5, 0.5), made_arrays())
+    leave_record(made_record(config.smoke(block="mixer", encoding="rff"), 3.5, 0.5))
     rows = tables.study("smoke").set_index(["block", "encoding"])
     assert rows.loc[("mixer", "rff"), ["validation loss", "accuracy", "95 % interval"]].tolist() == [
         "3.500",
@@ -182,8 +179,8 @@ def test_an_arm_is_compared_with_the_same_network_and_seed(results):
     for seed, main, arm in ((0, 4.0, 4.5), (1, 4.25, 4.5)):
         for settings, loss in (({}, main), ({"positions": "none"}, arm)):
             cell = cell_of_study(block="transformer", seed=seed, **settings)
-            records.write_record(made_record(cell, loss, test_accuracy=0.25 + seed / 8), made_arrays())
-    records.write_record(made_record(cell_of_study(block="conv", kernel_size=5)), made_arrays())  # without its main run
+            leave_record(made_record(cell, loss, test_accuracy=0.25 + seed / 8))
+    leave_record(made_record(cell_of_study(block="conv", kernel_size=5)))  # without its main run
     rows = tables.arms("cpu").set_index(["setting", "network"])
     # changes 1/2 and 1/4: mean 3/8, Student's half-width t(0.975, 1) s / sqrt(2) = 12.706 x 0.17678 / 1.41421 = 1.588
     assert rows.loc[("positions=none", "transformer-1, continuous, size 1")].tolist() == [
@@ -203,11 +200,12 @@ def test_loss_and_probe_along_training_are_told_by_cell_and_in_words():
     assert tables.along_training_in_words(metrics.tables({})).endswith("not run.")
     cells = [config.cpu(seed=0), config.cpu(seed=1), config.cpu(block="mixer"), config.cpu(block="mixer", depth=3)]
     t = metrics.tables({cell.run.run_id: made_record(cell) for cell in cells})
+    t = dataclasses.replace(t, curves=t.curves[t.curves["epoch"].isin((0, 6))].copy())
     t.curves["probe_accuracy"] = [0.1, 0.2, 0.2, 0.5, 0.4, 0.3, np.nan, np.nan]
     rows = tables.along_training(t)
     assert rows.values.tolist() == [
-        ["conv", "continuous", 1, 2, "5.500 to 4.000", "15.0% to 35.0%", "epoch 1 of 1"],
-        ["mixer", "continuous", 1, 1, "5.500 to 4.000", "40.0% to 30.0%", "epoch 0 of 1"],
+        ["conv", "continuous", 1, 2, "5.500 to 4.000", "15.0% to 35.0%", "epoch 6 of 6"],
+        ["mixer", "continuous", 1, 1, "5.500 to 4.000", "40.0% to 30.0%", "epoch 0 of 6"],
     ]
     assert tables.along_training_in_words(t) == (
         "Of 3 networks, study cpu, 2 seeds, probed after every epoch: in 2 the features are better after the last "
@@ -230,7 +228,7 @@ def test_encodings_are_compared_where_all_of_them_have_run():
 
 def test_a_loss_in_another_unit_has_no_change(results):
     for settings, loss in (({}, 4.0), ({"objective": "mse"}, 0.25)):
-        records.write_record(made_record(cell_of_study(**settings), loss), made_arrays())
+        leave_record(made_record(cell_of_study(**settings), loss))
     row = tables.arms("cpu").set_index(["setting", "network"]).loc[("objective=mse", "conv, continuous, size 1")]
     assert row.tolist() == ["0.250 (squared error per masked sub-pixel)", "another unit", "+0.0", "1 of 3"]
 
@@ -338,6 +336,36 @@ def test_a_book_with_results_is_built_and_shows_them(with_results):
     assert "from 9 finished networks" in page(with_results, "book/index")
 
 
+def test_text_of_results_is_text_on_every_page(with_results):
+    shown = 0
+    for name, text in pages(with_results).items():
+        assert "<script>document.title" not in text, name
+        assert not [tag for tag, about in Tags(text).tags if (about.get("href") or "").startswith("javascript:")], name
+        shown += text.count("&lt;script&gt;document.title = 7&lt;/script&gt;")
+    assert shown >= 5  # in tables, captions and sentences
+
+
+def test_a_damaged_file_is_named_on_its_page_and_the_book_is_built(with_results):
+    assert "cpu/damaged.json cannot be read" in page(with_results, "book/verdict")
+    training = page(with_results, "book/training")
+    assert training.count("benchmarks/steps.json cannot be read") == 2  # in the place of the table and of the machine
+
+
+@pytest.mark.parametrize(
+    ("key", "shown"),
+    [
+        ("smoke::baselines.linear_filter:.3f", "not recorded"),
+        ("smoke::probe.penalties.0", "not recorded"),
+        ("smoke::probe.layers.1.test_accuracy:.0%", "25%"),
+        ("smoke::data.name", "a b"),
+    ],
+)
+def test_a_number_may_be_missing_from_a_record_and_is_one_line(results, key, shown):
+    run = made_record(config.smoke())
+    leave_record(run.model_copy(update={"data": run.data.model_copy(update={"name": "a\n\x00b"})}))
+    assert numbers.number(key) == shown
+
+
 def test_an_executed_cell_is_a_page_that_nobody_executes_again(with_results):
     run_id = studies.cells("smoke")[0].run.run_id
     shown = page(with_results, f"book/results/smoke/{run_id}")
@@ -370,7 +398,7 @@ def test_a_changed_result_changes_the_page(one_page):
     folder = one_page("Loss **{num}`smoke:block=mixer:training.validation_loss:.2f`**")
     for loss, text in ((None, "not run"), (4.125, "4.12"), (3.875, "3.88")):
         if loss:
-            records.write_record(made_record(config.smoke(block="mixer"), loss), made_arrays())
+            leave_record(made_record(config.smoke(block="mixer"), loss))
         built = build(folder)  # not from scratch: the page itself must notice
         assert built.returncode == 0, built.stdout + built.stderr
         assert f">{text}</span>" in page(folder, "book/index")
@@ -421,16 +449,15 @@ def test_every_chapter_can_be_downloaded_as_text_and_as_the_executed_notebook(wi
     assert any(cell.get("outputs") for cell in cells)
 
 
-def test_buttons_to_the_repository_wait_for_its_address(with_results, one_page):
+def test_buttons_to_the_repository_wait_for_its_address(with_results, one_page, monkeypatch):
     services = ("mybinder.org", "colab.research.google.com", "repository-button", "issues/new")
     without = "".join(pages(with_results).values())
     assert not any(service in without for service in services)
 
     folder = one_page("Words")
     smoke = next((with_results / "book" / "results" / "smoke").glob("*.ipynb"))
-    for study in ("cpu", "smoke"):
-        (folder / "book" / "results" / study).mkdir(parents=True)
-        shutil.copy(smoke, folder / "book" / "results" / study / f"{study}-cell.ipynb")
+    monkeypatch.setenv("ISONB_RESULTS", str(folder / "book" / "results"))
+    committed, mine = (leave_record(made_record(cell), smoke.read_bytes()) for cell in (config.cpu(), config.smoke()))
     (folder / "_toc.yml").write_text(
         "format: jb-book\nroot: book/index\nchapters:\n  - glob: book/results/*/*\n", encoding="utf-8"
     )
@@ -441,9 +468,10 @@ def test_buttons_to_the_repository_wait_for_its_address(with_results, one_page):
     built = build(folder)
     assert built.returncode == 0, built.stdout + built.stderr
     chapter, cell, own = (
-        page(folder, f"book/{name}") for name in ("index", "results/cpu/cpu-cell", "results/smoke/smoke-cell")
+        page(folder, f"book/{name}")
+        for name in ("index", f"results/cpu/{committed.stem}", f"results/smoke/{mine.stem}")
     )
-    place = "book/results/cpu/cpu-cell.ipynb"
+    place = f"book/results/cpu/{committed.stem}.ipynb"
     assert f"https://mybinder.org/v2/gh/someone/something/main?urlpath=lab/tree/{place}" in cell
     assert f"https://colab.research.google.com/github/someone/something/blob/main/{place}" in cell
     for text in (chapter, own):  # Binder and Colab open no chapter's text, and no cell that is in nobody's repository

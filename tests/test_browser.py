@@ -19,6 +19,7 @@ BOOK = Path(__file__).parent.parent / "book"
 EXECUTED_CELL = f"book/results/smoke/{studies.cells('smoke')[0].run.run_id}"
 PAGES = [*sorted(f"book/{path.stem}" for path in BOOK.glob("*.md")), EXECUTED_CELL, "search", "genindex"]
 AXE = Path(axe_playwright_python.__file__).with_name("axe.min.js")
+WAIT = "new Promise((done) => setTimeout(done, 300)).then(() => true)"
 STAND_STILL = """
     document.head.insertAdjacentHTML("beforeend", `<style>
         *, ::before, ::after { animation: none !important; transition: none !important }
@@ -107,6 +108,40 @@ def test_a_page_never_scrolls_sideways(open_page, name):
                 .map(e => e.outerHTML.slice(0, 80))
         """)
         assert cut == [], width
+
+
+@pytest.mark.parametrize("name", ["book/index", "book/results", "book/encodings", "search", EXECUTED_CELL])
+@pytest.mark.parametrize("from_server", [False, True])
+def test_a_page_runs_its_own_scripts_and_no_others(browser, html, served, name, from_server):
+    browser.send("Log.enable")
+    browser.open(f"{served}/{name}.html" if from_server else (html / f"{name}.html").as_uri())
+    browser.evaluate(WAIT)
+    assert browser.refusals == []
+    assert browser.evaluate("document.title") != "7"
+    browser.evaluate(f"""
+        document.body.insertAdjacentHTML("beforeend",
+            `<img src="none" onerror="window.ran = 1"><a id="there" href="javascript:window.ran = 2">there</a>`);
+        document.getElementById("there").click();
+        const script = document.createElement("script");
+        script.textContent = "window.ran = 3";
+        document.body.append(script);
+        const elsewhere = document.createElement("script");
+        elsewhere.src = "data:text/javascript,window.ran = 4";
+        document.body.append(elsewhere);
+        {WAIT}
+    """)
+    assert browser.evaluate("window.ran ?? 0") == 0
+    assert len(browser.refusals) == 4
+
+
+def test_what_the_theme_does_from_a_buttons_own_attribute_is_allowed(browser, html):
+    browser.send("Log.enable")
+    browser.open((html / "book" / "index.html").as_uri())
+    browser.evaluate(
+        "window.print = () => { window.printed = true }; document.querySelector('[onclick=\"window.print()\"]').click()"
+    )
+    assert browser.evaluate("window.printed") is True
+    assert browser.refusals == []
 
 
 @pytest.mark.parametrize(("width", "is_dark"), [(390, False), (1440, True)])

@@ -4,18 +4,20 @@ import base64
 import functools
 import io
 import itertools
+import json
 import re
 import subprocess
 import sys
 
+import matplotlib
 import numpy as np
-import pandas as pd
 import pytest
-from made_records import made_arrays, made_record, papers_cells
+from cycler import cycler
+from made_records import leave_record, made_arrays, made_record, papers_cells
 from matplotlib.colors import to_rgb
 from PIL import Image
 
-from isonb import config, features, records, studies
+from isonb import config, features, schema, studies
 from isonb.evidence import figures, metrics
 from isonb.evidence.picture import COLOURS, DASHES, MARKERS
 
@@ -35,6 +37,15 @@ def read(*runs, arrays=None):
     )
 
 
+def leave_palette(results, **arrays):
+    """A palette's file as `make bench` leaves it, with arrays beside it."""
+    row = {"data": "photos", "colours": 512, "test_images": 2, "psnr": 30.5, "tokens": 16, "sub_pixels": 48}
+    machine = {"processor": "A", "cores": 2, "threads": 1, "amx": True, "avx512_bf16": False, "torch": "2", "load": 0.5}
+    (results / "benchmarks").mkdir()
+    (results / "benchmarks" / "palette.json").write_text(json.dumps({"machine": machine, "rows": [row]}))
+    np.savez(results / "benchmarks" / "palette.npz", **arrays)
+
+
 @pytest.fixture
 def runs():
     losses = {"conv": 3.0, "mixer": 4.0, "transformer": 5.0}
@@ -52,7 +63,7 @@ CELLS = [
 def with_twin(run, accuracy=0.5):
     """The record with an untrained twin of that accuracy at every layer."""
     layers = [layer.model_copy(update={"test_accuracy": accuracy}) for layer in run.probe.layers]
-    twin = records.Probes(layers=layers, best_layer=1, test_accuracy=accuracy, seconds=1)
+    twin = schema.Probes(layers=layers, best_layer=1, test_accuracy=accuracy, seconds=1)
     return run.model_copy(update={"probe": run.probe.model_copy(update={"untrained": twin})})
 
 
@@ -80,7 +91,7 @@ def every_figure():
         "probes by layer": figures.probes_by_layer(whole, layers),
         "learned tables": figures.learned_tables(nothing),
         "reconstruction_by_block": figures.reconstruction_by_block(whole),
-        "no palette": figures.palette({}, pd.DataFrame()),
+        "no palette": figures.palette(),
         "no objectives": figures.probes_by_objective(nothing),
         "no phases": figures.two_phases(nothing),
         "no paths": figures.along_training(nothing),
@@ -151,6 +162,25 @@ def test_a_figure_is_the_same_text_twice():
     assert one == other
 
 
+def test_nobodys_style_changes_a_figure():
+    def drawn():
+        run, image = made_record(config.smoke()), made_arrays()["original_BHWC"]
+        pictures = figures.reconstructions(image, image, image, ["a", "b", "c"])
+        curves = (figures.learning_curve(run), figures.probe_curve(run.probe), figures.gains(read(with_twin(run)).runs))
+        shown = (*curves, figures.similarity_by_distance({"one-hot": features.one_hot()}), pictures)
+        return [figure.to_html() for figure in shown] + [figure.compact().to_html() for figure in shown]
+
+    of_a_person = {
+        "axes.facecolor": "black", "axes.prop_cycle": cycler(color="r"), "figure.constrained_layout.use": True,
+        "figure.dpi": 50, "font.family": "fantasy", "font.size": 30, "image.cmap": "jet", "legend.loc": "lower left",
+        "lines.linestyle": "--", "path.simplify": False, "savefig.bbox": "tight", "savefig.dpi": 33,
+        "savefig.transparent": True, "svg.fonttype": "none", "text.usetex": True, "xtick.labelsize": 3,
+    }  # fmt: skip
+    as_it_is = drawn()
+    with matplotlib.rc_context(of_a_person):
+        assert drawn() == as_it_is
+
+
 def test_a_compact_figure_is_the_same_picture_in_fewer_bytes():
     """The pixels of a photograph keep their colours to within a few levels; the words stay."""
     pixels_BHWC = np.random.default_rng(0).integers(0, 256, (3, 4, 4, 3), np.uint8)
@@ -189,8 +219,8 @@ def test_learning_curve_shows_losses_and_baselines():
     run = made_record(config.smoke(), validation_loss=4.25)
     ax = figures.learning_curve(run).axes[0]
     drawn = {line.get_label(): line.get_xydata().tolist() for line in ax.lines}
-    assert drawn["training"] == [[1, 4.5]]
-    assert drawn["validation"] == [[0, 5.5], [1, 4.25]]
+    assert drawn["training"] == [[1, 4.5], [2, 4.5], [3, 4.5]]
+    assert drawn["validation"] == [[0, 5.5], [1, 4.25], [2, 4.25], [3, 4.25]]
     flat = [line.get_ydata()[0] for line in ax.lines if line.get_linestyle() == ":"]
     assert flat == [5.545, 5.25, 3.875]
     assert "nats" in ax.get_ylabel()
@@ -214,7 +244,7 @@ def on_other_images(run):
 def test_losses_on_other_images_share_no_axis_and_no_mean():
     ours = [made_record(config.cpu(seed=seed), 4.0) for seed in (0, 1)]
     other = on_other_images(made_record(config.cpu(seed=2), 40.0))
-    guesses = records.Baselines(uniform=9.0, channel_marginal=9.0, neighbour_mean=9.0)
+    guesses = schema.Baselines(uniform=9.0, channel_marginal=9.0, neighbour_mean=9.0)
     figure = figures.learning_curves([other.model_copy(update={"baselines": guesses}), *ours])
     assert sum(len(ax.lines) for ax in figure.axes) == 2 + len(config.ENCODINGS)  # two networks, and guesses
     assert "2 networks," in figure.caption and "mean of the neighbours, 3.875." in figure.caption
@@ -250,7 +280,7 @@ def test_learning_curves_put_each_network_in_its_encodings_panel():
     assert {title: len(lines) for title, lines in panels.items() if len(lines) > 1} == {"pix2vec": 2}
     assert {"continuous", "random Fourier"} < set(panels)
     line, _ = panels["pix2vec"]
-    assert line.get_ydata().tolist() == [5.5, 4.5]
+    assert line.get_ydata().tolist() == [5.5, 4.5, 4.5, 4.5]
     assert line.get_color() == COLOURS["mixer"]
     assert "1 network, study smoke, seed 0, on 20 validation images of photos" in figures.learning_curves(runs).caption
 
@@ -288,7 +318,7 @@ def test_probe_curve_draws_earlier_epochs_thinner_and_paler():
     probe = made_record(config.smoke(), test_accuracy=0.375).probe
     earlier = [layer.model_copy(update={"test_accuracy": 0.25}) for layer in probe.layers]
     along = [
-        records.ProbedEpoch(layers=layers, best_layer=1, test_accuracy=layers[1].test_accuracy, seconds=1, epoch=epoch)
+        schema.ProbedEpoch(layers=layers, best_layer=1, test_accuracy=layers[1].test_accuracy, seconds=1, epoch=epoch)
         for epoch, layers in ((1, earlier), (2, earlier), (3, probe.layers))
     ]
     figure = figures.probe_curve(probe.model_copy(update={"along": along}))
@@ -334,7 +364,7 @@ def test_scatter_bars_are_wilson_intervals(runs):
         lambda t: figures.probes_by_layer(t, {"a": {}, "b": {"depth": 6}}),
         figures.learned_tables,
         figures.reconstruction_by_block,
-        lambda t: figures.palette({}, pd.DataFrame()),
+        lambda t: figures.palette(),
         figures.probes_by_objective,
         figures.two_phases,
         figures.along_training,
@@ -376,11 +406,11 @@ def test_learned_tables_are_the_cosines_of_the_red_channel():
     assert "1 network, study cpu, seed 1" in figure.caption  # the lowest seed at hand
 
 
-def test_the_palette_is_shown_below_its_originals():
+def test_the_palette_is_shown_below_its_originals(results):
     original, quantised = (np.full((3, 4, 4, 3), value, np.uint8) for value in (9, 8))
-    arrays = {"original_BHWC": original, "quantised_BHWC": quantised}
-    rows = {"psnr": [30.0, 31.0], "colour_error": [4.0, 5.0], "tokens": 16, "sub_pixels": 48, "data": "photos"}
-    figure = figures.palette(arrays, pd.DataFrame(rows | {"colours": 512}))
+    quality = {"psnr_B": np.array([30.0, 31.0]), "colour_error_B": np.array([4.0, 5.0])}
+    leave_palette(results, original_BHWC=original, quantised_BHWC=quantised, **quality)
+    figure = figures.palette()
     assert [ax.images[0].get_array().max() for ax in figure.axes] == [9] * 3 + [8] * 3
     assert "ratio 30.5 dB, colours off by 4.5 of 255 levels over 2 test images of photos; 16 tokens" in figure.caption
     assert [ax.get_ylabel() for ax in figure.axes[::3]] == ["original", "512 colours"]
@@ -419,12 +449,12 @@ def test_an_objective_without_masks_has_a_loss_over_all_sub_pixels():
 def test_class_and_pixels_are_read_from_the_same_layers():
     cells = [config.cpu(block="transformer", depth=3, objective=objective) for objective in ("autoregressive", "bert")]
     t = read(*map(made_record, cells), made_record(config.cpu()))
-    t.layers["pixel_accuracy"] = [0.5, 0.25, 0.125, 0.25, np.nan, np.nan]
+    t.layers["pixel_accuracy"] = [0.5, 0.25, 0.25, 0.25, 0.125, 0.25, 0.25, 0.25, np.nan, np.nan]
     figure = figures.two_phases(t)
     drawn = {ax.get_title(loc="left"): [line.get_ydata().tolist() for line in ax.lines] for ax in figure.axes}
     assert drawn == {
-        "autoregressive, transformer, size 3": [[12.5, 25], [50, 25]],
-        "BERT, transformer, size 3": [[12.5, 25], [12.5, 25]],
+        "autoregressive, transformer, size 3": [[12.5, 25, 25, 25], [50, 25, 25, 25]],
+        "BERT, transformer, size 3": [[12.5, 25, 25, 25], [12.5, 25, 25, 25]],
     }
     assert [line.get_linestyle() for line in figure.axes[0].lines] == ["-", "--"]
     assert "2 networks, study cpu, seed 0" in figure.caption
@@ -433,11 +463,11 @@ def test_class_and_pixels_are_read_from_the_same_layers():
 
 def test_paths_along_training_end_in_the_encodings_marker():
     t = read(made_record(config.cpu(block="transformer", depth=3)), made_record(config.cpu(encoding="rff")))
-    t.curves["probe_accuracy"] = [0.1, 0.25] * 2
+    t.curves["probe_accuracy"] = [0.1, *[0.25] * 6] * 2
     figure = figures.along_training(t)
     panels = {ax.get_title(loc="left"): ax.lines for ax in figure.axes}
     for (path, end), (encoding, size) in zip(panels.values(), (("rff", 1), ("continuous", 3)), strict=True):
-        assert path.get_xydata().tolist() == [[5.5, 10], [4, 25]]
+        assert path.get_xydata().tolist() == [[5.5, 10], *[[4, 25]] * 6]
         assert (end.get_xydata().tolist(), end.get_marker()) == ([[4, 25]], MARKERS[encoding])
         assert (path.get_color(), path.get_linestyle()) == (COLOURS[encoding], DASHES[size])
     assert list(panels) == ["convolution", "transformer"]
@@ -447,7 +477,7 @@ def test_paths_along_training_end_in_the_encodings_marker():
 
 def test_only_networks_that_were_probed_along_training_have_paths():
     t = read(made_record(config.cpu(block="transformer")), made_record(config.cpu()))
-    t.curves["probe_accuracy"] = [0.1, 0.25, np.nan, np.nan]
+    t.curves["probe_accuracy"] = [0.1, *[0.25] * 6, *[np.nan] * 7]
     figure = figures.along_training(t)
     assert [ax.get_title(loc="left") for ax in figure.axes] == [t.curves["network"].iloc[0].replace("-1", "")]
     assert "1 network," in figure.caption
@@ -487,9 +517,27 @@ def test_a_class_may_be_called_by_what_looks_like_a_formula():
     figure.to_html()
 
 
+@pytest.mark.parametrize("name", ["$\\frac{", "x" * 300, "a\nb\r\n\x00\x1b[31m", "<script>7</script>", "\u202egnp", ""])
+def test_a_class_may_have_any_name(name):
+    pictures = made_arrays()["original_BHWC"]
+    figure = figures.reconstructions(pictures, pictures, pictures, [name, "b", "c"])
+    assert "<script" not in figure.to_html()
+    assert "\n" not in figure.axes[0].get_ylabel()
+    [_, height] = figure.get_size_inches()
+    assert height > 2  # three rows of pictures that can be seen
+
+
+def test_arrays_that_cannot_be_read_leave_a_place_empty(results):
+    for cell in studies.cells("smoke"):
+        path = leave_record(made_record(cell)).with_suffix(".npz")
+    path.write_bytes(path.read_bytes()[:-9])
+    figure = figures.reconstruction_grid(studies.cells("smoke"))
+    assert [text.get_text() for ax in figure.axes for text in ax.texts] == ["not run"]
+
+
 def test_grid_says_not_run_where_a_network_is_missing(results):
     cell = config.smoke(block="mixer", encoding="rff")
-    records.write_record(made_record(cell), made_arrays())
+    leave_record(made_record(cell))
     figure = figures.reconstruction_grid(studies.cells("smoke"))
     words = [[text.get_text() for text in ax.texts] for ax in figure.axes]
     blocks, last = len(config.BLOCKS), len(config.ENCODINGS) + 1  # a column of masked pictures, and one of originals
@@ -503,7 +551,7 @@ def test_grid_shows_networks_that_saw_the_same_picture(results):
     cells.append(config.smoke(block="mixer", encoding="rff"))
     runs = list(map(made_record, cells))
     for run in (runs[0], on_other_images(runs[1]), runs[2]):
-        records.write_record(run, made_arrays())
+        leave_record(run)
     figure = figures.reconstruction_grid(studies.cells("smoke"))
     blocks, last = len(config.BLOCKS), len(config.ENCODINGS) + 1
     shown = {divmod(place, last + 1) for place, ax in enumerate(figure.axes) if ax.images}

@@ -6,10 +6,10 @@ import re
 import numpy as np
 import pandas as pd
 import pytest
-from made_records import made_record, papers_cells
+from made_records import leave_record, made_record, papers_cells
 from simulated_study import judged, study
 
-from isonb import config, records
+from isonb import config
 from isonb.evidence import metrics
 from isonb.pages import overview, verdicts
 
@@ -156,14 +156,13 @@ def test_size_12_is_shown_where_there_is_any():
 
 def test_other_images_stand_beside_the_study_and_enter_no_mean_of_it(tmp_path, monkeypatch):
     monkeypatch.setenv("ISONB_RESULTS", str(tmp_path))
-    arrays = {"test_correct_LB": np.ones((2, 40), bool), "test_loss_B": np.full(40, 4.0, np.float32)}
     other = {"name": "cifar-10-jpeg", "remarks": ["Some test images are training images."]}
     conv = config.smoke(block="conv", seed=7)
     for cell, loss, images in (*((cell, 4.0, {}) for cell in papers_cells("smoke")), (conv, 90.0, other)):
         record = made_record(cell, loss)
         guesses = record.baselines.model_copy(update={"neighbour_mean": loss})
         data = record.data.model_copy(update=images)
-        records.write_record(record.model_copy(update={"data": data, "baselines": guesses}), arrays)
+        leave_record(record.model_copy(update={"data": data, "baselines": guesses}))
     main, beside = verdicts.read_sets("smoke")
     assert (main.name, main.title) == ("smoke", "smoke") and beside.name == "smoke"
     assert beside.title == "smoke, on cifar-10-jpeg, 80/20/40 images"

@@ -7,7 +7,6 @@ Book: chapters "Training" and "Probing".
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 from operator import itemgetter
 from typing import Any
@@ -16,47 +15,29 @@ import numpy as np
 import pandas as pd
 import scipy.stats
 
-from isonb import records
+from isonb import disk
 from isonb import rows as study_rows
 from isonb.evidence import NOT_RUN
+from isonb.evidence.markup import escaped
+from isonb.evidence.measurements import Row, as_table, machine_of, or_the_fault, palette_arrays, rows
 from isonb.evidence.statistics import LEVEL, Interval, wilson
 
-MEBIBYTE = 2**20
 KEPT = "attention, every weight kept"  # attention as the paper computed it
 EFFICIENT = "attention, memory-efficient"
 ALONE = "attention's weights alone"  # the difference of the two
 NOISE, DECIDED = "noise", ("supported", "partly", "contradicted")
-Row = dict[str, Any]  # what was measured of one network
 
 
-def read(part: str) -> dict[str, Any]:
-    """One part's file: `machine`, `seconds` and `rows`; empty where it has not been measured.
-
-    Raises `RecordError` for a file that cannot be read.
-    """
-    path = records.results_folder("benchmarks") / f"{part}.json"
-    if not path.exists():
-        return {}
-    try:
-        return json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise records.RecordError(f"{path} cannot be read ({error}): run make bench again.") from None
-
-
-def rows(part: str) -> list[Row]:
-    """The measured rows of a part, none where it has not been run; rows that were skipped are left out."""
-    return [row for row in read(part).get("rows", []) if "skipped" not in row]
-
-
+@or_the_fault(escaped)
 def machine(part: str) -> str:
-    """One sentence about the machine that measured a part."""
-    about = read(part).get("machine")
+    """One sentence about the machine that measured a part, in Markdown."""
+    about = machine_of(part)
     if about is None:
         return f"{part}: {NOT_RUN}"
     units = " and ".join(name for name in ("amx", "avx512_bf16") if about[name]) or "no bfloat16 units"
     return (
-        f"Measured on {about['processor']} with {units}, {about['threads']} of {about['cores']} cores, "
-        f"torch {about['torch']}; load average {about['load']:.1f} at the start."
+        f"Measured on {escaped(about['processor'])} with {units}, {about['threads']} of {about['cores']} cores, "
+        f"torch {escaped(about['torch'])}; load average {about['load']:.1f} at the start."
     )
 
 
@@ -71,12 +52,12 @@ def _against_peer(step: str) -> Callable[[Row], str]:
 
 
 def _heads(row: Row) -> str | int:
-    return row.get("heads", 1) if study_rows.BLOCKS[row["block"]].has_heads else "none"
+    return row["heads"] if study_rows.BLOCKS[row["block"]].has_heads else "none"
 
 
 def _size(whose: str) -> Callable[[Row], str]:
     def in_words(row: Row) -> str:
-        if "outputs" not in row:
+        if row["outputs"] is None:
             return NOT_RUN
         block, whole = (row[name][whose] for name in ("parameters_per_block", "parameters"))
         parts, values = row["outputs"][whose]
@@ -106,8 +87,12 @@ def _counts(row: Row) -> Iterator[Row]:
 
 def _layers(row: Row) -> Iterator[Row]:
     """The accuracies of the classifiers that both solvers found, by layer, and of Adam's without whitening."""
-    for layer, accuracies in enumerate(zip(*row["accuracies"].values(), strict=True)):
-        yield row | {"layer": layer} | dict(zip(row["accuracies"], accuracies, strict=True))
+    solvers = ("adam", "lbfgs", "not_whitened")
+    of_layers = zip(
+        *(row["accuracies"][name] or [None] * len(row["accuracies"]["adam"]) for name in solvers), strict=True
+    )
+    for layer, accuracies in enumerate(of_layers):
+        yield row | {"layer": layer} | dict(zip(solvers, accuracies, strict=True))
 
 
 SEVERAL = {"probing": _counts, "solvers": _layers}  # parts of which a measured row becomes several of the table
@@ -204,11 +189,12 @@ COLUMNS: dict[str, dict[str, Callable[[Row], Any]]] = {
         "Adam": "{adam:.1%}".format_map,
         "L-BFGS": "{lbfgs:.1%}".format_map,
         "differ by": lambda row: f"{100 * abs(row['adam'] - row['lbfgs']):.1f} points",
-        "Adam, not whitened": lambda row: f"{row['not_whitened']:.1%}" if "not_whitened" in row else NOT_RUN,
+        "Adam, not whitened": lambda row: NOT_RUN if row["not_whitened"] is None else f"{row['not_whitened']:.1%}",
     },
 }
 
 
+@or_the_fault(as_table)
 def table(part: str, *more: str) -> pd.DataFrame:
     """What was measured of a part, and of more that have the same columns; `COLUMNS` says what they mean."""
     measured = [one for name in (part, *more) for row in rows(name) for one in SEVERAL.get(name, _alone)(row)]
@@ -240,6 +226,7 @@ def weights_alone(measured: pd.DataFrame) -> pd.DataFrame:
     return alone[alone["peak_bytes"] > 0]
 
 
+@or_the_fault(as_table)
 def memory_by_positions() -> pd.DataFrame:
     """Peak MiB of a training step by number of positions, and the slope of its logarithm against theirs.
 
@@ -251,9 +238,9 @@ def memory_by_positions() -> pd.DataFrame:
     measured = pd.concat([measured, weights_alone(measured)])
     shown = []
     for (kind, batch), part in measured.groupby(["kind", "batch"], sort=False):
-        sizes = {f"{row.positions} positions": f"{row.peak_bytes / MEBIBYTE:.0f} MiB" for row in part.itertuples()}
+        sizes = {f"{row.positions} positions": f"{row.peak_bytes / disk.MEBIBYTE:.0f} MiB" for row in part.itertuples()}
         slope, _ = memory_slope(part)
-        shown.append({"kind": kind, "batch": batch, **sizes, "slope": f"{slope:.2f}"})
+        shown.append({"kind": kind, "batch": batch, **sizes, "slope": "-" if np.isnan(slope) else f"{slope:.2f}"})
     return pd.DataFrame(shown)
 
 
@@ -261,11 +248,13 @@ def memory_slope(part: pd.DataFrame, level: float = LEVEL) -> tuple[float, Inter
     """The slope of log peak memory against log positions, common to one line per batch size, and its interval.
 
     Least squares; Student's t, with as many degrees of freedom as there are measurements beyond the slope and the
-    lines' heights. Unbounded without one.
+    lines' heights. Unbounded without one; NaN where all are of one number of positions.
     """
     x, y = np.log(part["positions"].to_numpy(float)), np.log(part["peak_bytes"].to_numpy(float))
     batch = part["batch"].to_numpy()
     x, y = (values - pd.Series(values).groupby(batch).transform("mean").to_numpy() for values in (x, y))
+    if not x @ x:
+        return np.nan, (-np.inf, np.inf)
     slope = float(x @ y / (x @ x))
     freedom = len(x) - len(np.unique(batch)) - 1
     if freedom < 1:
@@ -273,6 +262,17 @@ def memory_slope(part: pd.DataFrame, level: float = LEVEL) -> tuple[float, Inter
     error = np.sqrt(np.sum((y - slope * x) ** 2) / freedom / (x @ x))
     half = float(scipy.stats.t.ppf((1 + level) / 2, freedom) * error)
     return slope, (slope - half, slope + half)
+
+
+@or_the_fault(as_table)
+def repeat() -> pd.DataFrame:
+    """One row per finished cell that was run again: how much its records were compared, and how much differs."""
+    again = [
+        {"cell": row["run_id"], "numbers and words": row["numbers"], "arrays": row["arrays"],
+         "that differ": len(row["different"])}
+        for row in rows("repeat")
+    ]  # fmt: skip
+    return pd.DataFrame(again or [{"cell": NOT_RUN}])
 
 
 def equivariance() -> pd.DataFrame:
@@ -295,14 +295,9 @@ def palette() -> pd.DataFrame:
     return pd.concat(images) if images else pd.DataFrame()
 
 
-def palette_arrays() -> dict[str, np.ndarray]:
-    """What is kept beside the palette's row: its colours, and test images in them; empty where none was fitted."""
-    path = records.results_folder("benchmarks") / "palette.json"
-    return records.read_arrays(path) if path.exists() else {}
-
-
+@or_the_fault(escaped)
 def probing_in_words() -> str:
-    """What the tables of probing and of solvers show, in a sentence or two."""
+    """What the tables of probing and of solvers show, in a sentence or two of Markdown."""
     sentences = []
     for row in rows("probing"):
         passes, seconds = (row[what]["paper"] / row[what]["ours"] for what in ("passes", "seconds"))
@@ -319,7 +314,7 @@ def probing_in_words() -> str:
         adam, lbfgs = row["accuracies"]["adam"], row["accuracies"]["lbfgs"]
         apart = max(abs(a - b) for a, b in zip(adam, lbfgs, strict=True))
         sentences.append(
-            f"Adam and L-BFGS, on {row['train_images']:,} training images of {row['data']}, are at most "
+            f"Adam and L-BFGS, on {row['train_images']:,} training images of {escaped(row['data'])}, are at most "
             f"{100 * apart:.1f} points apart on {row['test_images']:,} test images.{_whitening(row)}"
         )
     return " ".join(sentences) or NOT_RUN
@@ -327,13 +322,14 @@ def probing_in_words() -> str:
 
 def _whitening(row: Row) -> str:
     """What whitening is worth to Adam's classifiers of the blocks' outputs, as a sentence where it was measured."""
-    pairs = list(zip(row["accuracies"]["adam"], row["accuracies"].get("not_whitened", []), strict=False))[1:]
+    pairs = list(zip(row["accuracies"]["adam"], row["accuracies"]["not_whitened"] or [], strict=False))[1:]
     if not pairs:
         return ""
     gains = [100 * (whitened - plain) for whitened, plain in pairs]
     return f" To Adam, whitening is worth {min(gains):+.1f} to {max(gains):+.1f} points on the outputs of the blocks."
 
 
+@or_the_fault(as_table)
 def worlds(state: str) -> pd.DataFrame:
     """By claim and made-up world, in what share of the worlds each verdict comes out, the most frequent first.
 
@@ -370,6 +366,7 @@ def false_positives() -> pd.DataFrame:
     return pd.DataFrame(found)
 
 
+@or_the_fault(escaped)
 def worlds_in_words() -> str:
     """How often a rule sees an effect where none is, over all claims, in a sentence for each state of the study."""
     sentences = []

@@ -16,9 +16,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from isonb import records
 from isonb.evidence import analytic, benchmarks, metrics, statistics
 from isonb.evidence.ledger import blocks, encodings, gap, image_gpt, layers, loss, pairing, scale, select, untrained
 from isonb.evidence.ledger.finding import ALPHA, Claim, Contrast, Finding, NotRun, Setting, Verdict
+from isonb.evidence.markup import plain
 from isonb.evidence.metrics import Tables
 
 RULES = {
@@ -32,6 +34,7 @@ RULES = {
     **pairing.RULES,
     **gap.RULES,
 }
+MEASURED = {"memory": benchmarks.memory, "equivariance": benchmarks.equivariance, "palette": benchmarks.palette}
 
 
 def _read_ledger() -> tuple[Claim, ...]:
@@ -54,16 +57,19 @@ class Judged:
 
 
 def read_sets(study: str) -> list[Tables]:
-    """The tables of every set of images that a study has read, as `metrics.read_sets`, and those that need no run."""
-    more = {
-        "encodings": analytic.encodings(),
-        "packing": analytic.packing(),
-        "blocks": analytic.blocks(),
-        "memory": benchmarks.memory(),
-        "equivariance": benchmarks.equivariance(),
-        "palette": benchmarks.palette(),
-    }
-    return [dataclasses.replace(t, more=more) for t in metrics.read_sets(study)]
+    """The tables of every set of images that a study has read, as `metrics.read_sets`, and those that need no run.
+
+    The first one's `faults` name the measurements that cannot be read, too.
+    """
+    more = {"encodings": analytic.encodings(), "packing": analytic.packing(), "blocks": analytic.blocks()}
+    faults = []
+    for name, measured in MEASURED.items():
+        try:
+            more[name] = measured()
+        except records.RecordError as fault:
+            faults.append(str(fault))
+    first, *others = (dataclasses.replace(t, more=more) for t in metrics.read_sets(study))
+    return [dataclasses.replace(first, faults=(*first.faults, *faults)), *others]
 
 
 def read(study: str) -> Tables:
@@ -266,7 +272,7 @@ def as_text(sets: Sequence[Tables]) -> str:
     """The ledger judged on each set of images, as plain tables; each below a heading where there are several."""
     parts = [_one_as_text(t) for t in sets]
     if len(sets) > 1:
-        headings = [f"On {t.images} (training/validation/test)" for t in sets]
+        headings = [f"On {plain(t.images)} (training/validation/test)" for t in sets]
         parts = [f"{heading}\n\n{part}" for heading, part in zip(headings, parts, strict=True)]
     return "\n\n\n".join(parts)
 
@@ -302,8 +308,8 @@ def _one_as_text(t: Tables) -> str:
         "Intervals are of 95 % unless a note says otherwise, each by itself; Holm p is corrected over the",
         f"{family()} claims whose rule asks for a p value, run or not;",
         "'need' is the number of seeds that a verdict takes.",
-        *(f"On {t.images}: {remark}" for remark in t.remarks),
-        *(f"Skipped: {fault}" for fault in t.faults),
+        *(plain(f"On {t.images}: {remark}") for remark in t.remarks),
+        *(plain(f"Skipped: {fault}") for fault in t.faults),
     ])  # fmt: skip
 
 

@@ -10,19 +10,21 @@ Book: every figure.
 from __future__ import annotations
 
 import base64
+import functools
 import html
 import io
 from collections.abc import Iterable
 
-import matplotlib
+import matplotlib.style
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from PIL import Image
 
-from isonb import records, rows
+from isonb import rows, schema
 from isonb.evidence import NOT_RUN
+from isonb.evidence.markup import plain
 
 NETWORKS = tuple(network.name for network in rows.networks())  # in the order of every legend
 DASHES = {1: ":", 3: "--", 6: "-", 12: "-."}  # by size
@@ -56,6 +58,8 @@ STYLE = {
     "lines.markersize": 6,
     "svg.hashsalt": "isonb",
 }
+# A context or decorator: the rest as matplotlib comes, whatever a person's matplotlibrc or notebook has set.
+our_style = functools.partial(matplotlib.style.context, STYLE, after_reset=True)
 
 
 class Picture(Figure):
@@ -79,14 +83,16 @@ class Picture(Figure):
         kind, content = ("png", self._png()) if self.is_compact else ("svg+xml", self._svg())
         source = base64.b64encode(content).decode()
         image = (
-            f'<img src="data:image/{kind};base64,{source}" alt="{html.escape(self.alt)}" '
+            f'<img src="data:image/{kind};base64,{source}" alt="{html.escape(plain(self.alt))}" '
             'style="width:100%;max-width:36rem;background:#fff">'
         )
-        return f'<figure class="isonb-figure">{image}<figcaption>{html.escape(self.caption)}</figcaption></figure>'
+        return (
+            f'<figure class="isonb-figure">{image}<figcaption>{html.escape(plain(self.caption))}</figcaption></figure>'
+        )
 
     def _svg(self) -> bytes:
         buffer = io.BytesIO()
-        with matplotlib.rc_context(STYLE):
+        with our_style():
             self.savefig(buffer, format="svg", metadata={"Date": None})
         if self.is_smooth:
             return buffer.getvalue().replace(
@@ -97,7 +103,7 @@ class Picture(Figure):
     def _png(self) -> bytes:
         """Pixels with a palette of their own: 256 colours for photographs, 32 for lines."""
         drawn, packed = io.BytesIO(), io.BytesIO()
-        with matplotlib.rc_context(STYLE):
+        with our_style():
             self.savefig(drawn, format="png", dpi=COMPACT_DPI)
         colours = 256 if any(ax.images for ax in self.axes) else 32
         few = Image.open(drawn).convert("RGB").quantize(colours, dither=Image.Dither.NONE)
@@ -151,6 +157,6 @@ def describe(runs: pd.DataFrame) -> str:
     return f"{networks}, study {', '.join(sorted(set(runs['study'])))}, {of_seeds}"
 
 
-def described(runs: Iterable[records.Record]) -> str:
+def described(runs: Iterable[schema.Record]) -> str:
     """The same for records."""
     return describe(pd.DataFrame([{"study": run.cell.study, "seed": run.cell.run.seed} for run in runs]))

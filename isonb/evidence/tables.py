@@ -5,15 +5,14 @@ Book: chapters "Smoke results" and "Every cell".
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 from collections.abc import Iterator
 
 import numpy as np
 import pandas as pd
 
-from isonb import config, records, rows, studies
-from isonb.evidence import DAMAGED, NOT_RUN, metrics, picture, statistics
+from isonb import config, records, rows, schema, studies
+from isonb.evidence import DAMAGED, NOT_RUN, executed, markup, metrics, picture, statistics
 
 RESULTS = ("validation loss", "test loss", "within 8 levels", "best layer", "accuracy", "95 % interval")
 SPLITS = ("train", "validation", "test")
@@ -57,11 +56,11 @@ def _images(study: str) -> dict[str, str]:
     return {metrics.data_id(runs[0].data): metrics.images_read(runs) for runs in sets} if len(sets) > 1 else {}
 
 
-def _named(record: records.Record, images: dict[str, str]) -> dict[str, str]:
+def _named(record: schema.Record, images: dict[str, str]) -> dict[str, str]:
     return {"images": images[metrics.data_id(record.data)]} if images else {}
 
 
-def finished(study: str) -> list[records.Record]:
+def finished(study: str) -> list[schema.Record]:
     """The records of a study that are there and readable, in the study's order, on whatever images."""
     return [record for cell in studies.cells(study) if (record := records.readable(cell))]
 
@@ -91,7 +90,7 @@ def arms(study: str) -> pd.DataFrame:
     cells = studies.cells(study)
     images = _images(study)
     grid = {_identity(cell): records.readable(cell) for cell in cells if metrics.arm(cell) == metrics.MAIN}
-    pairs: dict[tuple[str, str], list[tuple[records.Record | None, records.Record | None]]] = {}
+    pairs: dict[tuple[str, str], list[tuple[schema.Record | None, schema.Record | None]]] = {}
     for cell in cells:
         if (arm := metrics.arm(cell)) != metrics.MAIN:
             network = f"{cell.run.network}, {cell.run.encoding}, size {cell.run.depth}"
@@ -108,10 +107,10 @@ def _identity(cell: config.Cell) -> tuple[object, ...]:
 
 
 def _arm_rows(
-    of_seeds: list[tuple[records.Record | None, records.Record | None]], images: dict[str, str]
+    of_seeds: list[tuple[schema.Record | None, schema.Record | None]], images: dict[str, str]
 ) -> Iterator[dict[str, str]]:
     """A row for each set of images on which both networks of a pair have run, with the number of seeds on each."""
-    by_images: dict[str, list[tuple[records.Record, records.Record]]] = {}
+    by_images: dict[str, list[tuple[schema.Record, schema.Record]]] = {}
     for arm, main in of_seeds:
         if arm and main and (read := metrics.data_id(arm.data)) == metrics.data_id(main.data):
             by_images.setdefault(read, []).append((arm, main))
@@ -122,7 +121,7 @@ def _arm_rows(
         yield _arm_row(pairs) | {"seeds": f"{len(pairs)} of {len(of_seeds)}"} | _named(pairs[0][0], images)
 
 
-def _arm_row(pairs: list[tuple[records.Record, records.Record]]) -> dict[str, str]:
+def _arm_row(pairs: list[tuple[schema.Record, schema.Record]]) -> dict[str, str]:
     losses, accuracies = (
         [(value(arm), value(main)) for arm, main in pairs]
         for value in (lambda run: run.training.validation_loss, lambda run: 100 * run.probe.test_accuracy)
@@ -251,7 +250,7 @@ def settings(cell: config.Cell) -> pd.DataFrame:
     return pd.DataFrame(shown).set_index("setting")
 
 
-def particulars(record: records.Record) -> pd.DataFrame:
+def particulars(record: schema.Record) -> pd.DataFrame:
     """What a cell read, where it was computed, what it cost, and how well it fills in pixels and was fine-tuned."""
     parts = {
         "data": _data(record.data),
@@ -269,7 +268,7 @@ def particulars(record: records.Record) -> pd.DataFrame:
     return pd.DataFrame(shown).set_index(["part", "entry"])
 
 
-def _data(data: records.Data) -> dict[str, object]:
+def _data(data: schema.Data) -> dict[str, object]:
     """The images of a run, whether they are the published ones where that is known, and what makes them doubtful."""
     is_known = {"official": "yes" if data.official else "no"} if data.official is not None else {}
     remarks = {"remarks": " ".join(data.remarks)} if data.remarks else {}
@@ -287,18 +286,17 @@ def data_read() -> pd.DataFrame:
 
 
 def executed_cells() -> pd.DataFrame:
-    """Every executed notebook beside the book's chapters, as a link, with what its record says, or "damaged"."""
+    """Every executed notebook among the results, linked if it has a page, with what its record says, or "damaged"."""
     shown = []
-    for name in config.STUDIES:
-        for path in sorted(records.results_folder(name).glob("*.ipynb")):
-            page = path.relative_to(records.PROJECT / "book") if path.is_relative_to(records.PROJECT / "book") else None
-            row = {"study": name, "executed notebook": f"[{path.stem}]({page})" if page else path.stem}
-            row |= dict.fromkeys(("validation loss", "accuracy", "seconds"), DAMAGED)
-            with contextlib.suppress(records.RecordError):
-                record = records.read_record(path.with_suffix(".json"))
-                unit = rows.OBJECTIVES[record.cell.run.objective].unit
-                row["validation loss"] = f"{record.training.validation_loss:.3f} {unit}"
-                row["accuracy"] = f"{record.probe.test_accuracy:.1%}"
-                row["seconds"] = f"{record.training.seconds + record.probe.seconds:.0f}"
-            shown.append(row)
+    for notebook in executed.notebooks():
+        name, record = notebook.path.stem, notebook.record
+        link = name if notebook.fault else markup.Link(name, notebook.page)
+        row = {"study": notebook.study, "executed notebook": link}
+        row |= dict.fromkeys(("validation loss", "accuracy", "seconds"), DAMAGED)
+        if record is not None:
+            unit = rows.OBJECTIVES[record.cell.run.objective].unit
+            row["validation loss"] = f"{record.training.validation_loss:.3f} {unit}"
+            row["accuracy"] = f"{record.probe.test_accuracy:.1%}"
+            row["seconds"] = f"{record.training.seconds + record.probe.seconds:.0f}"
+        shown.append(row)
     return pd.DataFrame(shown)

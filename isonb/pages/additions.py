@@ -9,7 +9,7 @@ import re
 
 import pandas as pd
 
-from isonb import records
+from isonb import places
 
 PATCHES = {"a block": "own_block", "an encoding": "own_encoding", "an objective": "own_objective"}
 
@@ -20,7 +20,7 @@ def costs() -> pd.DataFrame:
 
 
 def _cost(name: str) -> dict[str, int]:
-    text = (records.PROJECT / "book" / f"{name}.patch").read_text(encoding="utf-8")
+    text = (places.PROJECT / "book" / f"{name}.patch").read_text(encoding="utf-8")
     parts = re.split(r"^diff --git a/(\S+) .*$", text, flags=re.MULTILINE)[1:]
     lines = {
         path: len(re.findall(r"^\+(?!\+\+ )", part, re.MULTILINE))

@@ -5,6 +5,8 @@ Book: the first page, and chapters "Results" and "Probing".
 
 from __future__ import annotations
 
+import html
+
 import pandas as pd
 
 from isonb import config, rows
@@ -87,10 +89,10 @@ def _scale(study: Study) -> str:
     images = int(runs["data_test"].min())
     low, high = statistics.wilson(0.5, images)
     return (
-        f"{len(runs)} network{'' if len(runs) == 1 else 's'} of the study {study.title}, with {sizes}, trained for "
-        f"{epochs} epochs on {train} images of {data}: each of the paper's was shown {fewer:.3g} times as many, "
-        f"repeats included. An accuracy on {images} test images is known to {50 * (high - low):.0f} points. What has a "
-        "strong colour in the map below is clear at this scale; it need not hold at the paper's."
+        f"{len(runs)} network{'' if len(runs) == 1 else 's'} of the study {html.escape(study.title)}, with {sizes}, "
+        f"trained for {epochs} epochs on {train} images of {data}: each of the paper's was shown {fewer:.3g} times as "
+        f"many, repeats included. An accuracy on {images} test images is known to {50 * (high - low):.0f} points. What "
+        "has a strong colour in the map below is clear at this scale; it need not hold at the paper's."
     )
 
 

@@ -20,10 +20,11 @@ from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxRole
 
-from isonb import config, records
+from isonb import config, records, schema
 from isonb.evidence import DAMAGED, NOT_RUN
+from isonb.evidence.markup import plain
 
-RESULTS = "book/results/"
+PAGES = ("book/results/", "book/elsewhere/")  # of executed cells
 
 
 class KeyFault(ValueError):
@@ -49,7 +50,7 @@ def parse(key: str) -> tuple[config.Cell, list[str], str]:
 
 def _leaf(path: Sequence[str]) -> type:
     """The type of what a path into a record leads to. Raises `KeyFault` when it leads nowhere."""
-    kind: Any = records.Record
+    kind: Any = schema.Record
     for name in path:
         if typing.get_origin(kind) is list and name.isdigit():
             kind = typing.get_args(kind)[0]
@@ -57,10 +58,18 @@ def _leaf(path: Sequence[str]) -> type:
             kind = kind.model_fields[name].annotation
         else:
             raise KeyFault(f"a record has no {'.'.join(path)!r}; {name!r} leads nowhere.")
-        if type(None) in typing.get_args(kind):
-            kind = next(part for part in typing.get_args(kind) if part is not type(None))
+        kind = _bare(kind)
     if kind not in (int, float, str):
         raise KeyFault(f"{'.'.join(path)!r} is a part of a record, not a number.")
+    return kind
+
+
+def _bare(kind: Any) -> Any:
+    """A type without the None that it may be and without the range that its values have."""
+    if typing.get_origin(kind) is typing.Annotated:
+        return _bare(typing.get_args(kind)[0])
+    if type(None) in typing.get_args(kind):
+        return _bare(next(part for part in typing.get_args(kind) if part is not type(None)))
     return kind
 
 
@@ -77,10 +86,12 @@ def number(key: str) -> str:
     if value is None:
         return NOT_RUN
     for name in path:
+        if value is None:
+            break
         if isinstance(value, list) and int(name) >= len(value):
             raise KeyFault(f"{key!r} names no number: there are {len(value)} rows, counted from 0.")
         value = value[int(name)] if isinstance(value, list) else getattr(value, name)
-    return "not recorded" if value is None else format(value, spec)
+    return "not recorded" if value is None else plain(format(value, spec))
 
 
 class NumberRole(SphinxRole):
@@ -103,7 +114,7 @@ class NumberRole(SphinxRole):
 
 def name_executed_cell(app: Sphinx, doctree: nodes.document) -> None:
     """Give an executed notebook its run's name as title: all of them come from one template with one heading."""
-    if app.env.docname.startswith(RESULTS):
+    if app.env.docname.startswith(PAGES):
         for title in itertools.islice(doctree.findall(nodes.title), 1):
             title.children = []
             title += nodes.Text(app.env.docname.rsplit("/", 1)[1])

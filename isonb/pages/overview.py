@@ -11,7 +11,7 @@ from typing import Any
 
 import pandas as pd
 
-from isonb.evidence import NOT_RUN, metrics, statistics
+from isonb.evidence import NOT_RUN, markup, metrics, statistics
 from isonb.evidence.figures.scatter import GUESSES
 from isonb.evidence.ledger import select
 from isonb.evidence.ledger.finding import NotRun, Verdict
@@ -79,8 +79,9 @@ def by_interval_alone(study: Study) -> str:
     alone, corrected = (
         [row["id"] for row in decided if (row["p_holm"] is None) == is_alone] for is_alone in (True, False)
     )
+    title = markup.escaped(study.title)
     return (
-        f"Of {len(decided)} claims about trained networks that the study {study.title} decides in whole or in part, "
+        f"Of {len(decided)} claims about trained networks that the study {title} decides in whole or in part, "
         f"{len(alone)} rest on intervals that are not corrected over the ledger{_named(alone)}, {len(corrected)} on a "
         f"corrected p{_named(corrected)}."
     )

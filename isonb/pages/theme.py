@@ -15,7 +15,7 @@ from sphinx.application import Sphinx
 from sphinx.config import Config
 
 REPOSITORY_BUTTONS = ("use_repository_button", "use_issues_button", "use_edit_page_button")
-OF_EVERY_MACHINE = "book/results/smoke/"  # cells that stay on the machine that ran them, never in the repository
+OF_EVERY_MACHINE = ("book/results/smoke/", "book/elsewhere/")  # cells that stay on the machine that ran them
 
 
 def show_buttons_that_lead_somewhere(app: Sphinx, config: Config) -> None:

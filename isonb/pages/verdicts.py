@@ -15,7 +15,7 @@ import pandas as pd
 
 from isonb import config
 from isonb import studies as study_cells
-from isonb.evidence import NOT_RUN, claims
+from isonb.evidence import NOT_RUN, claims, markup
 from isonb.evidence.ledger import changes
 from isonb.evidence.ledger.finding import Claim, Verdict
 from isonb.evidence.metrics import Tables
@@ -45,7 +45,7 @@ class Study:
     @property
     def title(self) -> str:
         """What tables and labels call it: the study's name and, for another than its main set, the images."""
-        return f"{self.name}, on {self.images}" if self.images else self.name
+        return markup.plain(f"{self.name}, on {self.images}" if self.images else self.name)
 
     @property
     def command(self) -> str:
@@ -89,10 +89,10 @@ def sentence(study: Study) -> str:
     networks = f"{runs or 'no'} finished network{'' if runs == 1 else 's'}"
     if more := (~study.tables.runs["run_id"].isin(own)).sum():
         networks += f" ({more} of them not of the study)"
-    remarks = "".join(f" {remark}" for remark in study.tables.remarks)
+    remarks = "".join(f" {markup.escaped(remark)}" for remark in study.tables.remarks)
     return (
-        f"**{study.title}**, from {networks}: of {counts.total()} claims ({trained} need trained networks) "
-        f"{verdicts}.{remarks}"
+        f"**{markup.escaped(study.title)}**, from {networks}: of {counts.total()} claims ({trained} need trained "
+        f"networks) {verdicts}.{remarks}"
     )
 
 

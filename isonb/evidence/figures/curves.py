@@ -7,12 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-import matplotlib
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
-from isonb import config, records, rows
+from isonb import config, rows, schema
 from isonb.evidence import NOT_RUN, statistics
 from isonb.evidence.metrics import MAIN, Tables, by_images, images_read
 from isonb.evidence.picture import (
@@ -22,7 +21,6 @@ from isonb.evidence.picture import (
     NATS,
     NETWORKS,
     QUIET,
-    STYLE,
     UNIT,
     WIDTH,
     Picture,
@@ -30,14 +28,15 @@ from isonb.evidence.picture import (
     described,
     legend,
     name_of,
+    our_style,
     say_not_run,
 )
 
 NOT_RUN_HEIGHT = 0.9  # inches of an empty panel
 
 
-@matplotlib.rc_context(STYLE)
-def learning_curve(run: records.Record) -> Picture:
+@our_style()
+def learning_curve(run: schema.Record) -> Picture:
     """Training and validation loss of one run by epoch, in its objective's unit, and of guesses without a network."""
     curve, unit = run.training.curve, rows.OBJECTIVES[run.cell.run.objective].unit
     figure = Picture(figsize=(WIDTH, 3), layout="constrained")
@@ -59,8 +58,8 @@ def learning_curve(run: records.Record) -> Picture:
     return figure
 
 
-@matplotlib.rc_context(STYLE)
-def learning_curves(runs: Sequence[records.Record]) -> Picture:
+@our_style()
+def learning_curves(runs: Sequence[schema.Record]) -> Picture:
     """Validation loss by epoch of several runs: a panel for each encoding, a colour and marker for each network.
 
     Only networks of the legend are drawn whose loss is in nats per masked sub-pixel, on the images that most of them
@@ -95,7 +94,7 @@ def learning_curves(runs: Sequence[records.Record]) -> Picture:
     return figure
 
 
-def _draw_guesses(axes: Sequence[Axes], runs: Sequence[records.Record]) -> list[str]:
+def _draw_guesses(axes: Sequence[Axes], runs: Sequence[schema.Record]) -> list[str]:
     """Draw the mean costs of the two guesses that look around a pixel, of those runs that have them; in words."""
     words = {"neighbour_mean": "a guess around the mean of the neighbours", "linear_filter": "around a linear map"}
     drawn = []
@@ -108,12 +107,12 @@ def _draw_guesses(axes: Sequence[Axes], runs: Sequence[records.Record]) -> list[
     return drawn
 
 
-def _is_in_nats(run: records.Record) -> bool:
+def _is_in_nats(run: schema.Record) -> bool:
     return rows.OBJECTIVES[run.cell.run.objective].unit == UNIT
 
 
-@matplotlib.rc_context(STYLE)
-def probe_curve(probe: records.Probe) -> Picture:
+@our_style()
+def probe_curve(probe: schema.Probe) -> Picture:
     """Accuracy of the linear probe of each layer, in per cent; layer 0 is the encoding. Paper: Figures 6 and 7.
 
     Probes along the training are thin lines, the earlier the paler; hollow squares are those of the untrained twin.
@@ -148,7 +147,7 @@ def probe_curve(probe: records.Probe) -> Picture:
     return figure
 
 
-@matplotlib.rc_context(STYLE)
+@our_style()
 def probes_by_layer(t: Tables, panels: Mapping[str, Mapping[str, object]]) -> Picture:
     """Test accuracy of the probe of each layer in per cent, of the main runs that have a panel's values.
 
@@ -226,7 +225,7 @@ def _precision(runs: pd.DataFrame) -> str:
     )
 
 
-def _draw_baselines(ax: Axes, baselines: records.Baselines) -> None:
+def _draw_baselines(ax: Axes, baselines: schema.Baselines) -> None:
     for name, loss in _fitted(baselines).items():
         ax.axhline(loss, color=QUIET, linewidth=1, linestyle=":")
         side = {"xytext": (0, 2), "va": "bottom"} if name == "uniform" else {"xytext": (0, -2), "va": "top"}
@@ -234,10 +233,10 @@ def _draw_baselines(ax: Axes, baselines: records.Baselines) -> None:
         ax.annotate(name.replace("_", " "), (0.99, loss), color=QUIET, fontsize=8, ha="right", **place)
 
 
-def _in_words(baselines: records.Baselines) -> str:
+def _in_words(baselines: schema.Baselines) -> str:
     return ", ".join(f"{name.replace('_', ' ')} {loss:.2f}" for name, loss in _fitted(baselines).items())
 
 
-def _fitted(baselines: records.Baselines) -> dict[str, float]:
+def _fitted(baselines: schema.Baselines) -> dict[str, float]:
     """The guesses without a network that a record has; those of earlier versions lack the linear filter."""
     return {name: loss for name, loss in baselines if loss is not None}

@@ -5,17 +5,13 @@ Book: chapter "Results".
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-import matplotlib
-import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
-from isonb import rows
+from isonb import records, rows
 from isonb.config import ENCODINGS
-from isonb.evidence import NOT_RUN
+from isonb.evidence import NOT_RUN, benchmarks, measurements
 from isonb.evidence.figures.curves import NOT_RUN_HEIGHT, probes_by_layer
 from isonb.evidence.figures.pictures import images
 from isonb.evidence.ledger.select import AUTOREGRESSIVE, TRANSFORMERS
@@ -27,12 +23,12 @@ from isonb.evidence.picture import (
     NATS,
     NETWORKS,
     QUIET,
-    STYLE,
     WIDTH,
     Picture,
     describe,
     legend,
     name_of,
+    our_style,
     say_not_run,
 )
 
@@ -41,13 +37,14 @@ OBJECTIVES = {"BERT": MAIN, "autoregressive": AUTOREGRESSIVE}
 WAYS = {"test_accuracy": "linear probe", "finetune_accuracy": "fine-tuned", "scratch_accuracy": "from scratch"}
 
 
-def palette(arrays: Mapping[str, np.ndarray], measured: pd.DataFrame) -> Picture:
-    """Test images in 512 colours below the originals. Figure G1.
-
-    `arrays` and `measured` are what `benchmarks.palette_arrays` and `benchmarks.palette` return.
-    """
+def palette() -> Picture:
+    """Test images in 512 colours below the originals, as `make bench` left them. Figure G1."""
+    arrays, measured, quality = {}, pd.DataFrame(), NOT_RUN
+    try:
+        arrays, measured = measurements.palette_arrays(), benchmarks.palette()
+    except records.RecordError as fault:
+        quality = str(fault)
     pairs = [arrays.get(name, [None] * 3) for name in ("original_BHWC", "quantised_BHWC")]
-    quality = NOT_RUN
     if len(measured):
         one = measured.iloc[0]
         quality = (
@@ -72,7 +69,7 @@ def probes_by_objective(t: Tables) -> Picture:
     return probes_by_layer(t, panels)
 
 
-@matplotlib.rc_context(STYLE)
+@our_style()
 def two_phases(t: Tables) -> Picture:
     """How well the class and how well the pixels are read from each layer, of networks whose pixels were probed.
 
@@ -118,7 +115,7 @@ def two_phases(t: Tables) -> Picture:
     return figure
 
 
-@matplotlib.rc_context(STYLE)
+@our_style()
 def along_training(t: Tables) -> Picture:
     """Loss against probe accuracy along training, a panel for each network and a line for each run. Figure G3.
 
@@ -173,7 +170,7 @@ def _draw_path(ax: Axes, run_id: str, path: pd.DataFrame, untrained: float) -> s
     return f"{words}, untrained {100 * untrained:.1f} %."
 
 
-@matplotlib.rc_context(STYLE)
+@our_style()
 def fine_tuning(t: Tables) -> Picture:
     """Accuracy of linear probes, after fine-tuning, and of training from scratch, by objective. Figure G4.
 

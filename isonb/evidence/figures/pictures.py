@@ -5,17 +5,19 @@ Book: chapters "Data", "Objective" and "Results".
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 
-import matplotlib
 import numpy as np
 import pandas as pd
 
 from isonb import config, records
 from isonb.evidence.ledger.select import BLOCK_ORDER
+from isonb.evidence.markup import plain
 from isonb.evidence.metrics import MAIN, Tables, by_images
-from isonb.evidence.picture import STYLE, WIDTH, Picture, describe, described, name_of, say_not_run
+from isonb.evidence.picture import WIDTH, Picture, describe, described, name_of, our_style, say_not_run
 
+LONGEST = 24  # letters of a row's title, which may be the name of somebody's folder
 NOTHING = (None, None, None)  # in place of a picture masked, filled in and as it is
 
 
@@ -31,12 +33,18 @@ def reconstructions(
 def reconstruction_grid(cells: Sequence[config.Cell]) -> Picture:
     """The same test image filled in by every network: a row for each block, a column for each encoding.
 
-    Only networks are shown that read the same images as most of them.
+    Only networks are shown that read the same images as most of them, and whose arrays can be read.
     """
-    same_images, *_ = by_images(filter(None, map(records.readable, cells))) or [[]]
-    runs = {(run.cell.run.block, run.cell.run.encoding): run for run in same_images}
-    kept = {key: records.pictures(records.read_arrays(records.record_path(run.cell))) for key, run in runs.items()}
-    first = {key: [picture_BHWC[0] for picture_BHWC in pictures] for key, pictures in kept.items()}
+    readable, pictures = [], {}
+    for run in filter(None, map(records.readable, cells)):
+        with contextlib.suppress(records.RecordError):
+            pictures[run.run_id] = records.pictures(records.read_arrays(records.record_path(run.cell)))
+            readable.append(run)
+    runs, *_ = by_images(readable) or [[]]
+    first = {
+        (run.cell.run.block, run.cell.run.encoding): [picture_BHWC[0] for picture_BHWC in pictures[run.run_id]]
+        for run in runs
+    }
     masked, _, original = next(iter(first.values()), NOTHING)
     rows = [
         [masked, *(first.get((block, encoding), NOTHING)[1] for encoding in config.ENCODINGS), original]
@@ -44,7 +52,7 @@ def reconstruction_grid(cells: Sequence[config.Cell]) -> Picture:
     ]
     return images(
         rows,
-        f"One test image: what the networks saw, what each filled in, and the original ({described(runs.values())}).",
+        f"One test image: what the networks saw, what each filled in, and the original ({described(runs)}).",
         row_titles=[name_of(block) for block in config.BLOCKS],
         column_titles=["masked", *(name_of(encoding).replace(" ", "\n") for encoding in config.ENCODINGS), "original"],
     )
@@ -78,7 +86,7 @@ def _worth(run: pd.Series) -> tuple[int, int, int]:
     return run["depth"], -config.ENCODINGS.index(run["encoding"]), -run["seed"]
 
 
-@matplotlib.rc_context(STYLE)
+@our_style()
 def images(
     rows: Sequence[Sequence[np.ndarray | None]],
     caption: str,
@@ -87,6 +95,7 @@ def images(
 ) -> Picture:
     """A grid of uint8 images of shape H, W, C; None is drawn as an empty frame that says "not run"."""
     columns = len(rows[0])
+    row_titles = [plain(title, LONGEST) for title in row_titles]
     margin = 0.1 + 0.075 * max(map(len, row_titles), default=0)  # a letter is about 0.075 inches wide
     figure = Picture(figsize=(WIDTH, (WIDTH - margin) / columns * len(rows) + 0.3), layout="constrained")
     figure.get_layout_engine().set(w_pad=0.02, h_pad=0.02, wspace=0.02, hspace=0.02)

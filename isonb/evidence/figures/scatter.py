@@ -5,7 +5,6 @@ Book: chapters "Results" and "Smoke results".
 
 from __future__ import annotations
 
-import matplotlib
 import pandas as pd
 
 from isonb import config, rows
@@ -17,13 +16,13 @@ from isonb.evidence.picture import (
     NATS,
     NETWORKS,
     QUIET,
-    STYLE,
     UNIT,
     WIDTH,
     Picture,
     describe,
     marks,
     name_of,
+    our_style,
     say_not_run,
 )
 
@@ -35,7 +34,7 @@ GUESSES = {"linear filter": "baseline_linear_filter", "mean of the neighbours": 
 TITLES = {"network": "by block", "encoding": "by encoding", "depth": "by size"}
 
 
-@matplotlib.rc_context(STYLE)
+@our_style()
 def loss_accuracy(runs: pd.DataFrame, *factors: str) -> Picture:
     """Validation loss against the chosen probe's test accuracy: one panel per factor, which colours the points.
 

@@ -15,13 +15,13 @@ from isonb import features
 from isonb.evidence import NOT_RUN
 from isonb.evidence.ledger.select import NETWORKS
 from isonb.evidence.metrics import MAIN, Tables
-from isonb.evidence.picture import STYLE, WIDTH, Picture, describe, say_not_run, with_heads
+from isonb.evidence.picture import WIDTH, Picture, describe, our_style, say_not_run, with_heads
 
 SCALE = matplotlib.colors.Normalize(-1, 1)
 SHADES = matplotlib.colormaps["RdBu_r"].resampled(features.SHADES + 1)  # more would only make pages heavy
 
 
-@matplotlib.rc_context(STYLE)
+@our_style()
 def similarity(panels: Mapping[str, np.ndarray | None]) -> Picture:
     """Similarity of every two pixel values, one heat map of shape V, V per panel; None is shown as "not run".
 
@@ -68,14 +68,14 @@ def learned_tables(t: Tables, depth: int = 3, arm: str = MAIN) -> Picture:
     shown = runs.sort_values("seed").drop_duplicates("network").set_index("network")
     panels = {}
     for network in NETWORKS:
-        packed_P = t.arrays[shown.loc[network, "run_id"]]["similarity_P"] if network in shown.index else None
+        packed_P = t.arrays[shown.loc[network, "run_id"]].get("similarity_P") if network in shown.index else None
         panels[with_heads(network)] = None if packed_P is None else features.unpack_similarity(packed_P)
     figure = similarity(panels)
     figure.caption = f"Learned tables: {figure.caption} The red channel, size {depth} ({describe(shown)})."
     return figure
 
 
-@matplotlib.rc_context(STYLE)
+@our_style()
 def similarity_by_distance(panels: Mapping[str, np.ndarray]) -> Picture:
     """Mean similarity of pixel values that lie a given distance apart, one line per panel of shape V, V."""
     figure = Picture(figsize=(WIDTH, 2.7), layout="constrained")

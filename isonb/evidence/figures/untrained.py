@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import matplotlib
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -22,12 +21,12 @@ from isonb.evidence.picture import (
     MARKERS,
     NETWORKS,
     QUIET,
-    STYLE,
     WIDTH,
     Picture,
     describe,
     legend,
     name_of,
+    our_style,
     say_not_run,
     with_heads,
 )
@@ -38,7 +37,7 @@ CLEAR = {1: "clearly as the paper says", 0: "not clear", -1: "clearly the opposi
 Cells = Sequence[Mapping[str, Any]]
 
 
-@matplotlib.rc_context(STYLE)
+@our_style()
 def gains(runs: pd.DataFrame) -> Picture:
     """Test accuracy of untrained and of trained networks, joined by a line: one row per network, encoding and size.
 
@@ -91,7 +90,7 @@ def _in_words(setting: tuple[str, str, int], before: float, after: float) -> str
     return f"{name_of(network)} with {name_of(encoding)}, size {depth}: {before:.1f} to {after:.1f} %."
 
 
-@matplotlib.rc_context(STYLE)
+@our_style()
 def signs(loss: Cells, accuracy: Cells, sizes: Sequence[int]) -> Picture:
     """Which of two networks is ahead in loss and in accuracy, encoding by encoding and size by size.
 

@@ -1,0 +1,66 @@
+"""Text from results as text on a page: whatever a record says, it is shown and never obeyed.
+
+A record, a class name or a measurement may come from another machine, and in Markdown its letters could be a link, a
+directive or HTML. `table` makes every table of the book, and a sentence in which such text stands says `escaped`.
+
+Book: every chapter with a table.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from dataclasses import dataclass
+from urllib.parse import quote
+
+import pandas as pd
+
+LIVE = re.compile(r"[\\`*_{}\[\]<>|$&~#:@]")  # what Markdown, MyST, HTML or a reader that looks for links might obey
+NUMBER = re.compile(r"[-+−]?[0-9][0-9,.]*(e[-+]?[0-9]+)?%?")
+UNSEEN = {"Cc", "Cs", "Zl", "Zp"}  # controls, halves of letters, separators of lines
+TURNING = {"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"}  # marks that turn the direction of reading
+
+
+@dataclass(frozen=True)
+class Link:
+    """A table's cell that leads to a page of the book: `place` is its file, as seen from the page with the table."""
+
+    text: str
+    place: str
+
+
+def plain(text: object, most: int | None = None) -> str:
+    """The letters of a text on one line, cut to `most` of them where that is given; invisible marks are left out."""
+    line = " ".join("".join(" " if _is_unseen(letter) else letter for letter in str(text)).split())
+    return line if most is None or len(line) <= most else f"{line[: most - 1]}…"
+
+
+def _is_unseen(letter: str) -> bool:
+    return unicodedata.category(letter) in UNSEEN or unicodedata.bidirectional(letter) in TURNING
+
+
+def escaped(text: object) -> str:
+    """Markdown that reads as this text, in a sentence or in a table, and does nothing."""
+    return LIVE.sub(lambda match: f"&#{ord(match[0])};", plain(text))
+
+
+def table(frame: pd.DataFrame | pd.Series, index: bool = False, spec: str = "g") -> str:
+    """A Markdown table of a frame, with the index before its columns where that is wanted; numbers are on the right.
+
+    `spec` is the format of floats. Of all that stands in it, only a `Link` is more than text.
+    """
+    frame = frame.to_frame() if isinstance(frame, pd.Series) else frame
+    if index:
+        frame = frame.rename_axis(frame.index.name or "").reset_index()
+    if frame.columns.empty:
+        return ""
+    rows = [[_cell(value, spec) for value in row] for row in frame.itertuples(index=False, name=None)]
+    align = ["right" if all(map(NUMBER.fullmatch, column)) else "left" for column in zip(*rows, strict=True)]
+    shown = pd.DataFrame(rows, columns=[escaped(name) for name in frame], dtype=object)
+    return shown.to_markdown(index=False, disable_numparse=True, colalign=align or None)
+
+
+def _cell(value: object, spec: str) -> str:
+    if isinstance(value, Link):
+        return f"[{escaped(value.text)}]({quote(value.place)})"
+    return escaped(format(value, spec) if isinstance(value, float) else value)
