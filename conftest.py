@@ -1,14 +1,21 @@
-"""What every test shares: results and working files go to a temporary folder, and a process computes on one thread.
+"""What every test shares: a temporary folder for results and working files, one thread a process, and the own kernel.
 
-Both are set in the environment, so that the kernels of notebooks and the subprocesses of tests inherit them.
+All are set in the environment, so that the kernels of notebooks and the subprocesses of tests inherit them.
 """
 
+import collections
+import contextlib
 import os
 import tempfile
 
 import pytest
 
+from isonb import kernel
+
 os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported: the processes of pytest-xdist share the cores
+
+# These files take longest and come first, so that at the end no process waits long for another.
+SLOWEST = ("own", "book", "browser", "notebooks", "driver", "launch", "mutations", "explorer_browser", "resumption")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -16,3 +23,23 @@ def pytest_configure(config: pytest.Config) -> None:
     config.add_cleanup(folder.cleanup)
     os.environ["ISONB_RESULTS"] = os.path.join(folder.name, "results")
     os.environ["ISONB_RUNS"] = os.path.join(folder.name, "runs")
+    stack = contextlib.ExitStack()
+    stack.enter_context(kernel.ours())
+    config.add_cleanup(stack.close)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    first = {f"test_{name}": place for place, name in enumerate(SLOWEST)}
+    items.sort(key=lambda item: first.get(item.path.stem, len(first)))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say which files took longest."""
+    seconds: collections.Counter[str] = collections.Counter()
+    for report in (one for reports in terminalreporter.stats.values() for one in reports):
+        if isinstance(report, pytest.TestReport):
+            seconds[report.nodeid.partition("::")[0]] += report.duration
+    if len(seconds) > 1:
+        terminalreporter.section("slowest files")
+        for name, taken in seconds.most_common(10):
+            terminalreporter.write_line(f"{taken:6.0f} s  {name}")

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from isonb import records
+from isonb import places
 from isonb.pages import additions
 
 pytestmark = pytest.mark.slow
 
-BOOK = records.PROJECT / "book"
+BOOK = places.PROJECT / "book"
 CHAPTER = (BOOK / "own.md").read_text(encoding="utf-8")
 LEFT_OUT = (".git", ".venv", "_build", "_runs", ".snakemake", ".*_cache", ".hypothesis", "__pycache__", "smoke")
 OWN = {"block": "depthwise", "encoding": "octaves", "objective": "logistic"}
@@ -28,14 +28,24 @@ def kind(request):
 @pytest.fixture(scope="module")
 def copy(kind, tmp_path_factory):
     """The project with the patch of this kind applied, and the numbers of the new tiny networks written down."""
+    return patched(tmp_path_factory.mktemp(kind) / "copy", kind)
+
+
+@pytest.fixture(scope="module")
+def copy_with_all(tmp_path_factory):
+    """The project with all the patches applied one after the other, as `copy` is with one."""
+    return patched(tmp_path_factory.mktemp("all") / "copy", *OWN)
+
+
+def patched(folder, *kinds):
     if not shutil.which("git"):
         pytest.skip("git is not installed, and applies the patch")
-    folder = tmp_path_factory.mktemp(kind) / "copy"
-    shutil.copytree(records.PROJECT, folder, ignore=shutil.ignore_patterns(*LEFT_OUT), symlinks=True)
-    apply = ["git", "apply", str(BOOK / f"own_{kind}.patch")]
+    shutil.copytree(places.PROJECT, folder, ignore=shutil.ignore_patterns(*LEFT_OUT), symlinks=True)
     ceiling = os.environ | {"GIT_CEILING_DIRECTORIES": str(folder.parent)}
-    done = subprocess.run(apply, cwd=folder, env=ceiling, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    for kind in kinds:
+        apply = ["git", "apply", str(BOOK / f"own_{kind}.patch")]
+        done = subprocess.run(apply, cwd=folder, env=ceiling, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
     done = in_copy(folder, "-m", "tests.golden")
     assert re.fullmatch(r"New in golden\.json: .+; gone: nothing\.\n", done.stdout), done.stdout + done.stderr
     return folder
@@ -52,15 +62,23 @@ def in_copy(folder, *arguments):
     )
 
 
-def test_the_fast_tests_pass(copy):
+FAST = ["-q", "-p", "no:cacheprovider", "-p", "no:xdist", "-m", "not slow"]
+
+
+def test_the_style_the_import_rules_and_the_tests_of_what_reads_the_rows_pass(kind, copy):
     tools = Path(sys.executable).parent
     for check in (["ruff", "check", "."], ["ruff", "format", "--check", "."], ["lint-imports"]):
         command = [tools / check[0], *check[1:]]
         environment = os.environ | {"PYTHONPATH": str(copy)}
         done = subprocess.run(command, cwd=copy, env=environment, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
-    only = ["-q", "-p", "no:cacheprovider", "-p", "no:xdist", "-m", "not slow", "tests"]
-    done = in_copy(copy, "-m", "pytest", *only)
+    files = [f"tests/test_{name}.py" for name in (OWN[kind], "rows", f"{kind}s", "architecture")]
+    done = in_copy(copy, "-m", "pytest", *FAST, *files)
+    assert done.returncode == 0, done.stdout[-6000:] + done.stderr
+
+
+def test_the_fast_tests_pass_with_all_three(copy_with_all):
+    done = in_copy(copy_with_all, "-m", "pytest", *FAST, "tests")
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr
 
 
@@ -110,7 +128,7 @@ def test_it_has_its_lines_among_the_cells(kind, copy):
 
 VERDICTS = """
 import os
-from made_records import made_arrays, made_record
+from made_records import leave_record, made_record
 from isonb import records, studies
 from isonb.evidence import figures, tables
 from isonb.pages import verdicts
@@ -120,11 +138,11 @@ cells = studies.cells("smoke")
 is_own = lambda cell: getattr(cell.run, KIND) == NAME
 for cell in cells:
     if not is_own(cell):
-        records.write_record(made_record(cell), made_arrays())
+        leave_record(made_record(cell))
 before = verdicts.read("smoke").rows
 assert any(map(is_own, cells))
 for cell in filter(is_own, cells):
-    records.write_record(made_record(cell, 1.5, 0.95), made_arrays())
+    leave_record(made_record(cell, 1.5, 0.95))
 if KIND == "block":
     assert verdicts.read("smoke").rows == before
 rows = tables.study("smoke").query(f"{KIND} == {NAME!r}")
