@@ -1,9 +1,20 @@
-"""Random damage to a file, as disks, transfers and other programs do it."""
+"""Random damage to a file, as disks, transfers and other programs do it, and what became of it."""
 
+import json
 import os
 import random
 
-COUNT = int(os.environ.get("ISONB_MUTATIONS", "300"))  # of each kind of file; `make chaos` tries thousands
+COUNT = int(os.environ.get("ISONB_MUTATIONS", "300"))  # of each kind of file; `make bench BENCH=faults` tries thousands
+
+
+def tally(kind: str, tried: int, noticed: int) -> None:
+    """Tell `make bench BENCH=faults` of so many damages of a kind, none of which has changed a number.
+
+    Those that were not noticed had changed nothing that is read.
+    """
+    if path := os.environ.get("ISONB_TALLY"):
+        with open(path, "a", encoding="utf-8") as file:
+            file.write(json.dumps({"kind": kind, "tried": tried, "noticed": noticed}) + "\n")
 
 
 def mutated(content: bytes, chance: random.Random) -> bytes:

@@ -179,6 +179,7 @@ def test_any_damage_of_a_checkpoint_is_seen_and_the_one_before_is_taken(three_st
     chance, folder = random.Random(0), tmp_path / "run"
     last = "step-00000003.safetensors"
     put(three_steps, folder)
+    noticed = 0
     for _ in range(mutations.COUNT):
         content = mutations.mutated(three_steps[last], chance)
         (folder / last).write_bytes(content)
@@ -186,6 +187,8 @@ def test_any_damage_of_a_checkpoint_is_seen_and_the_one_before_is_taken(three_st
             assert resumed(folder)[1] == []
         else:
             assert_second_step(folder, three_steps)
+            noticed += 1
+    mutations.tally("checkpoint", mutations.COUNT, noticed)
 
 
 FLIPS = {  # within the header; every result has the form of a header
@@ -491,7 +494,7 @@ def test_any_damage_of_kept_weights_is_refused_in_a_sentence(tmp_path):
         (path, lambda: checkpoint.read_kept(path, ALONG), f"delete {tmp_path} to train the network anew."),
         (final, lambda: checkpoint.read_final(final, record), "delete it, or run the cell again."),
     ):
-        content, expected = file.read_bytes(), read()
+        content, expected, noticed = file.read_bytes(), read(), 0
         for _ in range(mutations.COUNT // 4):
             file.write_bytes(mutations.mutated(content, chance))
             if file.read_bytes() == content:
@@ -500,6 +503,8 @@ def test_any_damage_of_kept_weights_is_refused_in_a_sentence(tmp_path):
             with pytest.raises(CheckpointError) as error:
                 read()
             assert str(error.value).startswith(str(file)) and str(error.value).endswith(rest)
+            noticed += 1
+        mutations.tally("final weights" if file == final else "weights after an epoch", mutations.COUNT // 4, noticed)
 
 
 @pytest.mark.parametrize("make", [lambda path: os.mkfifo(path), lambda path: path.mkdir(), fifty_gigabytes])

@@ -1,11 +1,10 @@
 """A results folder that was damaged in any way is read as far as it goes, and what is damaged is named."""
 
-import os
-
+import mutations
 import pytest
 from damaged_study import survey
 
-COUNT = int(os.environ.get("ISONB_DAMAGES", "10"))  # `ISONB_DAMAGES=1000` looks longer
+COUNT = mutations.COUNT // 30  # each is looked at with everything that reads a study
 
 
 @pytest.mark.slow
@@ -20,3 +19,4 @@ def test_a_damaged_file_reads_as_before_or_is_named_and_the_rest_is_shown(tmp_pa
         assert faults or after == before or not must_tell, damage
         named += bool(faults)
     assert named
+    mutations.tally("any file among the results", COUNT, named)

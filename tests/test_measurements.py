@@ -43,6 +43,7 @@ ROWS = {
     "equivariance": {"block": "conv", "change": "shift", "error": 1e-7},
     "palette": {"data": "photos", "colours": 512, "test_images": 2, "tokens": 16, "sub_pixels": 48},
     "repeat": {"run_id": "conv", "numbers": 100, "arrays": 5, "different": []},
+    "faults": {"kind": "record", "tried": 10, "noticed": 9},
     "worlds": {"state": "complete", "world": "noise", "worlds": 10, "verdicts": {"C5": {"supported": 1}}},
 }  # fmt: skip
 ALL = {"rows": [], "machine": MACHINE}
@@ -69,7 +70,8 @@ def everything():
     shown = [markup.table(benchmarks.table(part)) for part in benchmarks.COLUMNS]
     shown += [benchmarks.machine(part) for part in ROWS]
     shown += [benchmarks.probing_in_words(), benchmarks.worlds_in_words(), figures.palette().caption]
-    shown += map(markup.table, (benchmarks.memory_by_positions(), benchmarks.repeat(), benchmarks.worlds("complete")))
+    tables = benchmarks.memory_by_positions(), benchmarks.repeat(), benchmarks.faults(), benchmarks.worlds("complete")
+    shown += map(markup.table, tables)
     return shown
 
 

@@ -11,7 +11,7 @@ import sys
 import numpy as np
 import pytest
 from made_records import leave_record, made_record
-from mutations import COUNT, mutated
+from mutations import COUNT, mutated, tally
 
 from isonb import config, records
 from isonb.__main__ import main
@@ -47,13 +47,14 @@ def test_damage_changes_no_number_and_is_named(suffix, folder):
     damaged, others = CELLS[0], [cell.run.run_id for cell in CELLS[1:]]
     path = records.record_path(damaged).with_suffix(suffix)
     whole, expected = path.read_bytes(), numbers(metrics.read("smoke"))
-    survived = 0
+    survived = noticed = 0
     for _ in range(COUNT):
         path.write_bytes(content := mutated(whole, chance))
         try:
             reason = outdated.why(damaged)
         except records.NewerRecordError as error:
             reason = str(error)
+        noticed += bool(reason)
         t = metrics.read("smoke")
         if damaged.run.run_id in t.arrays:
             assert numbers(t) == expected and t.faults == ()
@@ -63,6 +64,7 @@ def test_damage_changes_no_number_and_is_named(suffix, folder):
             assert numbers(t) == {run_id: expected[run_id] for run_id in others}
             (fault,) = t.faults
             assert str(path) in fault and "\n" not in fault and reason
+    tally({".json": "record", ".npz": "arrays of a record", ".ipynb": "executed notebook"}[suffix], COUNT, noticed)
     assert survived == COUNT if suffix == ".ipynb" else survived < COUNT / 2  # white space of JSON may change
 
 
@@ -120,6 +122,7 @@ def test_a_kill_at_any_moment_leaves_the_old_record_or_the_new_one_or_none(folde
             seen.add("none")
         leave_record(new, b"new")  # what was cut short is made again
         assert outdated.why(cell) == "" and records.read_record(path).training.validation_loss == 2.0
+    tally("record, killed while it is written", kills, kills)
     assert kills >= 10 and seen == {"old", "none", "new"}
     assert records.read_record(path).training.validation_loss == 2.0
 

@@ -18,8 +18,8 @@ import scipy.stats
 from isonb import disk
 from isonb import rows as study_rows
 from isonb.evidence import NOT_RUN
-from isonb.evidence.markup import escaped
-from isonb.evidence.measurements import Row, as_table, machine_of, or_the_fault, palette_arrays, rows
+from isonb.evidence.markup import as_table, escaped, or_the_fault
+from isonb.evidence.measurements import Row, machine_of, palette_arrays, rows
 from isonb.evidence.statistics import LEVEL, Interval, wilson
 
 KEPT = "attention, every weight kept"  # attention as the paper computed it
@@ -327,6 +327,21 @@ def _whitening(row: Row) -> str:
         return ""
     gains = [100 * (whitened - plain) for whitened, plain in pairs]
     return f" To Adam, whitening is worth {min(gains):+.1f} to {max(gains):+.1f} points on the outputs of the blocks."
+
+
+@or_the_fault(as_table)
+def faults() -> pd.DataFrame:
+    """How many files were damaged on purpose, or their writer killed, by kind, and what came of it."""
+    shown = [
+        {
+            "what was damaged": row["kind"],
+            "tried": row["tried"],
+            "noticed": row["noticed"],
+            "without effect": row["tried"] - row["noticed"],
+        }
+        for row in rows("faults")
+    ]
+    return pd.DataFrame(shown or [{"what was damaged": NOT_RUN}])
 
 
 @or_the_fault(as_table)

@@ -1,22 +1,29 @@
 """Text from results as text on a page: whatever a record says, it is shown and never obeyed.
 
 A record, a class name or a measurement may come from another machine, and in Markdown its letters could be a link, a
-directive or HTML. `table` makes every table of the book, and a sentence in which such text stands says `escaped`.
+directive or HTML. `table` makes every table of the book, and a sentence in which such text stands says `escaped`. A
+file that cannot be read is named in the place of what it would have shown.
 
 Book: every chapter with a table.
 """
 
 from __future__ import annotations
 
+import functools
 import re
 import unicodedata
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import ParamSpec, TypeVar
 from urllib.parse import quote
 
 import pandas as pd
 
+from isonb import records
+
 LIVE = re.compile(r"[\\`*_{}\[\]<>|$&~#:@]")  # what Markdown, MyST, HTML or a reader that looks for links might obey
 NUMBER = re.compile(r"[-+−]?[0-9][0-9,.]*(e[-+]?[0-9]+)?%?")
+Arguments, Shown = ParamSpec("Arguments"), TypeVar("Shown", pd.DataFrame, str)
 UNSEEN = {"Cc", "Cs", "Zl", "Zp"}  # controls, halves of letters, separators of lines
 TURNING = {"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"}  # marks that turn the direction of reading
 
@@ -64,3 +71,24 @@ def _cell(value: object, spec: str) -> str:
     if isinstance(value, Link):
         return f"[{escaped(value.text)}]({quote(value.place)})"
     return escaped(format(value, spec) if isinstance(value, float) else value)
+
+
+def or_the_fault(form: Callable[[str], Shown]) -> Callable[[Callable[Arguments, Shown]], Callable[Arguments, Shown]]:
+    """For what a page shows: a file that cannot be read is named in the place of what it would have shown."""
+
+    def decorate(show: Callable[Arguments, Shown]) -> Callable[Arguments, Shown]:
+        @functools.wraps(show)
+        def shown(*arguments: Arguments.args, **options: Arguments.kwargs) -> Shown:
+            try:
+                return show(*arguments, **options)
+            except records.RecordError as fault:
+                return form(str(fault))
+
+        return shown
+
+    return decorate
+
+
+def as_table(fault: str) -> pd.DataFrame:
+    """A table that says which file cannot be read."""
+    return pd.DataFrame([{"damaged": fault}])

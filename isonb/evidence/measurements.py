@@ -7,13 +7,11 @@ Book: chapters "Training" and "Probing".
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, ParamSpec, TypeVar
+from typing import Annotated, Any
 
 import numpy as np
-import pandas as pd
 import pydantic
 from pydantic import Field
 
@@ -23,7 +21,6 @@ from isonb.evidence.markup import plain
 LIMIT = 16 * disk.MEBIBYTE  # bytes of a file, which has kilobytes
 MOST_IMAGES = 16  # beside a palette
 Row = dict[str, Any]  # what was measured of one network
-Arguments, Shown = ParamSpec("Arguments"), TypeVar("Shown", pd.DataFrame, str)
 
 Count = Annotated[int, Field(ge=0, le=2**53)]
 Positive = Annotated[int, Field(ge=1, le=2**53)]
@@ -267,6 +264,20 @@ class Worlds(Measured):
         return self
 
 
+class Faults(Measured):
+    """Damages of one kind of file, each by itself, and how many were noticed; the others changed no number."""
+
+    kind: str
+    tried: Positive
+    noticed: Count
+
+    @pydantic.model_validator(mode="after")
+    def _refuse_more_than_were_tried(self) -> Faults:
+        if self.noticed > self.tried:
+            raise ValueError("more damages were noticed than tried")
+        return self
+
+
 def _of_one_length(measured: Any, *lists: list[float]) -> Any:
     if len({*map(len, lists)}) > 1:
         raise ValueError("its lists are not of one length")
@@ -290,6 +301,7 @@ ROWS: dict[str, type[Measured]] = {
     "palette": Palette,
     "repeat": Repeat,
     "worlds": Worlds,
+    "faults": Faults,
 }
 
 
@@ -377,24 +389,3 @@ def _require_palette(arrays: Mapping[str, np.ndarray], images: int) -> None:
 
 def _is(array: np.ndarray | None, kind: str, axes: int) -> bool:
     return array is not None and array.dtype.kind == kind and array.ndim == axes and array.size > 0
-
-
-def or_the_fault(form: Callable[[str], Shown]) -> Callable[[Callable[Arguments, Shown]], Callable[Arguments, Shown]]:
-    """For what a page shows: a file that cannot be read is named in the place of what it would have shown."""
-
-    def decorate(show: Callable[Arguments, Shown]) -> Callable[Arguments, Shown]:
-        @functools.wraps(show)
-        def shown(*arguments: Arguments.args, **options: Arguments.kwargs) -> Shown:
-            try:
-                return show(*arguments, **options)
-            except records.RecordError as fault:
-                return form(str(fault))
-
-        return shown
-
-    return decorate
-
-
-def as_table(fault: str) -> pd.DataFrame:
-    """A table that says which file cannot be read."""
-    return pd.DataFrame([{"damaged": fault}])

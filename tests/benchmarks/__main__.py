@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+import faults
 import forecast
 import machinery
 import memory
@@ -28,7 +29,7 @@ import torch
 import worlds
 from timing import machine
 
-from isonb import disk, records
+from isonb import disk, places
 
 PARTS: dict[str, Callable[..., Iterable[dict[str, Any]]]] = {
     "steps": steps.run,
@@ -48,6 +49,7 @@ PARTS: dict[str, Callable[..., Iterable[dict[str, Any]]]] = {
     "repeat": repeat.run,
     "precision": precision.run,
     "worlds": worlds.run,
+    "faults": faults.run,
 }
 
 
@@ -78,7 +80,7 @@ def write(part: str, rows: Iterable[dict[str, Any]]) -> str:
         kept["rows"].append(row)
         kept["seconds"] = time.perf_counter() - started
         text = "\n".join(as_text(part, kept)) + "\n"
-        folder = records.results_folder("benchmarks")
+        folder = places.results_folder("benchmarks")
         disk.write_atomically(folder / f"{part}.json", (json.dumps(kept, indent=1) + "\n").encode())
         disk.write_atomically(folder / f"{part}.txt", text.encode())
     return text
@@ -253,6 +255,11 @@ def _worlds(rows: list[dict[str, Any]], about: dict[str, Any]) -> Iterator[str]:
             yield f"  {claim:<9} {', '.join(shares)}"
 
 
+def _faults(rows: list[dict[str, Any]], about: dict[str, Any]) -> Iterator[str]:
+    for row in rows:
+        yield f"{row['kind']:<34} {row['tried']} tried, {row['noticed']} noticed, the others without an effect"
+
+
 TEXTS = {
     "steps": _steps,
     "large": _steps,
@@ -271,6 +278,7 @@ TEXTS = {
     "repeat": _repeat,
     "precision": _precision,
     "worlds": _worlds,
+    "faults": _faults,
 }
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from isonb import records
+from isonb import places
 
 CELLS = 3
 TINY = "width = 8\nimage_size = 8\ndata_fraction = 0.1\nepochs = 1\nevaluation_masks = 1\nprobe_epochs = 1\n"
@@ -40,10 +40,10 @@ def run() -> Iterator[dict[str, Any]]:
             script = [[sys.executable, "-c", SCRIPT, study, str(number)] for number in range(CELLS)]
             settings = [f"study={study}", "placement=cpu", "threads=1", "book=no"]
             whole = [[Path(sys.executable).with_name("snakemake"), "--cores", "1", "--config", *settings]]
-            places = {"ISONB_RESULTS": f"{folder}/results", "ISONB_RUNS": f"{folder}/runs", "OMP_NUM_THREADS": "1"}
+            folders = {"ISONB_RESULTS": f"{folder}/results", "ISONB_RUNS": f"{folder}/runs", "OMP_NUM_THREADS": "1"}
             before, started = _processor_time(), time.perf_counter()
             for command in script if way == "script" else whole:
-                subprocess.run(command, cwd=records.PROJECT, env=os.environ | places, check=True, capture_output=True)
+                subprocess.run(command, cwd=places.PROJECT, env=os.environ | folders, check=True, capture_output=True)
             clock = (time.perf_counter() - started) / CELLS
             seconds[way] = {"clock": clock, "processor": (_processor_time() - before) / CELLS}
     added = {name: seconds["sweep"][name] - seconds["script"][name] for name in ("clock", "processor")}

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from isonb import disk, records
+from isonb import disk, places
 from isonb.config import RunConfig
 from isonb.models import network as networks
 from isonb.training import data
@@ -22,7 +22,7 @@ def run() -> Iterator[dict[str, Any]]:
     found = palettes.measure(data.load(run))
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **found)
-    disk.write_atomically(records.results_folder("benchmarks") / "palette.npz", buffer.getvalue())
+    disk.write_atomically(places.results_folder("benchmarks") / "palette.npz", buffer.getvalue())
     yield {
         "data": run.data,
         "colours": len(found["palette_KC"]),

@@ -13,7 +13,7 @@ import numpy as np
 import repeat
 import torch
 
-from isonb import config, records
+from isonb import config, records, schema
 from isonb.config import Execution
 from isonb.evidence import metrics
 
@@ -43,7 +43,7 @@ def run(study: str = STUDY, **changes: Any) -> Iterator[dict[str, Any]]:
         }
 
 
-def spread(cell: config.Cell, data: records.Data) -> dict[str, float | int | None]:
+def spread(cell: config.Cell, data: schema.Data) -> dict[str, float | int | None]:
     """Standard deviation of loss and accuracy over the seeds of a cell that have a record of the same images.
 
     `count` is how many these are; None for a deviation of fewer than two.

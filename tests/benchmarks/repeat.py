@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from isonb import config, records, rows
+from isonb import config, places, records, rows, schema
 from isonb.evidence import metrics
 from isonb.running import runner
 
@@ -27,7 +27,7 @@ MAY_DIFFER = {"seconds", "peak_memory_bytes", "along"}  # times, memory, and pro
 
 def run() -> Iterator[dict[str, Any]]:
     """One row per block, each with another encoding: its smallest finished network of the grid, and what differs."""
-    cheapest: dict[str, records.Record] = {}
+    cheapest: dict[str, schema.Record] = {}
     for record in sorted(records.read_study(STUDY), key=lambda one: one.counts.multiply_accumulates):
         run = record.cell.run
         at_hand = rows.SOURCES[run.data].load().checksums(run, None)
@@ -40,7 +40,7 @@ def run() -> Iterator[dict[str, Any]]:
         yield _repeat(record)
 
 
-def _repeat(record: records.Record) -> dict[str, Any]:
+def _repeat(record: schema.Record) -> dict[str, Any]:
     cell = config.Cell(study=STUDY, run=record.cell.run)
     execution = config.Execution(threads=record.environment.threads, precision=record.environment.precision)
     again, arrays = run_apart(cell, execution)
@@ -59,13 +59,13 @@ def _repeat(record: records.Record) -> dict[str, Any]:
     }
 
 
-def run_apart(cell: config.Cell, execution: config.Execution) -> tuple[records.Record, dict[str, np.ndarray]]:
+def run_apart(cell: config.Cell, execution: config.Execution) -> tuple[schema.Record, dict[str, np.ndarray]]:
     """Run a cell in a process and in folders of its own, which are removed; returns its record and its arrays."""
     settings = [f"{name}={value}" for name, value in runner.parameters(cell, execution).items() if name != "study"]
     with tempfile.TemporaryDirectory() as folder:
-        places = {"ISONB_RESULTS": f"{folder}/results", "ISONB_RUNS": f"{folder}/runs"}
+        folders = {"ISONB_RESULTS": f"{folder}/results", "ISONB_RUNS": f"{folder}/runs"}
         command = [sys.executable, "-m", "isonb", "run-cell", "--study", cell.study, *settings]
-        subprocess.run(command, cwd=records.PROJECT, env=os.environ | places, check=True, capture_output=True)
+        subprocess.run(command, cwd=places.PROJECT, env=os.environ | folders, check=True, capture_output=True)
         path = Path(folder) / "results" / cell.study / f"{cell.run.run_id}.json"
         return records.read_record(path), records.read_arrays(path)
 
