@@ -49,15 +49,15 @@ for cell in driver.cells:
         output: driver.marker(cell.run.run_id)
         message: driver.message(cell)
         priority: driver.priorities[cell.run.run_id]
-        threads: driver.threads
+        threads: driver.slots(workflow.cores)
         resources:
             nodes=1,
             mem_mb=driver.megabytes(cell),
         params:
-            command=driver.command(cell),
+            command=lambda wildcards, cell=cell: driver.command(cell),
             log=lambda wildcards, output: output[0].removesuffix("done") + "log",
             failed=lambda wildcards, output: output[0].removesuffix("done") + "failed",
-        shell: "{params.command} > {params.log:q} 2>&1 || {{ touch {params.failed:q}; exit 1; }}; touch {output:q}"
+        shell: "{params.command} > {params.log:q} 2>&1 || {{ echo $? > {params.failed:q}; exit 1; }}; touch {output:q}"
 
 
 rule report:
@@ -65,8 +65,8 @@ rule report:
     output: driver.marker("report")
     message: "table, verdicts and summary"
     params:
-        python=sys.executable,
-        folder=lambda wildcards, output: os.path.dirname(output[0]),
+        python=lambda wildcards: sys.executable,
+        folder=lambda wildcards, output: os.path.abspath(os.path.dirname(output[0])),
     shell: "{params.python:q} -m isonb report {params.folder:q} && touch {output:q}"
 
 
@@ -74,5 +74,5 @@ rule book:
     input: [driver.marker("report")] if driver.reasons else []
     output: driver.marker("book")
     message: "the book"
-    params: python=sys.executable
+    params: python=lambda wildcards: sys.executable
     shell: "{params.python:q} -m isonb book && touch {output:q}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import sys
@@ -10,20 +11,23 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from isonb import config, disk, records, studies
+from isonb import config, disk, records, studies, surroundings
 from isonb.running import interruption, placement
+from isonb.training import signals
 from isonb.validation import unknown_name
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command.
 
-    Returns 0, 1 when a cell or a training failed, 2 when the request cannot be met, 75 when a cell or a training was
-    asked to stop and has saved its state, 130 when something else was interrupted.
+    Returns 0, 1 when a cell or a training failed, 2 when the request cannot be met, and 75 when it was asked to stop by
+    SIGINT, SIGTERM or SIGHUP, has saved what there was to save, and can be run again.
     """
     chosen = _parse(arguments)
+    surroundings.provide()
     try:
-        return chosen.command(chosen)
+        with signals.heeded(interruption.interrupt):
+            return chosen.command(chosen)
     except (config.ConfigError, records.RecordError) as error:
         print(error, file=sys.stderr)
         return 2
@@ -34,8 +38,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(disk.in_a_sentence(error), file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("Interrupted: run the same command again to continue.", file=sys.stderr)
-        return 130
+        with signals.heeded(lambda *_: None):  # a second request changes nothing
+            interruption.kill_children()
+            _say("Interrupted: run the same command again to continue.")
+        return interruption.STOPPED
+
+
+def _say(words: object) -> None:
+    """Print a message, unless the terminal is gone, as it is after SIGHUP."""
+    with contextlib.suppress(OSError):
+        print(words, file=sys.stderr, flush=True)
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -95,7 +107,7 @@ def _run_cell(chosen: argparse.Namespace) -> int:
         with placement.a_gpu():
             outcome = runner.run_cell(settings, template, progress=sys.stderr.isatty())
     except runner.CellError as error:
-        print(error, file=sys.stderr)
+        _say(error)
         return interruption.STOPPED if isinstance(error, runner.Stopped) else 1
     again = f" again ({outcome.reason})" if outcome.reason not in ("", "no record") else ""
     print(f"{outcome.run_id} {outcome.status}{again}, {outcome.seconds:.0f} s")
@@ -106,9 +118,9 @@ def _run_cell(chosen: argparse.Namespace) -> int:
 
 def _pretrain(chosen: argparse.Namespace) -> int:
     cell, execution = config.from_parameters(_settings(chosen))
-    from isonb.training import data, launch, progress, signals  # here, as torch takes seconds to import
+    from isonb.training import data, launch, progress, world  # here, as torch takes seconds to import
 
-    shown = not chosen.worker and sys.stderr.isatty() and os.environ.get("RANK", "0") == "0"
+    shown = not chosen.worker and sys.stderr.isatty() and world.is_leading()
     try:
         if chosen.worker:
             launch.work(cell, execution)
@@ -116,7 +128,7 @@ def _pretrain(chosen: argparse.Namespace) -> int:
             with progress.bar(cell.run, shown) as on_step:
                 launch.pretrain(cell, data.load(cell.run, execution.data_path), execution, on_step)
     except signals.Preempted as stop:
-        print(stop, file=sys.stderr)
+        _say(stop)
         return signals.PREEMPTED
     except launch.FAULTS as error:
         print(error, file=sys.stderr)
@@ -147,14 +159,18 @@ def _settings(chosen: argparse.Namespace) -> dict[str, Any]:
 
 
 def _setting(text: str) -> tuple[str, Any]:
-    """A name and a value out of `name=value`; the value is JSON where it can be read so, else the text itself."""
-    name, equals, value = text.partition("=")
+    """A name and a value out of `name=value`; the value is JSON where it can be read so, else the text itself.
+
+    What is a name or a folder stays as it is written, were it `true` or `2024`.
+    """
+    name, equals, word = text.partition("=")
     if not (name and equals):
         raise config.ConfigError(f"{text!r} is not a setting: write name=value, as in depth=3.")
     try:
-        return name, json.loads(value)
-    except json.JSONDecodeError:
-        return name, value
+        value = json.loads(word)
+    except (ValueError, RecursionError):
+        return name, word
+    return name, word if name in config.TEXTS and not isinstance(value, str | None) else value
 
 
 def _as_text(value: Any) -> str:
@@ -170,8 +186,6 @@ def _cells(chosen: argparse.Namespace) -> int:
             state = outdated.why(cell) or "finished"
         except records.NewerRecordError:
             state = "newer than this isonb"
-        except records.RecordError:
-            state = "damaged"
         settings = " ".join(f"{name}={_as_text(value)}" for name, value in runner.parameters(cell).items())
         print(f"{cell.run.run_id:<40} {state:<9} {settings}")
     return 0
@@ -257,4 +271,5 @@ def _book(chosen: argparse.Namespace) -> int:
 
 
 if __name__ == "__main__":
+    surroundings.use_utf8()
     sys.exit(main())

@@ -27,6 +27,7 @@ from isonb.validation import ConfigError
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
 LIMITS = {  # which no other folder lifts
+    errno.EFBIG: "allow larger files, as by `ulimit -f unlimited`",
     errno.EMFILE: "allow more open files, as by `ulimit -n 4096`",
     errno.ENFILE: "close programs that hold many files open",
     errno.EAGAIN: "allow more processes, as by `ulimit -u 4096`",

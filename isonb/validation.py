@@ -5,12 +5,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
+import re
+import types
 import typing
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 import pydantic
+
+NOTHING = (None, "None", "null", "Null", "NULL", "~")  # what leaves a setting as it is: Python's, JSON's and YAML's
+IN_WORDS = {"bool_": "True or False", "int_": "a whole number", "float_": "a number", "string_type": "text"}
+LONG = 300  # letters of a cause that is shown in full
 
 
 class ConfigError(ValueError):
@@ -52,12 +59,19 @@ class Frozen(pydantic.BaseModel):
 
     @pydantic.field_validator("*", mode="before")
     @classmethod
-    def _refuse_what_only_resembles_a_truth_value(cls, value: Any, about: pydantic.ValidationInfo) -> Any:
+    def _read_alike(cls, value: Any, about: pydantic.ValidationInfo) -> Any:
+        """The same value, however a file, a notebook or a command line writes it."""
         annotation = cls.model_fields[about.field_name].annotation
-        if annotation is bool and not isinstance(value, bool):
-            raise ValueError("it must be True or False")
-        if isinstance(value, bool) and bool not in (annotation, *typing.get_args(annotation)):
-            raise ValueError("it must not be True or False")
+        kinds = _kinds(annotation)
+        is_text = str in kinds and typing.get_origin(annotation) is not typing.Literal
+        if isinstance(value, bool) and bool not in kinds:
+            raise ValueError("it must be text, in quotes" if is_text else "it must not be True or False")
+        if is_text and isinstance(value, int):
+            return str(value)  # a name such as 2024
+        if int in kinds and isinstance(value, str | float):
+            with contextlib.suppress(ValueError):  # "1e3"; what is no number is refused by its type
+                number = float(value)
+                return int(number) if number.is_integer() else number
         return value
 
     @pydantic.model_validator(mode="after")
@@ -70,6 +84,20 @@ class Frozen(pydantic.BaseModel):
                         f"leave {name} at {field.default!r} or set {other}={needed!r}."
                     )
         return self
+
+
+def given(values: Mapping[Any, Any]) -> dict[str, Any]:
+    """These settings without those that are left as they are, which every kind of file writes in its own way."""
+    is_left = {name: isinstance(value, str | None) and value in NOTHING for name, value in values.items()}
+    return {str(name): value for name, value in values.items() if not is_left[name]}
+
+
+def _kinds(annotation: Any) -> set[type]:
+    """The types of single values that a field may hold."""
+    if typing.get_origin(annotation) is typing.Literal:
+        return {type(value) for value in typing.get_args(annotation)}
+    is_union = typing.get_origin(annotation) in (typing.Union, types.UnionType)
+    return {kind for kind in (typing.get_args(annotation) if is_union else [annotation]) if isinstance(kind, type)}
 
 
 def _sentence(model: type[Frozen], fault: Mapping[str, Any]) -> str:
@@ -85,6 +113,8 @@ def _sentence(model: type[Frozen], fault: Mapping[str, Any]) -> str:
         return str(fault["ctx"]["error"])  # of a part, which says it all
     if fault["type"] == "value_error":
         allowed = str(fault["ctx"]["error"])
+    elif kind := next((kind for kind in IN_WORDS if fault["type"].startswith(kind)), None):
+        allowed = f"it must be {IN_WORDS[kind]}"
     elif fault["type"] == "literal_error":
         allowed = "choose " + str(fault["ctx"]["expected"]).replace("'", "")
     elif allowed.startswith("Input should be "):
@@ -97,3 +127,16 @@ def unknown_name(name: str, known: Iterable[str]) -> str:
     close = difflib.get_close_matches(name, list(known), n=1)
     hint = f"did you mean {close[0]!r}?" if close else f"choose among {', '.join(sorted(known))}."
     return f"There is no setting called {name!r}: {hint}"
+
+
+def in_brief(text: str) -> str:
+    """A cause of several lines in one: in full where it is short, else its first line and its last.
+
+    Colours and other codes of a terminal are left out.
+    """
+    plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text)
+    lines = ["".join(c if c.isprintable() else " " for c in line).strip() for line in plain.splitlines()]
+    lines = [line for line in lines if line]
+    if len(lines) > 1 and sum(map(len, lines)) > LONG:
+        lines = [lines[0], "...", lines[-1]]
+    return " ".join(line if len(line) <= LONG else f"{line[: LONG // 2]} ... {line[-LONG // 2 :]}" for line in lines)

@@ -107,6 +107,7 @@ def test_without_a_cache_of_their_own_downloads_go_to_the_persons(folders, monke
 @pytest.mark.parametrize(
     ("number", "advice"),
     [
+        (errno.EFBIG, "allow larger files, as by `ulimit -f unlimited`."),
         (errno.EMFILE, "allow more open files, as by `ulimit -n 4096`."),
         (errno.EAGAIN, "allow more processes, as by `ulimit -u 4096`."),
         (errno.ENOMEM, "free memory, or allow more of it, as by `ulimit -v unlimited`."),

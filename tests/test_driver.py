@@ -7,31 +7,33 @@ import shlex
 import signal
 import subprocess
 import sys
+import types
 from pathlib import Path
 
 import nbformat
+import numpy as np
 import pytest
-from made_records import made_record
+from made_records import leave_record, made_arrays, made_record
 from nbformat.v4 import new_code_cell, new_notebook
 
-from isonb import config, records
-from isonb.running import driver, placement, predictions, publishing, runner, sweep, watch
+from isonb import config, places, records
+from isonb.running import driver, interruption, placement, predictions, publishing, sweep
 from isonb.running.driver import Driver
+from isonb.training import signals
 
 pytestmark = pytest.mark.slow
 
 SNAKEMAKE = Path(sys.executable).with_name("snakemake")
 # A cell that leaves the record that the test wrote down for it, or fails as it is told to.
 SOURCE = """
-import os, pathlib
-from isonb import config
+import json, os, pathlib
+import numpy as np
+from isonb import config, records, schema
 cell, execution = config.from_parameters({name: globals()[name] for name in ("study", "block", "encoding", "seed")})
 assert cell.run.block != os.environ.get("FAILING"), "no " + cell.run.block + " today"
 made = pathlib.Path(os.environ["MADE"]) / f"{cell.run.run_id}.json"
-target = pathlib.Path(os.environ["ISONB_RESULTS"]) / cell.study / made.name
-target.parent.mkdir(parents=True, exist_ok=True)
-target.with_suffix(".npz").write_bytes(b"PK\\5\\6" + bytes(18))  # no arrays
-target.write_bytes(made.read_bytes())
+arrays = dict(np.load(made.with_suffix(".npz")))
+records.write_record(schema.Record(**json.loads(made.read_text())), arrays)
 """
 
 
@@ -52,8 +54,7 @@ def study(tmp_path):
 
 def leave(of):
     """Leave a record and a notebook of a cell."""
-    records.write_record(made_record(of), {})
-    runner.notebook_path(of).write_text("{}")
+    leave_record(made_record(of), b"{}")
 
 
 LOGGER = logging.getLogger("isonb-test-driver")
@@ -75,7 +76,7 @@ def test_rules_are_made_of_the_cells_that_a_study_lists_and_why_they_have_to_run
     assert one.reasons == {cell.run.run_id: "no record" for cell in listed[1:]}
     assert one.folder.parent == tmp_path / "runs/smoke/sweep"
     assert one.targets() == [one.folder / "report.done", one.folder / "book.done"]
-    assert str(one.marker("report")).format(sweep=one.folder.name) == str(one.targets()[0])
+    assert one.marker("report").format(sweep=one.folder) == str(one.targets()[0])
     messages = [one.message(cell) for cell in listed]
     assert messages[0] == f"{listed[0].run.run_id}: asked for; time and memory not predicted yet"
     assert messages[1] == f"{listed[1].run.run_id}: no record; time and memory not predicted yet"
@@ -155,10 +156,11 @@ def logger():
 
 @pytest.fixture
 def interrupts():
-    """Whatever a test makes of SIGINT, it is as before afterwards."""
-    before = signal.getsignal(signal.SIGINT)
-    yield lambda: signal.getsignal(signal.SIGINT) is not before
-    signal.signal(signal.SIGINT, before)
+    """Whatever a test makes of the requests to stop, they have their usual effect afterwards."""
+    before = {number: signal.getsignal(number) for number in signals.REQUESTS}
+    yield lambda: signal.getsignal(signal.SIGINT) is not before[signal.SIGINT]
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 def test_a_job_of_a_cluster_prints_nothing_and_handles_no_signals(study, logger, interrupts, capfd, monkeypatch):
@@ -240,22 +242,30 @@ def test_a_sweep_beside_another_ends_at_once_with_a_sentence(study, logger, inte
 def commands(monkeypatch):
     """What would be run after a failure."""
     given = []
-    monkeypatch.setattr(subprocess, "run", lambda command, check: given.append(command[3:]))
+    program = types.SimpleNamespace(run=lambda command, check: given.append(command[3:]))
+    monkeypatch.setattr(driver, "subprocess", program)
     return given
 
 
+@pytest.mark.parametrize("request_to_stop", signals.REQUESTS)
 def test_a_stopped_sweep_says_how_to_continue_and_makes_no_book(
-    study, logger, interrupts, commands, capfd, monkeypatch
+    request_to_stop, study, logger, interrupts, commands, capfd, monkeypatch
 ):
     asked = []
-    monkeypatch.setattr(watch, "interrupt_runners", lambda: asked.append("runners"))
-    one = driven(study)
+    monkeypatch.setattr(interruption, "end_jobs", lambda: asked.append("jobs"))
+    one = driven(study, is_dry=False)
     one.attend()
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # as Snakemake takes it before the first rule
+    one.start()
     with pytest.raises(KeyboardInterrupt):
-        signal.raise_signal(signal.SIGINT)
-    one.fail()
-    assert (asked, commands) == (["runners"], [])
-    command = f"snakemake --config study={study}"
+        signal.raise_signal(request_to_stop)
+    signal.raise_signal(request_to_stop)  # a second one changes nothing
+    capfd.readouterr()
+    with pytest.raises(SystemExit) as end:
+        one.fail()
+    one.held.close()
+    assert (end.value.code, asked, commands) == (75, ["jobs"], [])
+    command = sweep.again(str(study))
     assert capfd.readouterr().err == f"Stopped; all training so far is saved: run `{command}` to continue.\n"
 
 
@@ -288,12 +298,14 @@ def snakemake(study, tmp_path, monkeypatch):
     monkeypatch.setenv("MADE", str(tmp_path / "made"))
     (tmp_path / "made").mkdir()
     for cell in sweep.cells(str(study)):
-        (tmp_path / "made" / f"{cell.run.run_id}.json").write_text(made_record(cell).model_dump_json())
+        record, made = made_record(cell), tmp_path / "made" / f"{cell.run.run_id}.json"
+        made.write_text(record.model_dump_json())
+        np.savez(made.with_suffix(".npz"), **made_arrays(record))
 
     def run(*words, **environment):
         settings = ["--config", f"study={study}", f"template={tmp_path}/template.ipynb", "book=no"]
         return subprocess.run(
-            [SNAKEMAKE, *settings, *words], cwd=records.PROJECT, env={**os.environ, **environment},
+            [SNAKEMAKE, *settings, *words], cwd=places.PROJECT, env={**os.environ, **environment},
             capture_output=True, text=True, check=False,
         )  # fmt: skip
 
@@ -340,7 +352,68 @@ def test_a_folder_that_cannot_be_used_is_one_sentence(variable, place, snakemake
     assert done.returncode == 1
     [sentence] = errors_of(done)
     assert sentence.startswith(f"{tmp_path / place}")
-    assert sentence.endswith("fix it, or set ISONB_RUNS and ISONB_RESULTS to another folder.")
+    assert sentence.endswith(f"fix it, or set {variable} to another folder.")
+
+
+@pytest.mark.parametrize("variable", ["XDG_CACHE_HOME", "HOME", "MPLCONFIGDIR", "IPYTHONDIR"])
+@pytest.mark.parametrize("place", ["/proc/nobody", "a file/below"])
+def test_a_home_and_caches_that_cannot_be_written_keep_nothing_from_running(
+    variable, place, snakemake, study, tmp_path
+):
+    (tmp_path / "a file").touch()
+    for cell in sweep.cells(str(study))[1:]:
+        leave(cell)
+    done = snakemake(**{variable: str(tmp_path / place)})
+    assert done.returncode == 0, done.stderr
+    assert "1 run, 2 reused, 0 failed" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--config", "study"], "have to be defined as name=value pairs. (Unparsable value: 'study')"),
+        (["--config", "=smoke"], "Config entry must start with a valid identifier."),
+        (["--configfile", "/nowhere.yaml"], "/nowhere.yaml"),
+        (["--cores", "many"], "must be integer or 'all'"),
+    ],
+)
+def test_what_snakemake_refuses_before_it_reads_the_snakefile_is_said(words, message):
+    done = subprocess.run([SNAKEMAKE, *words], cwd=places.PROJECT, capture_output=True, text=True, check=False)
+    assert done.returncode != 0
+    assert message in done.stderr.strip().splitlines()[-1]
+
+
+def test_braces_in_a_folders_name_are_refused_where_snakemake_would_take_them_for_a_variable(snakemake, tmp_path):
+    done = snakemake(ISONB_RUNS=str(tmp_path / "{x}"))
+    assert done.returncode == 1
+    [sentence] = errors_of(done)
+    assert sentence.startswith(f"{tmp_path}/{{x}}/smoke has braces in its name")
+
+
+def test_braces_in_other_folders_names_mean_nothing(snakemake, study, tmp_path):
+    (tmp_path / "{x}").mkdir()
+    for cell in sweep.cells(str(study))[1:]:
+        leave(cell)
+    (tmp_path / "results").rename(tmp_path / "{x}" / "results")
+    other = study.rename(tmp_path / "{x}" / study.name)
+    done = snakemake("--config", f"study={other}", f"template={tmp_path}/template.ipynb", "book=no",
+                     ISONB_RESULTS=str(tmp_path / "{x}" / "results"))  # fmt: skip
+    assert "1 run, 2 reused, 0 failed" in done.stdout, done.stderr
+
+
+@pytest.mark.parametrize("options", [[], ["-n"]])
+def test_a_folder_in_which_snakemake_cannot_write_is_one_sentence(options, tmp_path, monkeypatch):
+    monkeypatch.setenv("ISONB_RUNS", str(tmp_path / "runs"))
+    monkeypatch.setenv("ISONB_RESULTS", str(tmp_path / "results"))
+    (tmp_path / ".snakemake").touch()
+    command = [SNAKEMAKE, "--directory", tmp_path, *options]
+    done = subprocess.run(command, cwd=places.PROJECT, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1] == (
+        f"{tmp_path} cannot be written, and Snakemake keeps a folder .snakemake in it: make it writable, or add "
+        "`--directory` and a folder that is."
+    )
+    assert not (tmp_path / "runs/smoke").exists()
 
 
 def test_a_target_that_is_not_there_is_one_sentence(snakemake):
@@ -362,7 +435,7 @@ def test_a_second_sweep_in_the_folder_says_so_and_leaves_the_first_alone(snakema
 def test_a_sweep_leaves_a_record_of_a_newer_version_alone_and_refuses_to_run(snakemake, study):
     path = records.record_path(sweep.cells(str(study))[1])
     path.parent.mkdir(parents=True)
-    content = json.dumps({"schema_version": records.VERSION + 1})
+    content = json.dumps({"schema_version": config.VERSION + 1})
     path.write_text(content)
     done = snakemake()
     assert done.returncode == 1
@@ -376,10 +449,13 @@ def test_a_sweep_leaves_a_record_of_a_newer_version_alone_and_refuses_to_run(sna
     [
         (["--config", "study=smok"], "study='smok' is not allowed: choose smoke, cpu, paper."),
         (["--config", "study=smoke", "profile=cpu"], "'smoke' and 'cpu' name two studies: remove one of them."),
-        (["--config", "placement=gpu"], "placement='gpu' is not allowed: choose auto, cpu, gpu-each, gpu-all, given."),
+        (
+            ["--config", "placement=gpu"],
+            "placement='gpu' is not allowed: choose auto, cpu, gpu-each, gpu-all or given.",
+        ),
     ],
 )
 def test_a_sweep_that_cannot_be_is_one_sentence(words, message):
-    done = subprocess.run([SNAKEMAKE, *words], cwd=records.PROJECT, capture_output=True, text=True, check=False)
+    done = subprocess.run([SNAKEMAKE, *words], cwd=places.PROJECT, capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert message in done.stderr and "Traceback" not in done.stderr

@@ -11,7 +11,8 @@ import psutil
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 
-from isonb import config
+from isonb import config, studies
+from isonb.__main__ import main
 from isonb.running import interruption
 
 pytestmark = pytest.mark.slow
@@ -66,7 +67,7 @@ def started(tmp_path, monkeypatch):
             process.communicate()
 
 
-@pytest.mark.parametrize("request_to_stop", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("request_to_stop", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_runner_that_is_asked_to_stop_lets_the_kernel_save(request_to_stop, started, tmp_path):
     runner, kernel = started()
     runner.send_signal(request_to_stop)
@@ -76,6 +77,52 @@ def test_a_runner_that_is_asked_to_stop_lets_the_kernel_save(request_to_stop, st
     assert runner.returncode == 75
     assert (tmp_path / "saved").exists() and not kernel.is_running()
     assert not list((tmp_path / "runs").rglob("*.ipynb")) and not list((tmp_path / "results").rglob("*.*"))
+
+
+def without_pidfd(*_):
+    raise PermissionError(1, "Operation not permitted")  # as a sandbox does
+
+
+@pytest.mark.parametrize("has_pidfd", [True, False])
+def test_the_end_of_the_driver_is_noticed_in_a_sandbox_too(has_pidfd, monkeypatch):
+    if not has_pidfd:
+        monkeypatch.setattr(os, "pidfd_open", without_pidfd)
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as driver:
+        monkeypatch.setenv(interruption.DRIVER, str(driver.pid))
+        with interruption.heeded() as asked:
+            assert not asked.wait(1)
+            driver.kill()
+            assert asked.wait(30)
+
+
+@pytest.mark.parametrize("named", ["abc", "-1", "0", " 12", "1.5", "9" * 30, "\u0661"])
+@pytest.mark.parametrize("command", [["run-cell"], ["report", "/nowhere"], ["book"]])
+def test_a_driver_that_is_no_process_number_is_one_sentence(named, command, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv(interruption.DRIVER, named)
+    monkeypatch.setenv("ISONB_RUNS", str(tmp_path))
+    monkeypatch.setenv("ISONB_RESULTS", str(tmp_path))
+    assert main(command) == 2
+    sentence = f"ISONB_DRIVER={named!r} is not the number of a process: unset it; only a sweep sets it.\n"
+    assert capsys.readouterr().err == sentence
+
+
+@pytest.mark.parametrize("request_to_stop", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_command_that_has_nothing_to_save_ends_alike(request_to_stop, monkeypatch, capsys):
+    monkeypatch.setattr(studies, "cells", lambda _: signal.raise_signal(request_to_stop))
+    assert main(["cells"]) == 75
+    assert capsys.readouterr().err == "Interrupted: run the same command again to continue.\n"
+
+
+def test_nohup_keeps_a_hangup_from_ending_anything(tmp_path):
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with interruption.heeded() as asked:
+            signal.raise_signal(signal.SIGHUP)
+            assert not asked.is_set()
+            signal.raise_signal(signal.SIGTERM)
+            assert asked.is_set()
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_a_runner_ends_with_its_driver_and_lets_the_kernel_save(started, tmp_path):

@@ -21,7 +21,7 @@ from isonb import config
 from isonb.__main__ import main
 from isonb.training import checkpoint, data, launch, signals, train
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:Classes without")]  # of the eight images
 
 RECORD = 1 + 3 * 32 * 32  # bytes: a label and three planes
 SETTINGS = {
@@ -147,7 +147,8 @@ def test_a_notebook_trains_on_two_processes(settings, alone, images_folder):
     cells = [new_code_cell(SOURCE.format(settings={**settings, "processes": 2}))]
     notebook = new_notebook(cells=cells)
     NotebookClient(notebook, timeout=600, kernel_name="python3").execute()
-    assert notebook.cells[0].outputs[0].text == "[(1, 4), (2, 4), (3, 4), (4, 4)] 2\n"
+    printed = "".join(output.text for output in notebook.cells[0].outputs if output.name == "stdout")  # no warnings
+    assert printed == "[(1, 4), (2, 4), (3, 4), (4, 4)] 2\n"
     assert_close(finished(settings, images_folder), alone(), 1e-9)
 
 
@@ -259,13 +260,52 @@ def test_other_numerics_and_other_images_do_not_go_on_from_these_checkpoints(set
     assert launch.checkpoints_folder(cell, images) != ours
 
 
+LEFT = {"RANK": "1", "WORLD_SIZE": "2", "LOCAL_RANK": "1", "MASTER_ADDR": "192.0.2.1", "MASTER_PORT": "29500"}
+
+
 @pytest.mark.parametrize("processes", [1, 2])
-def test_a_command_that_is_asked_to_stop_saves_and_exits_75(processes, settings, images_folder):
+@pytest.mark.parametrize(
+    "left",
+    [
+        {"WORLD_SIZE": "2"},
+        LEFT,
+        {"TORCHELASTIC_RUN_ID": "old", "WORLD_SIZE": "2"},
+        {"PET_NNODES": "2", "PET_RDZV_ENDPOINT": "192.0.2.1:29500", "PET_NO_PYTHON": "1", "GLOO_SOCKET_IFNAME": "eth9"},
+    ],
+)
+def test_what_a_cluster_leaves_in_the_environment_is_not_taken_for_torchrun(left, processes, settings):
+    words = command({**settings, "processes": processes})
+    assert subprocess.run(words, env={**os.environ, **left}, check=False, timeout=120).returncode == 0
+    assert checkpoint.latest(checkpoints(settings)).name == "step-00000004.safetensors"
+
+
+@pytest.mark.parametrize("lacks", ["a name that resolves", "a network", "loopback"])
+def test_several_processes_need_nothing_but_loopback(lacks, settings):
+    begin = {"a name that resolves": "", "a network": "ip link set lo up && ", "loopback": ""}[lacks]
+    apart = ["unshare", "--uts", *(["--net"] if lacks != "a name that resolves" else []), "sh", "-c"]
+    apart += [f'hostname nowhere.invalid && {begin} exec "$@"', "sh"]
+    if subprocess.run([*apart, "true"], check=False, capture_output=True).returncode:
+        pytest.skip("this needs unshare, ip, and the right to use them")
+    done = subprocess.run(
+        [*apart, *command({**settings, "processes": 2})], capture_output=True, text=True, check=False, timeout=120
+    )
+    if lacks == "loopback":
+        assert done.returncode == 1
+        assert done.stderr.splitlines()[-1].startswith(
+            "Several processes meet at 127.0.0.1, which cannot be reached here ("
+        )
+    else:
+        assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("request_to_stop", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_command_that_is_asked_to_stop_saves_and_exits_75(processes, request_to_stop, settings, images_folder):
     settings |= {"epochs": 10_000, "processes": processes}
     run = subprocess.Popen(command(settings), stderr=subprocess.PIPE, text=True)
     folder = checkpoints(settings)
     assert wait_until(lambda: checkpoint.latest(folder), 120)
-    run.send_signal(signal.SIGTERM)
+    run.send_signal(request_to_stop)
     words = run.communicate(timeout=300)[1].splitlines()[-1]
     assert run.returncode == signals.PREEMPTED == 75
     step = int(re.match(r"Stopped after step (\d+) of 20000: run the same command again\.", words)[1])

@@ -6,9 +6,9 @@ import sys
 import time
 
 import pytest
-from made_records import made_record
+from made_records import leave_record, made_record
 
-from isonb import config, records, studies
+from isonb import config, studies
 from isonb.__main__ import main
 from isonb.running import runner, sweep
 from isonb.running.runner import CellError, Outcome
@@ -93,9 +93,8 @@ def test_a_folder_that_cannot_be_written_is_one_sentence_before_anything_is_trai
     monkeypatch.setenv(variable, str(tmp_path / "file"))
     assert main([command, "seed=7"]) == 2
     [sentence] = capsys.readouterr().err.splitlines()
-    assert sentence.startswith(f"{tmp_path / 'file'}") and sentence.endswith(
-        "set ISONB_RUNS and ISONB_RESULTS to another folder."
-    )
+    assert sentence.startswith(f"{tmp_path / 'file'}")
+    assert sentence.endswith(f": fix it, or set {variable} to another folder.")
 
 
 def test_a_disk_that_fails_any_other_command_is_one_sentence(capsys, monkeypatch):
@@ -104,7 +103,7 @@ def test_a_disk_that_fails_any_other_command_is_one_sentence(capsys, monkeypatch
 
     monkeypatch.setattr(studies, "cells", fail)
     assert main(["cells"]) == 2
-    assert capsys.readouterr().err.startswith("The disk cannot be used (No space left on device): ")
+    assert capsys.readouterr().err.startswith("The disk is full (No space left on device): make room ")
 
 
 def test_settings_arrive_with_their_types(monkeypatch):
@@ -174,18 +173,19 @@ def test_a_folder_that_is_no_sweeps_is_refused(capsys, tmp_path):
 
 def test_cells_names_a_damaged_record_among_the_others(capsys, tmp_path, monkeypatch):
     monkeypatch.setenv("ISONB_RESULTS", str(tmp_path))
-    path = records.write_record(made_record(config.smoke()), {})
+    path = leave_record(made_record(config.smoke()))
     path.write_text("{")
     assert main(["cells"]) == 0
-    states = [line.split()[1] for line in capsys.readouterr().out.splitlines()]
-    assert states == ["damaged", *["no"] * (len(studies.cells("smoke")) - 1)]
+    first, *others = capsys.readouterr().out.splitlines()
+    assert "its record is damaged" in first and len(others) == len(studies.cells("smoke")) - 1
+    assert all("no record" in line for line in others)
 
 
 def test_cells_names_a_record_of_a_newer_version_and_run_cell_leaves_it_alone(capsys, tmp_path, monkeypatch):
     monkeypatch.setenv("ISONB_RESULTS", str(tmp_path))
     monkeypatch.setenv("ISONB_RUNS", str(tmp_path / "runs"))
-    path = records.write_record(made_record(config.smoke()), {})
-    content = json.dumps({"schema_version": records.VERSION + 1})
+    path = leave_record(made_record(config.smoke()))
+    content = json.dumps({"schema_version": config.VERSION + 1})
     path.write_text(content)
     assert main(["cells"]) == 0
     assert "newer than this isonb study=smoke" in " ".join(capsys.readouterr().out.splitlines()[0].split())
@@ -199,16 +199,16 @@ def test_a_report_leaves_table_and_verdicts_and_names_a_damaged_record(capsys, t
     monkeypatch.setenv("ISONB_RUNS", str(tmp_path / "runs"))
     folder = tmp_path / "runs/smoke/sweep/1"
     reasons = {"one": "no record"}
-    sweep.Plan(study="smoke", base="smoke", started=time.time(), reasons=reasons, reused=1).write(folder)
+    sweep.Plan(study="smoke", base="smoke", started=time.monotonic(), reasons=reasons, reused=1).write(folder)
     (folder / "one.done").touch()
-    records.write_record(made_record(config.smoke(), validation_loss=3.5), {})
+    leave_record(made_record(config.smoke(), validation_loss=3.5))
     (tmp_path / "smoke" / "damaged.json").write_text("{")
     assert main(["report", str(folder)]) == 0
     assert "3.5" in (tmp_path / "smoke" / "table.csv").read_text()
     assert (tmp_path / "smoke" / "claims.txt").read_text().startswith("id ")
     printed = capsys.readouterr()
     assert "Study smoke: 1 run, 1 reused, 0 failed, in 0 min" in printed.out
-    assert "damaged.json is not a result file" in printed.err
+    assert "damaged.json cannot be read as a result" in printed.err
 
 
 def test_claims_are_printed_as_a_table_or_as_json(capsys, tmp_path, monkeypatch):

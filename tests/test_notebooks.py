@@ -10,11 +10,11 @@ import nbformat
 import papermill
 import pytest
 
-from isonb import records
+from isonb import places
 
 pytestmark = pytest.mark.slow
 
-NOTEBOOKS = sorted((records.PROJECT / "notebooks").glob("*.ipynb"))
+NOTEBOOKS = sorted((places.PROJECT / "notebooks").glob("*.ipynb"))
 RULES = Path(__file__).with_name("nbval.cfg")
 SMALL = {"width": 16, "image_size": 8, "data_fraction": 0.1, "epochs": 1, "probe_epochs": 2}
 
@@ -34,7 +34,7 @@ def again(notebook, folder):
     """What nbval says of executing a notebook once more and comparing every output."""
     (folder / "pytest.ini").write_text("[pytest]\n")
     (folder / "notebook.ipynb").write_bytes(notebook.read_bytes())
-    options = ["-q", "--color=no", "-p", "no:cacheprovider", "--nbval", "--nbval-current-env",
+    options = ["-q", "--color=no", "-p", "no:cacheprovider", "--nbval", "--nbval-kernel-name=python3",
                "--nbval-cell-timeout=600", "--nbval-sanitize-with", RULES]  # fmt: skip
     command = [sys.executable, "-m", "pytest", "-c", folder / "pytest.ini", *options, folder / "notebook.ipynb"]
     environment = os.environ | {"ISONB_RUNS": str(folder / "runs"), "ISONB_RESULTS": str(folder / "results")}

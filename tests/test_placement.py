@@ -1,4 +1,4 @@
-"""Where the cells of a sweep compute: cores shared out, GPUs found without torch, and one for each runner."""
+"""Where the cells of a sweep compute: cores shared out, GPUs as torch sees them, and one for each runner."""
 
 import os
 import subprocess
@@ -6,75 +6,118 @@ import sys
 
 import pytest
 
-from isonb.config import ConfigError
+from isonb.config import ConfigError, Execution
 from isonb.running import placement
+
+TORCH = "class cuda:\n    is_available = lambda: {count} > 0\n    device_count = lambda: {count}\n"
 
 
 @pytest.fixture
-def two_gpus(tmp_path, monkeypatch):
-    """A machine whose nvidia-smi names two GPUs."""
-    tool = tmp_path / "nvidia-smi"
-    tool.write_text("#!/bin/sh\nprintf '0\\n1\\n'\n")
-    tool.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+def torch_sees(tmp_path, monkeypatch):
+    """A function that stands in for torch with so many GPUs; nvidia-smi is on no path, and nobody has set any apart."""
     monkeypatch.setenv("ISONB_RUNS", str(tmp_path / "runs"))
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-
-
-def test_where_a_process_has_no_affinity_all_cores_are_its_own(monkeypatch):
-    monkeypatch.delattr(os, "sched_getaffinity", raising=False)  # as on macOS
-    monkeypatch.setattr(os, "cpu_count", lambda: 6)
-    assert placement.cores() == 6
-
-
-def test_gpus_are_those_of_nvidias_tool_unless_some_are_set_apart(two_gpus, monkeypatch):
-    assert placement.gpus() == ["0", "1"]
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
-    assert placement.gpus() == ["1"]
-    for none in ("", "-1"):
-        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", none)
-        assert placement.gpus() == []
-
-
-def test_a_machine_without_the_tool_or_with_one_that_fails_has_no_gpus(tmp_path, monkeypatch):
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), str(tmp_path / "installed")]))
+    monkeypatch.syspath_prepend(tmp_path / "installed")  # here its version alone, as another torch may be imported
     monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+
+    def see(count, noise="", version="2.13.0+cu130"):
+        (tmp_path / "torch.py").write_text(noise + TORCH.format(count=count))
+        about = tmp_path / "installed" / "torch.dist-info" / "METADATA"
+        about.parent.mkdir(parents=True, exist_ok=True)
+        about.write_text(f"Metadata-Version: 2.1\nName: torch\nVersion: {version}\n")
+        placement.count_gpus.cache_clear()
+
+    yield see
+    placement.count_gpus.cache_clear()
+
+
+@pytest.fixture
+def two_gpus(torch_sees):
+    torch_sees(2)
+
+
+@pytest.mark.parametrize(
+    ("visible", "count", "names"),
+    [
+        (None, 0, []),
+        (None, 2, ["0", "1"]),
+        ("", 2, []),
+        ("-1", 2, []),
+        (" ", 2, []),
+        ("1", 1, ["1"]),
+        ("3, 1", 2, ["3", "1"]),
+        ("0,7", 1, ["0"]),  # 7 is out of range: CUDA ignores it and what follows
+        ("0,-1,1", 1, ["0"]),
+        ("9", 0, []),
+        ("GPU-8932f937-d72c-4106-c12f-20bd9faed9f6", 1, ["GPU-8932f937-d72c-4106-c12f-20bd9faed9f6"]),
+        ("MIG-GPU-8932f937/1/0,MIG-GPU-8932f937/2/0", 1, ["MIG-GPU-8932f937/1/0"]),
+    ],
+)
+def test_gpus_are_those_that_torch_sees_by_the_names_they_were_given(visible, count, names, torch_sees, monkeypatch):
+    torch_sees(count)
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert placement.gpus() == names
+
+
+def test_nobody_asks_a_torch_for_cpus_alone_or_where_the_cpu_is_chosen(torch_sees, monkeypatch):
+    torch_sees(2)
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: pytest.fail("torch is imported"))
+    assert placement.resolve("cpu") == "cpu" and placement.threads("cpu", 1, together=False) == placement.cores()
+    assert placement.threads("gpu-all", 3) == placement.cores()
+    torch_sees(2, version="2.13.0+cpu")
     assert placement.gpus() == []
-    (tmp_path / "nvidia-smi").write_text("#!/bin/sh\necho no driver\nexit 9\n")
-    (tmp_path / "nvidia-smi").chmod(0o755)
+
+
+def test_a_torch_that_talks_or_fails_is_no_obstacle(torch_sees):
+    torch_sees(1, noise="print('a warning of 3 parts')\n")
+    assert placement.gpus() == ["0"]
+    torch_sees(1, noise="raise ImportError('libcudart')\n")
     assert placement.gpus() == []
+
+
+def test_cells_go_to_gpus_where_there_are_any(torch_sees, capsys):
+    torch_sees(2)
+    assert [placement.resolve(word) for word in ("auto", "cpu", "given", "gpu-all")] == [
+        "gpu-each",
+        "cpu",
+        "given",
+        "gpu-all",
+    ]
+    torch_sees(0)
     assert placement.resolve("auto") == "cpu"
-    with pytest.raises(ConfigError, match="placement='gpu-all' needs a GPU, and nvidia-smi finds none"):
+    assert capsys.readouterr().err == ""
+    with pytest.raises(ConfigError, match="placement='gpu-all' needs a GPU, and PyTorch finds none: choose 'cpu'"):
         placement.resolve("gpu-all")
 
 
-def test_cells_go_to_gpus_where_there_are_any(two_gpus, monkeypatch, capsys):
-    monkeypatch.setattr(placement, "is_usable_by_torch", lambda: True)
-    assert placement.resolve("auto") == "gpu-each"
-    assert capsys.readouterr().err == ""
-    assert placement.resolve("cpu") == "cpu"
-    assert placement.resolve("given") == "given"
-
-
-def test_gpus_that_torch_cannot_use_are_told_of_and_left_alone(two_gpus, monkeypatch, tmp_path, capsys):
-    """With a stand-in for torch, which is asked once and never where there is no GPU."""
-    (tmp_path / "torch.py").write_text("print('asked')\nclass cuda:\n    is_available = lambda: False\n")
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    asked, run = [], subprocess.run
-    monkeypatch.setattr(subprocess, "run", lambda words, **more: asked.append(words[0]) or run(words, **more))
-    placement.is_usable_by_torch.cache_clear()
-    assert placement.resolve("auto") == placement.resolve("auto") == "cpu"
+@pytest.mark.parametrize(
+    ("tool", "is_told"), [("echo GPU 0: H100", True), ("echo no driver; exit 9", False), ("true", False)]
+)
+def test_gpus_that_torch_cannot_use_are_told_of(tool, is_told, torch_sees, tmp_path, monkeypatch, capsys):
+    torch_sees(0)
+    (tmp_path / "nvidia-smi").write_text(f"#!/bin/sh\n{tool}\n")
+    (tmp_path / "nvidia-smi").chmod(0o755)
+    assert placement.resolve("auto") == "cpu"
     warning = "There is a GPU, but this PyTorch cannot use it: cells run on the CPU.\n"
-    assert capsys.readouterr().err == 2 * warning
-    assert asked.count(sys.executable) == 1
+    assert capsys.readouterr().err == (warning if is_told else "")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")  # set apart on purpose
+    assert placement.resolve("auto") == "cpu" and capsys.readouterr().err == ""
 
-    (tmp_path / "torch.py").write_text("class cuda:\n    is_available = lambda: True\n")
-    placement.is_usable_by_torch.cache_clear()
-    assert placement.resolve("auto") == "gpu-each"
-    placement.is_usable_by_torch.cache_clear()
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    asked.clear()
-    assert placement.resolve("auto") == "cpu" and asked == [] and capsys.readouterr().err == ""
+
+def test_a_device_that_is_not_there_is_refused_before_anything_starts(torch_sees):
+    torch_sees(0)
+    placement.require_device(Execution())
+    placement.require_device(Execution(device="cpu", processes=8))
+    with pytest.raises(ConfigError, match="device='cuda' is not allowed: PyTorch finds no such device here"):
+        placement.require_device(Execution(device="cuda"))
+    torch_sees(2)
+    placement.require_device(Execution(device="cuda", processes=2))
+    with pytest.raises(
+        ConfigError, match="processes=3 is not allowed: each needs a GPU of its own and PyTorch finds 2"
+    ):
+        placement.require_device(Execution(device="cuda", processes=3))
 
 
 @pytest.mark.parametrize(
@@ -94,9 +137,27 @@ def test_cores_are_shared_among_the_cells_at_work(where, left, together, threads
 
 
 def test_no_more_cells_run_at_once_than_fit_into_memory(monkeypatch):
+    """16 GB hold sixteen, four, three, one and no cell of so much; eight cores are shared out so that no more run."""
     monkeypatch.setattr(placement, "cores", lambda: 8)
     monkeypatch.setattr(placement, "memory_mb", lambda: 16_000)
-    assert [placement.threads("cpu", 9, megabytes=each) for each in (1_000, 4_000, 9_000, 20_000)] == [1, 2, 8, 8]
+    needs = (1_000, 4_000, 5_000, 9_000, 20_000)
+    assert [placement.threads("cpu", 9, megabytes=each) for each in needs] == [1, 2, 4, 8, 8]
+
+
+@pytest.mark.parametrize(
+    ("threads", "offered", "slots"),
+    [
+        (1, 8, 1),  # all cores are ours
+        (1, 64, 8),  # of 64 cores an eighth is ours: eight cells of a thread at once
+        (4, 64, 32),  # two of four threads
+        (8, 64, 64),
+        (2, 1, 2),  # Snakemake cuts it down to what it has
+        (4, None, 4),  # a cluster
+    ],
+)
+def test_where_a_part_of_the_processor_is_ours_fewer_cells_run(threads, offered, slots, monkeypatch):
+    monkeypatch.setattr(placement, "cores", lambda: 8)
+    assert placement.slots(threads, offered) == slots
 
 
 def test_every_runner_has_a_gpu_of_its_own_until_it_ends(two_gpus, monkeypatch):
@@ -116,7 +177,10 @@ def test_every_runner_has_a_gpu_of_its_own_until_it_ends(two_gpus, monkeypatch):
     runners[1].communicate("\n")
 
 
-def test_without_the_wish_no_gpu_is_taken(two_gpus, monkeypatch):
+@pytest.mark.parametrize("wish", [None, "", "0"])
+def test_without_the_wish_no_gpu_is_taken(wish, two_gpus, monkeypatch):
     monkeypatch.delenv(placement.GPU, raising=False)
+    if wish is not None:
+        monkeypatch.setenv(placement.GPU, wish)
     with placement.a_gpu() as name:
         assert name is None and "CUDA_VISIBLE_DEVICES" not in os.environ

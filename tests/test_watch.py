@@ -24,7 +24,7 @@ def folder(tmp_path, monkeypatch):
     monkeypatch.setenv("ISONB_RUNS", str(tmp_path))
     reasons = dict.fromkeys(("one", "two", "three"), "no record")
     place = tmp_path / "smoke/sweep/1"
-    sweep.Plan(study="mine.toml", base="smoke", started=time.time(), reasons=reasons, reused=0).write(place)
+    sweep.Plan(study="mine.toml", base="smoke", started=time.monotonic(), reasons=reasons, reused=0).write(place)
     (tmp_path / "smoke/logs").mkdir()
     return place
 

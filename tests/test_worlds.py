@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from made_worlds import NOW, WHOLE, WORLDS
 
-from isonb import records
+from isonb import places
 from isonb.evidence import benchmarks, claims
 from isonb.evidence.ledger import select
 from isonb.evidence.ledger.finding import Verdict
@@ -32,7 +32,7 @@ EXPECTED = {  # by claim: where the paper is right, where all orders are reverse
 @pytest.fixture(scope="module")
 def noise():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("ISONB_RESULTS", str(records.PROJECT / "book" / "results"))
+        patch.setenv("ISONB_RESULTS", str(places.PROJECT / "book" / "results"))
         return made_worlds.measured()
 
 

@@ -119,7 +119,12 @@ def _receive(pipe: Any) -> Any:
 
 
 def _rank(rank: int, count: int, ports: Sequence[int], pipe: Any, work: Callable[..., Any], arguments: tuple) -> None:
-    os.environ |= {"RANK": str(rank), "WORLD_SIZE": str(count), "LOCAL_WORLD_SIZE": str(count)}
+    os.environ |= {
+        "TORCHELASTIC_RUN_ID": "tests",
+        "RANK": str(rank),
+        "WORLD_SIZE": str(count),
+        "LOCAL_WORLD_SIZE": str(count),
+    }
     for meeting, port in enumerate(ports):
         os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
         pipe.send(work(rank, meeting, *arguments))

@@ -8,9 +8,9 @@ Book: chapter "Run it yourself".
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -18,9 +18,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from isonb import config, disk, records
+from isonb import config, disk, places, surroundings
 from isonb.config import Cell
 from isonb.running import interruption, placement, predictions, publishing, sweep, watch
+from isonb.training import signals
 
 DRY = {"-n", "--dry-run", "--dryrun"}
 ISONB = [sys.executable, "-m", "isonb"]
@@ -29,9 +30,11 @@ ISONB = [sys.executable, "-m", "isonb"]
 def begin(given: Mapping[str, Any], is_main_process: bool, logger: logging.Logger) -> Driver:
     """The driver of what `--config` was given; a sweep that cannot be started ends the process with a sentence.
 
-    `logger` is Snakemake's, which is told to be quiet, even about errors.
+    `logger` is Snakemake's.
     """
+    surroundings.use_utf8()
     os.environ[interruption.DRIVER] = str(os.getpid())
+    surroundings.provide()
     try:
         driver = Driver(given, bool(DRY & set(sys.argv)), logger)
     except Exception as error:
@@ -42,7 +45,7 @@ def begin(given: Mapping[str, Any], is_main_process: bool, logger: logging.Logge
 
 
 class Refusals(logging.Handler):
-    """Shows what Snakemake, though told to be quiet, refuses before a sweep starts, such as an unknown target."""
+    """Shows what Snakemake refuses before a sweep starts, such as an unknown target, and nothing else of its words."""
 
     def emit(self, record: logging.LogRecord) -> None:
         """Print the message in one line; of a traceback, its last line."""
@@ -59,57 +62,75 @@ class Driver:
     """
 
     def __init__(self, given: Mapping[str, Any], is_dry: bool, logger: logging.Logger) -> None:
-        sweep.check_settings(given)
-        self.is_dry, self.logger, self.template = is_dry, logger, given.get("template")
-        self.study = str(sweep.one_study(given.get("study"), given.get("profile")))
+        settings = sweep.Settings.read(given)
+        self.is_dry, self.logger, self.template = is_dry, logger, settings.template
+        self.study = sweep.one_study(settings.study, settings.profile)
         self.cells = sweep.cells(self.study)
         self.base = self.cells[0].study
-        self.place = placement.resolve(given.get("placement", "auto"))
-        execution = dict(given.get("execution", {}))
-        self._find_reasons(given.get("only") == "missing", config.Execution(**execution).data_path)
+        self._find_reasons(settings.only == "missing", settings.execution.data_path)
+        self.place = placement.resolve(settings.placement) if self.reasons else "given"
         self.is_built = not self.reasons and publishing.is_built()
-        self.with_book = str(given.get("book", "yes")) == "yes"
+        self.with_book = settings.book
         self.priorities = sweep.priorities(self.study, self.cells)
-        self._share_out(execution, int(given.get("threads", 0)))
+        self._share_out(settings.execution, settings.threads)
         self.refusals = Refusals(logging.ERROR)
-        self.is_stopped, self.held, self.watching = False, None, None
+        self.is_started, self.is_stopped, self.held, self.watching = False, False, None, None
 
     def _find_reasons(self, only_missing: bool, data_path: Path | None) -> None:
         self.reasons = sweep.reasons(self.cells, only_missing, data_path)
         sweep.require_same_data(self.study, self.cells, self.reasons, data_path)
-        self.runs = records.runs_folder(self.base)
+        self.runs = places.runs_folder(self.base)
         self.folder = self.runs / "sweep" / f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
+        if not self.runs.is_relative_to(Path.cwd()) and set("{}") & set(str(self.runs)):
+            raise config.ConfigError(
+                f"{self.runs} has braces in its name, which Snakemake takes for a variable: set ISONB_RUNS to a folder "
+                "without them."
+            )
+        if not surroundings.takes_files(Path(".snakemake")):
+            raise config.ConfigError(
+                f"{Path.cwd()} cannot be written, and Snakemake keeps a folder .snakemake in it: make it writable, or "
+                "add `--directory` and a folder that is."
+            )
         if self.reasons and not self.is_dry:
-            disk.require_writable(self.runs, records.results_folder(self.base))
+            disk.require_writable(self.runs, places.results_folder(self.base))
 
-    def _share_out(self, execution: dict[str, Any], threads: int) -> None:
+    def _share_out(self, execution: config.Execution, threads: int) -> None:
         """Share the cores and the memory of the machine out among the cells."""
+        if self.reasons and self.place != "given":  # a cluster's nodes have what the machine here may lack
+            placement.require_device(execution)
         self.known = predictions.read()
-        self.is_on_gpu = "cpu" not in (self.place, execution.get("device"))  # 'given' is taken to be one
+        self.is_on_gpu = "cpu" not in (self.place, execution.device)  # 'given' is taken to be one
         self.is_together = self.place == "cpu" and predictions.is_faster_together(
             self.known, self.reasons, placement.cores()
         )
         largest = predictions.largest_megabytes(self.known, self.reasons, self.is_on_gpu)
         self.threads = threads or placement.threads(self.place, len(self.reasons), self.is_together, largest)
         on_cpu = {"device": "cpu"} if self.place == "cpu" else {}
-        self.execution = {"threads": self.threads, **on_cpu, **execution}
+        self.execution = {"threads": self.threads, **on_cpu, **execution.model_dump(exclude_unset=True)}
 
     # What the rules are made of
 
     def targets(self) -> list[Path]:
-        """The markers of what has to be there in the end."""
+        """The markers of what has to be there in the end, without a path to this project, whose braces would count."""
         needs_book = self.with_book and (self.reasons or not self.is_built)
-        return [self.folder / "report.done"] * bool(self.reasons) + [self.folder / "book.done"] * bool(needs_book)
+        here = Path.cwd()
+        folder = self.folder.relative_to(here) if self.folder.is_relative_to(here) else self.folder
+        return [folder / "report.done"] * bool(self.reasons) + [folder / "book.done"] * bool(needs_book)
 
-    def marker(self, name: str) -> Path:
-        """What a rule's end leaves, of any sweep."""
-        return self.runs / "sweep" / "{sweep}" / f"{name}.done"
+    def marker(self, name: str) -> str:
+        """What a rule's end leaves; `sweep` is for Snakemake to fill in, with any folder, even one named `{x}`."""
+        return f"{{sweep}}/{name}.done"
 
     def message(self, cell: Cell) -> str:
         """Why a cell has to run, and what it is expected to take."""
         run_id = cell.run.run_id
         expected = predictions.words(self.known.get(run_id), self.is_together)
-        return f"{run_id}: {self.reasons.get(run_id, 'asked for')}; {expected}"
+        words = f"{run_id}: {self.reasons.get(run_id, 'asked for')}; {expected}"
+        return words.replace("{", "{{").replace("}", "}}")  # Snakemake puts its variables in between
+
+    def slots(self, offered: int | None) -> int:
+        """How many of the cores that Snakemake has to give away a cell takes."""
+        return placement.slots(self.threads, offered)
 
     def megabytes(self, cell: Cell) -> int:
         """The memory of the host that a cell needs."""
@@ -123,10 +144,12 @@ class Driver:
     # What is done besides
 
     def attend(self) -> None:
-        """Before any rule: say what will be done, show what Snakemake refuses, and let Ctrl-C save what was trained."""
+        """Before any rule: say what will be done, and show nothing of what Snakemake says but what it refuses."""
         if not self.is_dry:
+            for handler in self.logger.handlers:
+                handler.setLevel(logging.CRITICAL)
             self.logger.addHandler(self.refusals)
-        signal.signal(signal.SIGINT, self._stop)
+        signals.heed(self._stop)
         left = [cell for cell in self.cells if cell.run.run_id in self.reasons]
         if left and self.is_dry:
             expected = predictions.in_all(self.known, left)
@@ -137,20 +160,35 @@ class Driver:
                 print(f"The book is built: open {publishing.PAGE.as_uri()}", file=sys.stderr)
 
     def _stop(self, *_: object) -> None:
-        """Ask the runners to save and end, then let Snakemake end."""
+        """Ask the runners to save and end, then let Snakemake end; a second request changes nothing."""
+        if self.is_stopped:
+            return
         self.is_stopped = True
-        watch.interrupt_runners()
+        if not self.is_started:
+            self._say_how_to_go_on("Stopped before it began")
+            os._exit(interruption.STOPPED)
+        interruption.end_jobs()
         raise KeyboardInterrupt
+
+    def _say_how_to_go_on(self, words: str) -> None:
+        with contextlib.suppress(OSError):  # the terminal is gone
+            print(f"{words}: run `{sweep.again(self.study)}` to continue.", file=sys.stderr, flush=True)
 
     def start(self) -> None:
         """When the first rule is about to run: take the folder, write the plan, and begin to watch."""
         self.logger.removeHandler(self.refusals)
         reused = len(self.cells) - len(self.reasons)
-        plan = sweep.Plan(study=self.study, base=self.base, started=time.time(), reasons=self.reasons, reused=reused)
+        plan = sweep.Plan(
+            study=self.study, base=self.base, started=time.monotonic(), reasons=self.reasons, reused=reused
+        )
         try:
             self.held = sweep.hold(self.study)
             plan.write(self.folder)
             self.watching = watch.start(self.folder)
+            self.is_started = True
+            signals.heed(
+                self._stop
+            )  # Snakemake has just taken SIGTERM, and would wait for the end of every cell at work
         except Exception as error:
             print(sweep.in_a_sentence(error), file=sys.stderr, flush=True)
             os._exit(1)  # an exception from here would be Snakemake's own, with a traceback
@@ -159,14 +197,23 @@ class Driver:
         """When every rule has succeeded."""
         if self.watching:
             self.watching.end()
+        self.is_stopped = True  # a request to stop comes too late
 
     def fail(self) -> None:
-        """When a rule has failed or the sweep was stopped: the cells that ended are worth a table and a book."""
-        self.end()
+        """When a rule has failed or the sweep was stopped: the cells that ended are worth a table and a book.
+
+        A sweep that was stopped ends with status 75.
+        """
+        try:
+            if self.watching:
+                self.watching.end()
+            if not self.is_stopped and not (self.folder / "report.done").exists():
+                subprocess.run([*ISONB, "report", self.folder], check=False)
+                if self.with_book:
+                    subprocess.run([*ISONB, "book"], check=False)
+        except KeyboardInterrupt:
+            pass
         if self.is_stopped:
-            again = sweep.again(self.study)
-            print(f"Stopped; all training so far is saved: run `{again}` to continue.", file=sys.stderr, flush=True)
-        elif not (self.folder / "report.done").exists():
-            subprocess.run([*ISONB, "report", self.folder], check=False)
-            if self.with_book:
-                subprocess.run([*ISONB, "book"], check=False)
+            self._say_how_to_go_on("Stopped; all training so far is saved")
+            interruption.kill_children()
+            sys.exit(interruption.STOPPED)

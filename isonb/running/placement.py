@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import hashlib
+import importlib.metadata
 import os
 import shutil
 import socket
@@ -16,37 +18,46 @@ import time
 from collections.abc import Iterator
 
 import filelock
-import psutil
 
-from isonb import records
-from isonb.config import ConfigError
+from isonb import places
+from isonb.config import ConfigError, Execution
+from isonb.machine import cores, memory_mb
 
 PLACEMENTS = ("auto", "cpu", "gpu-each", "gpu-all", "given")
 GPU = "ISONB_GPU"  # tells a runner to take a free GPU
+VISIBLE = "CUDA_VISIBLE_DEVICES"
 PATIENCE = 0.2  # seconds between two looks for a free GPU
-
-
-def cores() -> int:
-    """The processor cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+COUNT = "import torch; print(torch.cuda.device_count() if torch.cuda.is_available() else 0)"
 
 
 def gpus() -> list[str]:
-    """The GPUs of this host, as CUDA_VISIBLE_DEVICES names them; asked of NVIDIA's own tool, without torch."""
-    if "CUDA_VISIBLE_DEVICES" in os.environ:
-        return [name for name in os.environ["CUDA_VISIBLE_DEVICES"].split(",") if name and name != "-1"]
-    if shutil.which("nvidia-smi") is None:
-        return []
-    query = ["nvidia-smi", "--query-gpu=index", "--format=csv,noheader"]
-    answer = subprocess.run(query, capture_output=True, text=True, check=False)
-    return answer.stdout.split() if answer.returncode == 0 else []
+    """The GPUs that PyTorch can compute on, as CUDA_VISIBLE_DEVICES names them: by number, UUID or MIG instance."""
+    visible = os.environ.get(VISIBLE)
+    count = count_gpus(visible)
+    # CUDA ignores a name that it does not know and all that follow: those that count are the first ones.
+    return [str(number) for number in range(count)] if visible is None else visible.replace(" ", "").split(",")[:count]
 
 
 @functools.cache
-def is_usable_by_torch() -> bool:
-    """Whether this environment's PyTorch can compute on a GPU; another process imports it, which takes seconds."""
-    code = "import sys, torch; sys.exit(not torch.cuda.is_available())"
-    return subprocess.run([sys.executable, "-c", code], capture_output=True, check=False).returncode == 0
+def count_gpus(visible: str | None) -> int:
+    """How many GPUs PyTorch sees where CUDA_VISIBLE_DEVICES is as given; another process imports it, for seconds."""
+    if visible is not None and visible.strip() in ("", "-1"):
+        return 0
+    if importlib.metadata.version("torch").endswith("+cpu"):  # a build for CPUs alone
+        return 0
+    answer = subprocess.run(
+        [sys.executable, "-c", COUNT], capture_output=True, text=True, encoding="utf-8", check=False
+    )
+    last = answer.stdout.split()[-1:]
+    return int(last[0]) if answer.returncode == 0 and last and last[0].isdecimal() else 0
+
+
+def _is_hidden_from_torch() -> bool:
+    """Whether NVIDIA's own tool lists a GPU, where PyTorch sees none although none was set apart from it."""
+    if VISIBLE in os.environ or shutil.which("nvidia-smi") is None:
+        return False
+    answer = subprocess.run(["nvidia-smi", "--list-gpus"], capture_output=True, check=False)
+    return answer.returncode == 0 and bool(answer.stdout.strip())
 
 
 def resolve(placement: str) -> str:
@@ -58,32 +69,50 @@ def resolve(placement: str) -> str:
     if placement not in PLACEMENTS:
         raise ConfigError(f"placement={placement!r} is not allowed: choose {', '.join(PLACEMENTS)}.")
     if placement == "auto":
-        if not gpus():
-            return "cpu"
-        if not is_usable_by_torch():
+        if not gpus() and _is_hidden_from_torch():
             print("There is a GPU, but this PyTorch cannot use it: cells run on the CPU.", file=sys.stderr)
-            return "cpu"
-        return "gpu-each"
+        return "gpu-each" if gpus() else "cpu"
     if placement.startswith("gpu") and not gpus():
-        raise ConfigError(f"placement={placement!r} needs a GPU, and nvidia-smi finds none: choose 'cpu'.")
+        raise ConfigError(f"placement={placement!r} needs a GPU, and PyTorch finds none: choose 'cpu'.")
     return placement
+
+
+def require_device(execution: Execution) -> None:
+    """Raise `ConfigError` where a GPU is asked for by name and there is none, or one for each of more processes."""
+    if execution.device != "cuda":
+        return
+    if not gpus():
+        raise ConfigError("device='cuda' is not allowed: PyTorch finds no such device here; choose 'auto' or 'cpu'.")
+    if execution.processes > len(gpus()):
+        raise ConfigError(
+            f"processes={execution.processes} is not allowed: each needs a GPU of its own and PyTorch finds "
+            f"{len(gpus())}; choose no more than that, or device='cpu'."
+        )
 
 
 def threads(placement: str, left: int, together: bool = True, megabytes: int = 0) -> int:
     """CPU threads for each of the cells that are left, so that as many run at once as there are devices for them.
 
     On a CPU as many cells as there are cores, with a core each, or one after another with all cores; no more than fit
-    into the machine's memory where the largest is known to need so many `megabytes`.
+    into memory where the largest is known to need so many `megabytes`.
     """
-    at_once = {"gpu-all": 1, "gpu-each": len(gpus())}.get(placement, cores() if together else 1)
+    without_gpus = cores() if together and placement != "gpu-all" else 1
+    at_once = len(gpus()) if placement == "gpu-each" else without_gpus
     if megabytes:
         at_once = min(at_once, memory_mb() // megabytes)
-    return max(1, cores() // max(1, min(at_once, left)))
+    share = cores() // max(1, min(at_once, left))
+    while megabytes and share < cores() and cores() // share > at_once:  # 8 // 3 threads each would be four cells
+        share += 1
+    return cores() // (cores() // share)
 
 
-def memory_mb() -> int:
-    """The machine's memory."""
-    return psutil.virtual_memory().total // 2**20
+def slots(threads: int, offered: int | None) -> int:
+    """How many of the cores that Snakemake offers a cell of so many threads takes, so that its own share suffices.
+
+    Snakemake offers every core on which a process may run, whatever share of their time is its own; a cluster offers
+    none, but what a job asks for.
+    """
+    return max(threads, offered // max(1, cores() // threads)) if offered else threads
 
 
 @contextlib.contextmanager
@@ -92,24 +121,25 @@ def a_gpu() -> Iterator[str | None]:
 
     Waits until one is free. It is free again when the process ends, however that comes.
     """
-    names = gpus() if os.environ.get(GPU) else []
+    names = gpus() if os.environ.get(GPU, "0") not in ("", "0") else []
     if not names:
         yield None
         return
-    folder = records.runs_folder("gpus")
+    folder = places.runs_folder("gpus")
     folder.mkdir(parents=True, exist_ok=True)
     while True:
         for name in names:
-            lock = filelock.FileLock(folder / f"{socket.gethostname()}-{name}.lock", blocking=False)
+            file = hashlib.sha256(name.encode()).hexdigest()[:16]  # a name may hold a slash
+            lock = filelock.FileLock(folder / f"{socket.gethostname()}-{file}.lock", blocking=False)
             try:
                 lock.acquire()
             except filelock.Timeout:
                 continue
-            os.environ["CUDA_VISIBLE_DEVICES"] = name
+            os.environ[VISIBLE] = name
             try:
                 yield name
             finally:
-                os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(names)
+                os.environ[VISIBLE] = ",".join(names)
                 lock.release()
             return
         time.sleep(PATIENCE)

@@ -8,6 +8,7 @@ Book: chapter "Run it yourself".
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
@@ -19,26 +20,18 @@ import tomllib
 import traceback
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, Literal, TextIO
 
 import pydantic
 
-from isonb import config, disk, records, rows, studies
-from isonb.config import Cell, ConfigError
+from isonb import config, disk, places, records, rows, schema, studies
+from isonb.config import Cell, ConfigError, Execution
 from isonb.running import outdated, runner
-from isonb.validation import unknown_name
+from isonb.running.placement import PLACEMENTS
+from isonb.validation import Frozen, given, in_brief
 
-# What `snakemake --config` may be given, with the allowed values where these are few.
-SETTINGS = {
-    "study": (),
-    "profile": (),  # the older name of the same
-    "only": ("missing",),
-    "placement": (),
-    "threads": (),
-    "execution": (),
-    "template": (),
-    "book": ("yes", "no"),
-}
+PLAN_LIMIT = STUDY_LIMIT = 2**24  # bytes; a study of a thousand cells has a hundredth of it
+TAIL = 2**16  # bytes at the end of a log in which its last words stand
 
 
 class SweepError(RuntimeError):
@@ -56,10 +49,33 @@ def in_a_sentence(error: Exception) -> str:
     return f"The study cannot be run ({cause}); this is a bug in isonb: please report it."
 
 
+class Settings(Frozen):
+    """What `snakemake --config` and its files may say of a sweep; `profile` is the older name of `study`."""
+
+    study: str | None = None
+    profile: str | None = None
+    only: Literal["missing"] | None = None
+    placement: Literal[PLACEMENTS] = "auto"
+    threads: int = pydantic.Field(0, ge=0, le=1024)
+    execution: Execution = Execution()
+    template: str | None = None
+    book: bool = True
+
+    @classmethod
+    def read(cls, values: Mapping[Any, Any]) -> Settings:
+        """The settings as Snakemake hands them on. Raises `ConfigError` for a name or a value that is not allowed."""
+        values = given(values)
+        execution = values.pop("execution", {})
+        if not isinstance(execution, Mapping):
+            raise ConfigError(f"execution={execution!r} is not allowed: write 'execution={{precision: float32}}'.")
+        return cls(**values, execution=Execution(**given(execution)))
+
+
 class Plan(pydantic.BaseModel):
     """What a sweep set out to do: when it began, why each cell of `reasons` has to run, and how many need not.
 
-    `study` is what was asked for, a study or a TOML file; `base` is the study that its cells belong to.
+    `study` is what was asked for, a study or a TOML file; `base` is the study that its cells belong to. `started` is of
+    `time.monotonic`, which the processes of a machine share and nobody sets back.
     """
 
     study: str
@@ -72,10 +88,10 @@ class Plan(pydantic.BaseModel):
     def read(cls, folder: Path) -> Plan:
         """The plan that a sweep left in its folder. Raises `ConfigError` where there is none."""
         try:
-            return cls(**json.loads((folder / "plan.json").read_text()))
-        except (OSError, ValueError) as error:
+            return cls.model_validate(disk.read_json(folder / "plan.json", PLAN_LIMIT))
+        except ValueError as error:
             raise ConfigError(
-                f"{folder} is not the folder of a sweep ({error}): choose one in _runs/*/sweep/."
+                f"{folder} is not the folder of a sweep ({in_brief(str(error))}): choose one in _runs/*/sweep/."
             ) from None
 
     def write(self, folder: Path) -> None:
@@ -106,8 +122,8 @@ def cells(study: str) -> list[Cell]:
     if not study.endswith(".toml"):
         return studies.cells(study)
     try:
-        content = tomllib.loads(Path(study).read_text())
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        content = tomllib.loads(disk.read_bytes(Path(study), STUDY_LIMIT).decode("utf-8-sig"))
+    except (ValueError, RecursionError) as error:
         raise ConfigError(f"{study} cannot be read ({error}): give the name of a study or of a TOML file.") from None
     tables = content.pop("cell", None)
     is_listed = isinstance(tables, list) and tables and all(isinstance(settings, dict) for settings in tables)
@@ -120,21 +136,6 @@ def cells(study: str) -> list[Cell]:
     if len({cell.run.run_id for cell in listed}) < len(listed):
         raise ConfigError(f"{study} lists the same network twice: remove one of the two cells.")
     return listed
-
-
-def check_settings(given: Mapping[str, object]) -> None:
-    """Refuse a name or a value of `snakemake --config` that does not exist. Raises `ConfigError`."""
-    if unknown := set(given) - set(SETTINGS):
-        raise ConfigError(unknown_name(min(unknown), SETTINGS))
-    for name, allowed in SETTINGS.items():
-        if allowed and str(given.get(name, allowed[0])) not in allowed:
-            raise ConfigError(f"{name}={given[name]!r} is not allowed: choose {' or '.join(allowed)}.")
-    if not str(given.get("threads", 1)).isdecimal():
-        raise ConfigError(f"threads={given['threads']!r} is not allowed: give a number of CPU threads.")
-    execution = given.get("execution", {})
-    if not isinstance(execution, Mapping):
-        raise ConfigError(f"execution={execution!r} is not allowed: write 'execution={{precision: float32}}'.")
-    config.Execution(**execution)
 
 
 def priorities(study: str, listed: Sequence[Cell]) -> dict[str, int]:
@@ -154,18 +155,8 @@ def reasons(listed: Sequence[Cell], only_missing: bool = False, folder: Path | N
     Else the data are compared with those in `folder`, or in ISONB_DATA. A damaged record is made again; raises
     `NewerRecordError` for one that a newer version has written.
     """
-    whys = {cell.run.run_id: _why(cell, only_missing, folder) for cell in listed}
+    whys = {cell.run.run_id: outdated.why(cell, folder, only_missing) for cell in listed}
     return {run_id: why for run_id, why in whys.items() if why}
-
-
-def _why(cell: Cell, only_missing: bool, folder: Path | None) -> str:
-    try:
-        reason = outdated.why(cell, folder, only_missing)
-    except records.NewerRecordError:
-        raise
-    except records.RecordError:
-        return "its record is damaged"
-    return reason or ("" if runner.notebook_path(cell).exists() else "no executed notebook")
 
 
 def require_same_data(study: str, listed: Sequence[Cell], left: Mapping[str, str], folder: Path | None = None) -> None:
@@ -185,7 +176,7 @@ def require_same_data(study: str, listed: Sequence[Cell], left: Mapping[str, str
             )
 
 
-def _has_read_a_part(record: records.Record) -> bool:
+def _has_read_a_part(record: schema.Record) -> bool:
     published = rows.SOURCES[record.cell.run.data].published
     if published is None:
         return False
@@ -206,9 +197,9 @@ def hold(study: str) -> TextIO:
 
     Raises `SweepError` when another sweep is at work in it.
     """
-    path = records.runs_folder("sweep.lock")
+    path = places.runs_folder("sweep.lock")
     path.parent.mkdir(parents=True, exist_ok=True)
-    file = path.open("a+")
+    file = path.open("a+", encoding="utf-8")
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -225,43 +216,59 @@ def hold(study: str) -> TextIO:
 
 
 def again(study: str) -> str:
-    """The command that goes on with a study."""
-    return f"make study STUDY={study}" if study in config.STUDIES else f"snakemake --config study={shlex.quote(study)}"
+    """The command that goes on with a study, in the project's folder."""
+    if study in config.STUDIES:
+        return f"make study STUDY={study}"
+    beside = Path(sys.executable).with_name("snakemake")
+    program = os.path.relpath(beside, places.PROJECT) if beside.is_relative_to(places.PROJECT) else str(beside)
+    return shlex.join([program, "--config", f"study={study}"])
 
 
 def failures(folder: Path) -> dict[str, str]:
-    """The cells that a sweep did not finish, with the last line that each left."""
-    last_lines = {}
-    for run_id in Plan.read(folder).reasons:
-        if not (folder / f"{run_id}.done").exists():
-            log = folder / f"{run_id}.log"
-            text = log.read_text(errors="replace") if log.exists() else ""
-            lines = [line.strip() for line in text.split("\n") if line.strip()]
-            last_lines[run_id] = lines[-1] if lines else "It ended without a message, or never began."
-    return last_lines
+    """The cells that a sweep did not finish, with the last words that each left."""
+    unfinished = [run_id for run_id in Plan.read(folder).reasons if not (folder / f"{run_id}.done").exists()]
+    return {run_id: last_words(folder / f"{run_id}.log", run_id) or _silent(folder, run_id) for run_id in unfinished}
+
+
+def _silent(folder: Path, run_id: str) -> str:
+    """What is known of a cell whose runner said nothing: the Snakefile keeps its exit status."""
+    with contextlib.suppress(OSError):
+        if (folder / f"{run_id}.failed").read_text(encoding="utf-8").strip() == "137":
+            return "It was killed (signal 9), as happens where memory runs short."
+    return "It ended without a message, or never began."
+
+
+def last_words(log: Path, run_id: str) -> str:
+    """How a cell ended, in a line: what its runner's log says by the cell's name, else the log's last line."""
+    with contextlib.suppress(OSError), log.open("rb") as file:
+        file.seek(max(0, log.stat().st_size - TAIL))
+        lines = [line.strip() for line in file.read().decode(errors="replace").splitlines() if line.strip()]
+        return in_brief(next((line for line in reversed(lines) if line.startswith(run_id)), (lines or [""])[-1]))
+    return ""
 
 
 def write_failures(folder: Path) -> Path | None:
-    """`FAILURES.md` beside a study's logs: each cell that failed, its last line and its log. None where none did."""
+    """`FAILURES.md` beside a study's logs: each cell that failed, its last words and its logs. None where none did."""
     plan, last_lines = Plan.read(folder), failures(folder)
-    runs = records.runs_folder(plan.base)
+    runs = places.runs_folder(plan.base)
     path = runs / "FAILURES.md"
     path.unlink(missing_ok=True)
     if not last_lines:
         return None
-    parts = [f"# {len(last_lines)} of {len(plan.reasons)} cells failed\n\n`{again(plan.study)}` runs them again.\n"]
+    how = f"In the project's folder, this runs them again:\n\n    {again(plan.study)}\n"
+    parts = [f"# {len(last_lines)} of {len(plan.reasons)} cells failed\n\n{how}"]
     for run_id, line in last_lines.items():
         log = runs / "logs" / f"{run_id}.log"
         parts.append(
             f"## {run_id}\n\n    {line}\n\nLogs: `{log}` of the notebook, `{folder / run_id}.log` of its runner.\n"
         )
-    disk.write_atomically(path, "\n".join(parts).encode())
+    disk.write_atomically(path, "\n".join(parts).encode(errors="backslashreplace"))
     return path
 
 
 def summary(folder: Path) -> str:
     """One line: cells run, reused and failed, and the time from the sweep's start to now."""
     plan, failed = Plan.read(folder), failures(folder)
-    minutes, seconds = divmod(round(time.time() - plan.started), 60)
+    minutes, seconds = divmod(round(time.monotonic() - plan.started), 60)
     run = len(plan.reasons) - len(failed)
     return f"Study {plan.study}: {run} run, {plan.reused} reused, {len(failed)} failed, in {minutes} min {seconds} s."

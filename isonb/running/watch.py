@@ -7,16 +7,13 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
 import sys
 import threading
 import time
 from pathlib import Path
 from typing import TextIO
 
-import psutil
-
-from isonb import records
+from isonb import places
 from isonb.running import sweep
 
 PERIOD = 1.0  # seconds between two looks
@@ -87,12 +84,13 @@ class Watch(threading.Thread):
 
     def _last_words(self, run_id: str) -> str:
         self.ended.add(run_id)
-        return f"[{len(self.ended)}/{len(self.plan.reasons)}] {last_line(self.folder / f'{run_id}.log') or run_id}"
+        words = sweep.last_words(self.folder / f"{run_id}.log", run_id)
+        return f"[{len(self.ended)}/{len(self.plan.reasons)}] {words or run_id}"
 
     def _state(self, run_id: str) -> str:
         """How far a cell at work is: the last line of its notebook, which is the progress bar's while it trains."""
         begun = (self.folder / f"{run_id}.log").stat().st_mtime
-        log = records.runs_folder(self.plan.base) / "logs" / f"{run_id}.log"
+        log = places.runs_folder(self.plan.base) / "logs" / f"{run_id}.log"
         line = last_line(log) if log.exists() and log.stat().st_mtime >= begun else ""
         return line if line.startswith(run_id) and "|" in line else f"{run_id}: {line or 'begins'}"
 
@@ -111,11 +109,3 @@ def last_line(path: Path) -> str:
         lines = file.read().decode(errors="replace").replace("\r", "\n").splitlines()
         return next((line.strip() for line in reversed(lines) if line.strip()), "")
     return ""
-
-
-def interrupt_runners() -> None:
-    """Ask every runner that this process has started to save and end."""
-    for child in psutil.Process().children(recursive=True):
-        with contextlib.suppress(psutil.NoSuchProcess):
-            if "run-cell" in child.cmdline():
-                child.send_signal(signal.SIGINT)

@@ -14,7 +14,7 @@ import torch
 from numpy.lib.stride_tricks import sliding_window_view
 from torch import nn
 
-from isonb import features, records
+from isonb import features, schema
 from isonb.config import Execution, RunConfig
 from isonb.models import objectives
 from isonb.training import data
@@ -96,21 +96,21 @@ def reconstruct(
 
 def reconstruction_scores(
     filled_BNC: torch.Tensor, is_masked_BNC: torch.Tensor, original_BNC: torch.Tensor
-) -> records.Reconstruction:
+) -> schema.Reconstruction:
     """Errors on masked sub-pixels, in grey levels (0 to 255).
 
     `colour_error` is the mean over masked pixels of the Euclidean distance in RGB.
     """
     error_BNC = filled_BNC.double() - original_BNC.double()
     error_S = error_BNC[is_masked_BNC].abs()
-    return records.Reconstruction(
+    return schema.Reconstruction(
         mean_absolute_error=error_S.mean().item(),
         share_within_8=(error_S <= 8).double().mean().item(),
         colour_error=error_BNC[is_masked_BNC.any(2)].norm(dim=1).mean().item(),
     )
 
 
-def baselines(config: RunConfig, images: data.Images) -> records.Baselines:
+def baselines(config: RunConfig, images: data.Images) -> schema.Baselines:
     """Loss per scored validation sub-pixel of four predictors without a network, fitted on the training images.
 
     Uniform over 256 values; each channel's histogram; and a histogram of the difference to a rounded centre,
@@ -135,7 +135,7 @@ def baselines(config: RunConfig, images: data.Images) -> records.Baselines:
             loss[3] += score(value, filtered, channel_CV[channel], filter_CR[channel])[-1]
             count += len(value)
     uniform, channel_marginal, neighbour_mean, linear_filter = (loss / count).tolist()
-    return records.Baselines(
+    return schema.Baselines(
         uniform=uniform,
         channel_marginal=channel_marginal,
         neighbour_mean=neighbour_mean,

@@ -20,7 +20,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from isonb import records
+from isonb import schema
 from isonb.config import Cell, Execution, FinetuneConfig, RunConfig
 from isonb.models import network as networks
 from isonb.models import objectives
@@ -37,7 +37,7 @@ class FinetuneError(RuntimeError):
 class Finetuned:
     """The record's part and, for paired tests, which test images each network gets right: bool, one for each image."""
 
-    record: records.Finetuned
+    record: schema.Finetuned
     correct_B: np.ndarray
     scratch_correct_B: np.ndarray
 
@@ -79,7 +79,7 @@ def tune(
             ("of training from scratch", networks.build_network(cell.run)),
         ])
     )  # fmt: skip
-    record = records.Finetuned(
+    record = schema.Finetuned(
         accuracy=tuned.correct_B.mean().item(),
         epoch=tuned.epoch,
         curve=tuned.curve,

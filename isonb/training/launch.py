@@ -13,17 +13,20 @@ import hashlib
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
+import uuid
 from pathlib import Path
 
 import filelock
+import psutil
 import torch
 
-from isonb import disk, records
+from isonb import disk, places, records, schema
 from isonb.config import PROBE_PREFIX, Cell, ConfigError, Execution
 from isonb.numerics import NUMERICS
-from isonb.training import checkpoint, data, signals, train
+from isonb.training import checkpoint, data, signals, train, world
 
 # What a worker tells its launcher on standard output, a line each: the word, a space, then JSON or a sentence.
 PROGRESS, STOPPED, FAILED = "isonb-progress", "isonb-stopped", "isonb-failed"
@@ -31,12 +34,20 @@ TORCHRUN = (  # by this detour it ends with its parent; Popen's own hook for tha
     "import runpy; from isonb.training import signals; signals.die_with_parent();"
     "runpy.run_module('torch.distributed.run', run_name='__main__')"
 )
+LOOPBACK = "127.0.0.1"
+SHORTLY = 5  # seconds in which a host reaches itself
+MEETING = ("--nnodes=1", "--rdzv-backend=c10d", f"--rdzv-endpoint={LOOPBACK}:0", f"--local-addr={LOOPBACK}")
 GRACE = 300  # seconds that workers have to finish their step and save before torchrun kills them; its own are 30
 NOTE = 40  # lines of the workers' log in an exception's note
-FAULTS = (train.TrainingError, checkpoint.CheckpointError, data.DataError)  # their messages say what to do
+FAULTS = (
+    train.TrainingError,
+    checkpoint.CheckpointError,
+    data.DataError,
+    world.WorldError,
+)  # their messages say what to do
 
 
-def checkpoints_folder(cell: Cell, images: data.Images | records.Data) -> Path:
+def checkpoints_folder(cell: Cell, images: data.Images | schema.Data) -> Path:
     """Where a cell's checkpoints and its workers' log live.
 
     Another folder for other numerics, for other images, and for a run that is probed along its training: what one
@@ -44,7 +55,7 @@ def checkpoints_folder(cell: Cell, images: data.Images | records.Data) -> Path:
     """
     content = repr((NUMERICS, sorted(images.sha256.items()))).encode()
     name = hashlib.sha256(content).hexdigest()[:12] + "-along" * cell.probe.along
-    return records.runs_folder(cell.study) / "checkpoints" / cell.run.run_id / name
+    return places.runs_folder(cell.study) / "checkpoints" / cell.run.run_id / name
 
 
 def pretrain(
@@ -63,11 +74,10 @@ def pretrain(
     torch.backends.cudnn.allow_tf32 = False
     processes = execution.processes or _local_devices(execution)
     folder = checkpoints_folder(cell, images)
-    leads = os.environ.get("RANK", "0") == "0"
-    if leads:
+    if leads := world.is_leading():
         records.require_replaceable(cell)  # now, not after hours
         disk.require_writable(folder)
-    if "WORLD_SIZE" in os.environ:
+    if world.is_under_torchrun():
         signals.die_with_parent()
     elif processes > 1:
         if not (execution.threads or is_on_gpu(execution)):  # theirs are those that the record names
@@ -103,7 +113,7 @@ def work(cell: Cell, execution: Execution) -> None:
 
     Rank 0 tells every step and that it stopped; any rank tells the fault that ended it.
     """
-    leads = os.environ.get("RANK", "0") == "0"
+    leads = world.is_leading()
 
     def on_step(*step: float) -> None:
         if leads:
@@ -133,18 +143,24 @@ def _local_devices(execution: Execution) -> int:
 
 def _run_workers(cell: Cell, execution: Execution, processes: int, folder: Path, on_step: train.OnStep) -> None:
     """Start torchrun, pass its progress on, and turn its end into an exception when it is not a good one."""
+    _require_loopback()
     probe = {PROBE_PREFIX + name: value for name, value in cell.probe.model_dump().items()}
     settings = {**cell.run.model_dump(), **probe, **execution.model_dump(), "processes": 1}
-    command = [sys.executable, "-c", TORCHRUN, "--standalone", f"--nproc-per-node={processes}"]
+    command = [sys.executable, "-c", TORCHRUN, *MEETING, f"--rdzv-id={uuid.uuid4()}", f"--nproc-per-node={processes}"]
     command += [f"--shutdown-timeout={GRACE}", "-m", "isonb", "pretrain", "--worker", "--study", cell.study]
     command += [f"{name}={json.dumps(value)}" for name, value in settings.items()]
-    paths = [str(records.PROJECT), *filter(None, [os.environ.get("PYTHONPATH")])]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
     log, told = folder / "workers.log", {}
     with (
-        log.open("w", buffering=1) as stream,
+        log.open("w", buffering=1, encoding="utf-8", errors="backslashreplace") as stream,
         subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=stream, text=True, env=environment
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=stream,
+            text=True,
+            encoding="utf-8",
+            errors="replace",
+            env=_environment(),
         ) as workers,
         signals.stop_requests(workers.terminate) as stop,  # torchrun passes it on; the workers save
     ):
@@ -163,11 +179,35 @@ def _run_workers(cell: Cell, execution: Execution, processes: int, folder: Path,
     if STOPPED in told or stop.is_set():
         raise signals.Preempted(told.get(STOPPED, "Stopped before the first step.") + f" Its log is {log}.")
     if workers.returncode:
-        words = log.read_text(errors="replace").splitlines()
+        words = log.read_text(encoding="utf-8", errors="replace").splitlines()
         cause = told.get(FAILED) or _cause(words)
         fault = train.TrainingError(f"Training on {processes} processes failed: {cause} Its log is {log}.")
         fault.add_note("\n".join(["The end of the log:", *words[-NOTE:]]))
         raise fault
+
+
+def _require_loopback() -> None:
+    """Raise `TrainingError` where this host cannot reach itself: torchrun would try again and again."""
+    try:
+        with socket.create_server((LOOPBACK, 0)) as server:
+            socket.create_connection(server.getsockname(), timeout=SHORTLY).close()
+    except OSError as error:
+        raise train.TrainingError(
+            f"Several processes meet at {LOOPBACK}, which cannot be reached here ({error.strerror or error}): choose "
+            "processes=1, or bring the interface up, as by `ip link set lo up`."
+        ) from None
+
+
+def _environment() -> dict[str, str]:
+    """What torchrun and its workers are given: nothing that a cluster has set for a torchrun of its own.
+
+    gloo would look for the address that belongs to the host's name, which there need not be.
+    """
+    paths = [str(places.PROJECT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("PET_", "TORCHELASTIC_"))}
+    interfaces = [name for name, one in psutil.net_if_addrs().items() if LOOPBACK in (part.address for part in one)]
+    gloo = {"GLOO_SOCKET_IFNAME": interfaces[0]} if interfaces else {}
+    return {**inherited, **gloo, "PYTHONPATH": os.pathsep.join(paths)}
 
 
 def _cause(words: list[str]) -> str:

@@ -20,7 +20,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from isonb import records
+from isonb import schema
 from isonb.config import ProbeConfig, RunConfig
 from isonb.models import network as networks
 from isonb.models import objectives
@@ -39,7 +39,7 @@ class ProbeError(ValueError):
 class Probed:
     """The record's part and, for paired tests, which test images each layer gets right: bool, L + 1 by test images."""
 
-    record: records.Probe
+    record: schema.Probe
     test_correct_LB: np.ndarray
 
 
@@ -47,7 +47,7 @@ class Probed:
 class Judged:
     """The probes of one network by one protocol, and which test images each layer gets right: bool, L + 1 by images."""
 
-    probes: records.Probes
+    probes: schema.Probes
     test_correct_LB: np.ndarray
 
 
@@ -78,12 +78,12 @@ def probe_layers(
     for epoch, weights in enumerate(earlier, start=1):
         then = copy.deepcopy(network)
         then.load_state_dict(weights)
-        along.append(records.ProbedEpoch(epoch=epoch, **dict(judge(then, images, [config], precision)[0].probes)))
+        along.append(schema.ProbedEpoch(epoch=epoch, **dict(judge(then, images, [config], precision)[0].probes)))
     if config.along:
-        along.append(records.ProbedEpoch(epoch=network.config.epochs, **dict(judged.probes)))
+        along.append(schema.ProbedEpoch(epoch=network.config.epochs, **dict(judged.probes)))
     label_B = images.test.labels_B
     chance = torch.bincount(label_B).max().item() / len(label_B)
-    record = records.Probe(**dict(judged.probes), chance=chance, protocol=describe(config), along=along)
+    record = schema.Probe(**dict(judged.probes), chance=chance, protocol=describe(config), along=along)
     if config.pixels:
         accuracies = decoding.pixel_accuracies(network, images, config.feature, precision)
         layers = [
@@ -164,7 +164,7 @@ def _judged(
     accuracy = {name: is_correct_LB.double().mean(1).tolist() for name, is_correct_LB in correct.items()}
     best = int(np.argmax(accuracy[config.select_on]))  # the earliest of equals
     layers = [
-        records.Layer(
+        schema.Layer(
             layer=layer,
             train_accuracy=accuracy["train"][layer],
             validation_accuracy=accuracy["validation"][layer],
@@ -172,7 +172,7 @@ def _judged(
         )
         for layer in range(len(accuracy["test"]))
     ]
-    probes = records.Probes(
+    probes = schema.Probes(
         layers=layers, best_layer=best, test_accuracy=accuracy["test"][best], seconds=seconds, penalties=penalties
     )
     return Judged(probes, correct["test"].numpy())

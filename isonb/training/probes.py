@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from isonb import records
+from isonb import schema
 from isonb.config import ProbeConfig, RunConfig
 from isonb.models import network as networks
 from isonb.training import data, probe
@@ -27,8 +27,8 @@ OTHER = {"mean": "grid4", "grid4": "mean", "flatten": "mean"}  # the pooling of 
 class Probed:
     """The record's parts, and what stands beside it: which test images each layer gets right, by name of the array."""
 
-    record: records.Probe
-    others: list[records.OtherProbe]
+    record: schema.Probe
+    others: list[schema.OtherProbe]
     arrays: dict[str, np.ndarray]
 
 
@@ -75,7 +75,7 @@ def by_each(
 
 def together(
     protocols: Mapping[str, ProbeConfig],
-    record: records.Probe,
+    record: schema.Probe,
     finished: Mapping[str, probe.Judged],
     twin: Mapping[str, probe.Judged],
 ) -> Probed:
@@ -85,7 +85,7 @@ def together(
         _penalised(name): f"{text}, L2 penalty of each layer chosen on validation" for name, text in described.items()
     }
     others = [
-        records.OtherProbe(
+        schema.OtherProbe(
             name=name,
             protocol=described[name],
             trained=finished[name].probes if name in finished else None,

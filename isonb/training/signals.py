@@ -12,18 +12,43 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from typing import Any
 
-PREEMPTED = os.EX_TEMPFAIL  # exit status after SIGTERM or SIGINT, 75: the state is saved, run the same command again
-REQUESTS = (signal.SIGTERM, signal.SIGINT)
+PREEMPTED = os.EX_TEMPFAIL  # exit status after a request to stop, 75: the state is saved, run the same command again
+REQUESTS = (
+    signal.SIGINT,
+    signal.SIGTERM,
+    signal.SIGHUP,
+)  # Ctrl-C; kill, docker stop, systemd, Slurm; a closed terminal
 
 
 class Preempted(KeyboardInterrupt):
     """The run was asked to stop, finished its step and wrote a checkpoint."""
 
 
+def heed(handler: Callable[..., None]) -> dict[int, Any]:
+    """Call `handler` at each request to stop; returns the handlers before. Only the main thread can do this.
+
+    SIGHUP stays ignored where nohup has seen to it.
+    """
+    numbers = [number for number in REQUESTS if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN]
+    return {number: signal.signal(number, handler) for number in numbers}
+
+
+@contextlib.contextmanager
+def heeded(handler: Callable[..., None]) -> Iterator[None]:
+    """Call `handler` at each request to stop that comes meanwhile. Outside the main thread nothing is done."""
+    before = heed(handler) if threading.current_thread() is threading.main_thread() else {}
+    try:
+        yield
+    finally:
+        for number, earlier in before.items():
+            signal.signal(number, earlier or signal.SIG_DFL)
+
+
 @contextlib.contextmanager
 def stop_requests(also: Callable[[], None] = lambda: None) -> Iterator[threading.Event]:
-    """An event that SIGTERM or SIGINT sets instead of their usual effect; `also` is then called as well.
+    """An event that a request to stop sets instead of its usual effect; `also` is then called as well.
 
     Only the main thread can receive signals: elsewhere the event is never set.
     """
@@ -33,15 +58,8 @@ def stop_requests(also: Callable[[], None] = lambda: None) -> Iterator[threading
         stop.set()
         also()
 
-    if threading.current_thread() is not threading.main_thread():
+    with heeded(request):
         yield stop
-        return
-    before = {number: signal.signal(number, request) for number in REQUESTS}
-    try:
-        yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler or signal.SIG_DFL)
 
 
 def die_with_parent() -> None:

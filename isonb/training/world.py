@@ -7,14 +7,23 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import datetime
 import os
 from collections.abc import Iterator
 
 import torch
 import torch.distributed as dist
 
+from isonb import machine
 from isonb.config import Execution
 from isonb.training.rendezvous import agree_on_name
+
+TORCHRUN = ("TORCHELASTIC_RUN_ID", "RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+PATIENCE = datetime.timedelta(minutes=5)  # for peers that torchrun starts at the same moment
+
+
+class WorldError(RuntimeError):
+    """Processes that do not meet; the message says why and what to do."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,23 +53,43 @@ class World:
         return self.sum(byte_S).numpy().tobytes()
 
 
+def is_under_torchrun() -> bool:
+    """Whether torchrun has started this process; a cluster may leave WORLD_SIZE and the like where it has not."""
+    return all(name in os.environ for name in TORCHRUN)
+
+
+def is_leading() -> bool:
+    """Whether this process is the one that writes files: the first of those that torchrun started, or alone."""
+    return not is_under_torchrun() or os.environ["RANK"] == "0"
+
+
 @contextlib.contextmanager
 def join_world(execution: Execution) -> Iterator[World]:
-    """Take part in the process group that torchrun describes in the environment, or be alone."""
-    size = int(os.environ.get("WORLD_SIZE", "1"))
+    """Take part in the process group that torchrun describes in the environment, or be alone.
+
+    Raises `WorldError` where the others do not come.
+    """
+    torchrun = os.environ if is_under_torchrun() else {}
+    size = int(torchrun.get("WORLD_SIZE", "1"))
     on_gpu = execution.device == "cuda" or (execution.device == "auto" and torch.cuda.is_available())
-    device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0"))) if on_gpu else torch.device("cpu")
+    device = torch.device("cuda", int(torchrun.get("LOCAL_RANK", "0"))) if on_gpu else torch.device("cpu")
     if on_gpu:
         torch.cuda.set_device(device)
     elif execution.threads or size > 1:
-        local = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-        torch.set_num_threads(execution.threads or max(1, len(os.sched_getaffinity(0)) // local))
+        local = int(torchrun.get("LOCAL_WORLD_SIZE", "1"))
+        torch.set_num_threads(execution.threads or max(1, machine.cores() // local))
     if size == 1:
         yield World(0, 1, device)
         return
-    store, rank, _ = next(dist.rendezvous("env://"))
-    store = dist.PrefixStore(agree_on_name(store, rank, size), store)
-    dist.init_process_group("nccl" if on_gpu else "gloo", store=store, rank=rank, world_size=size)
+    try:
+        store, rank, _ = next(dist.rendezvous("env://", timeout=PATIENCE))
+        store = dist.PrefixStore(agree_on_name(store, rank, size), store)
+        dist.init_process_group("nccl" if on_gpu else "gloo", store=store, rank=rank, world_size=size)
+    except dist.DistError as error:
+        raise WorldError(
+            f"The {size} processes of torchrun do not meet ({str(error).splitlines()[0]}): start all of them again, or "
+            "unset TORCHELASTIC_RUN_ID to train on one process."
+        ) from None
     try:
         yield World(rank, size, device)
     finally:
