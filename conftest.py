@@ -6,6 +6,7 @@ All are set in the environment, so that the kernels of notebooks and the subproc
 import collections
 import contextlib
 import os
+import signal
 import tempfile
 
 import pytest
@@ -23,9 +24,17 @@ def pytest_configure(config: pytest.Config) -> None:
     config.add_cleanup(folder.cleanup)
     os.environ["ISONB_RESULTS"] = os.path.join(folder.name, "results")
     os.environ["ISONB_RUNS"] = os.path.join(folder.name, "runs")
+    _heed_signals()
     stack = contextlib.ExitStack()
     stack.enter_context(kernel.ours())
     config.add_cleanup(stack.close)
+
+
+def _heed_signals() -> None:
+    """Have what the tests start heed a request to stop, even where `nohup` or a shell's `&` has these tests ignore it."""
+    for number in (signal.SIGINT, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

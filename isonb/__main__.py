@@ -223,13 +223,13 @@ def _estimate(chosen: argparse.Namespace) -> int:
 def _complete(chosen: argparse.Namespace) -> int:
     from isonb.evidence import metrics
     from isonb.running import completion  # here, as torch takes seconds to import
-    from isonb.training import checkpoint, data
+    from isonb.training import checkpoint
 
     study = _study(chosen)
     try:
         for run_id, what in completion.study(study, config.Execution()):
             print(f"{run_id}: {what}", flush=True)
-    except (data.DataError, checkpoint.CheckpointError) as error:
+    except (completion.IncompleteError, checkpoint.CheckpointError) as error:
         print(error, file=sys.stderr)
         return 1
     metrics.write_table(study)

@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import io
+import itertools
 import json
 import os
 import textwrap
@@ -53,12 +54,17 @@ def notebook_path(cell: Cell) -> Path:
     return record_path(cell).with_suffix(".ipynb")
 
 
+def record_paths(study: str) -> list[Path]:
+    """The files among a study's results that should be records, by name; hidden ones are other programs'."""
+    return sorted(path for path in results_folder(study).glob("*.json") if not path.name.startswith("."))
+
+
 def write_record(record: Record, arrays: Mapping[str, np.ndarray], notebook: bytes | None = None) -> Path:
     """Write a cell's record, its arrays and its executed notebook; the record last, with the checksums of all three.
 
     While its notebook is still being executed by a runner, which names a folder in ISONB_STAGE, a record goes there.
     One that no runner has made has no notebook: what lies beside it counts as another run's.
-    A damaged record in its place is kept as `.damaged`. Raises `NewerRecordError` where a newer version's is there.
+    What is damaged in its place is kept as `.damaged`. Raises `NewerRecordError` where a newer version's is there.
     """
     path = record_path(record.cell)
     require_replaceable(record.cell)
@@ -70,7 +76,7 @@ def write_record(record: Record, arrays: Mapping[str, np.ndarray], notebook: byt
     content = record.model_dump(exclude={"checksums"}) | {"schema_version": VERSION}
     sums = {suffix: content and hashlib.sha256(content).hexdigest() for suffix, content in contents.items()}
     content["checksums"] = {"record": _digest(content), "arrays": sums[".npz"], "notebook": sums[".ipynb"]}
-    _keep_damaged(path)
+    _put_aside(path)
     for suffix, other in contents.items():
         if other is not None:
             disk.write_atomically(path.with_suffix(suffix), other)
@@ -84,16 +90,20 @@ def _digest(content: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(rest, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
-def _keep_damaged(path: Path) -> None:
-    """Put a record that cannot be read aside, with what lies beside it, as `.damaged`."""
-    try:
-        if path.exists():
-            read_record(path)
-    except RecordError:
-        for suffix in LARGEST:
-            with contextlib.suppress(FileNotFoundError):
-                part = path.with_suffix(suffix)
-                part.rename(part.with_name(f"{part.name}.damaged"))
+def _put_aside(path: Path) -> None:
+    """Keep as `.damaged` what lies where a record will be written, unless it belongs to a record that can be read."""
+    own: set[str] = set()
+    with contextlib.suppress(RecordError):
+        own = {".json", ".npz", ".ipynb" if notebook_of(read_record(path)) else ""}
+    for suffix in LARGEST.keys() - own:
+        part = path.with_suffix(suffix)
+        aside = part.with_name(f"{part.name}.damaged")
+        for number in itertools.count(2):
+            if not os.path.lexists(aside):
+                break
+            aside = part.with_name(f"{part.name}.damaged-{number}")
+        with contextlib.suppress(FileNotFoundError):
+            part.rename(aside)
 
 
 def require_replaceable(cell: Cell) -> None:
@@ -273,5 +283,4 @@ def readable(cell: Cell) -> Record | None:
 
 def read_study(study: str) -> Iterator[Record]:
     """Every record of a study, by run_id. Raises `RecordError` at the first damaged one."""
-    for path in sorted(results_folder(study).glob("*.json")):
-        yield read_record(path)
+    yield from map(read_record, record_paths(study))

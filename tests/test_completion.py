@@ -127,6 +127,15 @@ def test_a_record_of_a_time_before_checksums_gains_them_and_keeps_its_notebook(i
     assert records.notebook_of(sealed) is None
 
 
+def test_a_damaged_record_does_not_stop_the_others(capsys):
+    path = records.write_record(*as_it_was(*run()))
+    (path.parent / "a.json").write_text("{")
+    assert main(["complete"]) == 1
+    told = capsys.readouterr()
+    assert told.out == f"{path.stem}: untrained twin, linear filter added\n"
+    assert told.err.startswith(str(path.parent / "a.json")) and len(told.err.splitlines()) == 1
+
+
 def _of_other_images(record):
     return record.model_copy(update={"data": record.data.model_copy(update={"sha256": {"other": "00"}})})
 

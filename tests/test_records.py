@@ -124,6 +124,34 @@ def test_a_damaged_record_is_kept_aside_when_its_cell_has_run_again(name, conten
     assert [one.training.validation_loss for one in records.read_study("smoke")] == [3.5]
 
 
+def test_each_damaged_file_is_kept_and_so_is_a_notebook_that_is_not_the_records():
+    path = leave_record(made_record(config.smoke()), b"first")
+    for content in (b"{", b"["):
+        path.write_bytes(content)
+        leave_record(made_record(config.smoke()), b"first")
+    assert {part.name: part.read_bytes() for part in path.parent.glob("*.json.damaged*")} == {
+        f"{path.name}.damaged": b"{",
+        f"{path.name}.damaged-2": b"[",
+    }
+    notebook = path.with_suffix(".ipynb")
+    notebook.write_bytes(b"changed")
+    leave_record(made_record(config.smoke()), b"second")
+    assert (
+        notebook.read_bytes() == b"second"
+        and (notebook.parent / f"{notebook.name}.damaged-3").read_bytes() == b"changed"
+    )
+    notebook.unlink()
+    notebook.mkdir()
+    leave_record(made_record(config.smoke()), b"third")
+    assert notebook.read_bytes() == b"third"
+
+
+def test_hidden_files_are_no_records():
+    path = leave_record(made_record(config.smoke()))
+    (path.parent / f"._{path.name}").write_bytes(b"as another system leaves beside each file")
+    assert [record.run_id for record in records.read_study("smoke")] == [path.stem]
+
+
 # Reading
 
 

@@ -320,7 +320,7 @@ def read(study: str) -> Tables:
 def _read(study: str) -> tuple[list[schema.Record], dict[str, Mapping[str, np.ndarray]], list[str]]:
     """Every readable record of a study by run_id, its arrays, and a sentence for each file that cannot be read."""
     runs, arrays, faults = [], {}, []
-    for path in sorted(places.results_folder(study).glob("*.json")):
+    for path in records.record_paths(study):
         try:
             run, arrays[path.stem] = records.read(path)
             if run.cell.study != study:

@@ -130,6 +130,8 @@ class Driver:
 
     def slots(self, offered: int | None) -> int:
         """How many of the cores that Snakemake has to give away a cell takes."""
+        if offered == 0:
+            sys.exit("--cores 0 lets no cell run: give at least 1, or leave it out.")
         return placement.slots(self.threads, offered)
 
     def megabytes(self, cell: Cell) -> int:
