@@ -31,7 +31,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def _heed_signals() -> None:
-    """Have what the tests start heed a request to stop, even where `nohup` or a shell's `&` has these tests ignore it."""
+    """Have what the tests start heed a request to stop, even where `nohup` or a shell's `&` lets these ignore it."""
     for number in (signal.SIGINT, signal.SIGHUP):
         if signal.getsignal(number) is signal.SIG_IGN:
             signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
