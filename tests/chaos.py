@@ -32,6 +32,7 @@ TINY = "width = 8\nimage_size = 8\ndata_fraction = 0.1\nepochs = 4\nevaluation_m
 NINE = [(block, code) for block in ("conv", "mixer", "transformer") for code in ("continuous", "rff", "pix2vec")]
 TWO = [("conv", "rff"), ("mixer", "pix2vec")]
 TIMES = {"seconds", "training_seconds", "probe_seconds", "peak_memory_bytes"}
+CHANGING = {*TIMES, "environment", "checksums"}  # what differs from one run of the same cell to the next
 PATIENCE = 30  # seconds in which everything that a killed process started must be gone
 LONGEST = 12.0  # seconds between two kills
 
@@ -73,7 +74,7 @@ class Sweep:
 def without_times(content: object) -> object:
     """A record without what may differ."""
     if isinstance(content, dict):
-        return {key: without_times(value) for key, value in content.items() if key not in {*TIMES, "environment"}}
+        return {key: without_times(value) for key, value in content.items() if key not in CHANGING}
     return [without_times(one) for one in content] if isinstance(content, list) else content
 
 

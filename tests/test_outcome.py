@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import isonb
-from isonb import config, features, numerics, records, schema
+from isonb import config, features, numerics, places, records, schema
 from isonb.config import Execution
 from isonb.models import network as networks
 from isonb.training import checkpoint, data, evaluate, finetune, outcome, probes
@@ -176,7 +176,7 @@ def repository(folder):
 
 
 def provenance(folder, monkeypatch):
-    monkeypatch.setattr(records, "PROJECT", folder)
+    monkeypatch.setattr(places, "PROJECT", folder)
     made = outcome.environment(Execution(), torch.device("cpu"), "float32")
     return made.git_revision, made.git_dirty
 

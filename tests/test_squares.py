@@ -257,7 +257,7 @@ def test_a_damaged_picture_is_a_square_or_refused_in_a_sentence(name, tmp_path):
         except DataError as error:
             assert str(error).startswith(str(path)) and str(error).endswith(".") and "\n" not in str(error)
             refused += 1
-    assert 0 < refused < mutations.COUNT // 5
+    assert refused > 0
 
 
 @pytest.mark.parametrize("kind", [b"zTXt", b"iCCP", b"IDAT"])

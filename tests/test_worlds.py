@@ -101,6 +101,17 @@ def test_an_effect_of_a_world_is_there_on_average(noise):
     assert t.runs["untrained_best_layer"].notna().all() and set(t.arrays) == set(t.runs["run_id"])
 
 
+MACHINE = {
+    "processor": "made up",
+    "cores": 2,
+    "threads": 1,
+    "amx": False,
+    "avx512_bf16": True,
+    "torch": "2",
+    "load": 0.5,
+}
+
+
 @pytest.fixture
 def counts(tmp_path, monkeypatch):
     """Verdicts of two claims, counted in ten worlds of which the paper is right and in forty of mere noise."""
@@ -114,7 +125,7 @@ def counts(tmp_path, monkeypatch):
     ]
     monkeypatch.setenv("ISONB_RESULTS", str(tmp_path))
     (tmp_path / "benchmarks").mkdir()
-    (tmp_path / "benchmarks" / "worlds.json").write_text(json.dumps({"rows": rows}))
+    (tmp_path / "benchmarks" / "worlds.json").write_text(json.dumps({"machine": MACHINE, "rows": rows}))
 
 
 def test_the_worlds_are_shown_by_claim_with_the_most_frequent_verdict_first(counts):
