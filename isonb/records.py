@@ -72,14 +72,16 @@ def write_record(record: Record, arrays: Mapping[str, np.ndarray], notebook: byt
         path = Path(os.environ[STAGE]) / path.name
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **arrays)
-    contents = {".npz": buffer.getvalue(), ".ipynb": notebook}
     content = record.model_dump(exclude={"checksums"}) | {"schema_version": VERSION}
-    sums = {suffix: content and hashlib.sha256(content).hexdigest() for suffix, content in contents.items()}
-    content["checksums"] = {"record": _digest(content), "arrays": sums[".npz"], "notebook": sums[".ipynb"]}
+    content["checksums"] = {
+        "record": _digest(content),
+        "arrays": hashlib.sha256(buffer.getvalue()).hexdigest(),
+        "notebook": None if notebook is None else hashlib.sha256(notebook).hexdigest(),
+    }
     _put_aside(path)
-    for suffix, other in contents.items():
-        if other is not None:
-            disk.write_atomically(path.with_suffix(suffix), other)
+    disk.write_atomically(path.with_suffix(".npz"), buffer.getvalue())
+    if notebook is not None:
+        disk.write_atomically(path.with_suffix(".ipynb"), notebook)
     disk.write_atomically(path, (json.dumps(content, indent=1) + "\n").encode())
     return path
 
