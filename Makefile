@@ -7,10 +7,12 @@ BENCH ?=
 LOCK ?=
 SNAKEMAKE ?=
 JOBS ?= auto
+LAB ?=
 
 BIN := .venv/bin
 READY := .venv/ready
 OWN := _runs/mine.ipynb
+AS_ROOT := $(if $(filter 0,$(shell id -u)),--allow-root)# as in a container: Jupyter asks for it
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 HASHED := --require-hashes --no-deps --no-build-isolation
 TORCH := $(shell grep -o '^torch==[0-9.]*' requirements.lock)
@@ -23,7 +25,7 @@ ENTRY = sed -n '/^$(1)==/,/[^\]$$/p' requirements.lock
 unexport SNAKEMAKE_PROFILE
 
 .DEFAULT_GOAL := help
-.PHONY: help study test quick lab book bench chaos lock locked clean
+.PHONY: help study test quick lab book pdf links nbval bench chaos lock locked clean
 
 help: ## say what can be made
 	@echo "make ... (STUDY=$(STUDY), PYTHON=$(PYTHON))"
@@ -44,11 +46,20 @@ quick: $(READY) ## check style and import rules, then run the fast tests, in a f
 	$(BIN)/lint-imports
 	$(BIN)/pytest --numprocesses $(JOBS) --maxprocesses 8 --dist loadfile --no-loadscope-reorder -m "not slow" tests
 
-lab: $(READY) $(OWN) ## open JupyterLab on a copy of the experiment's notebook that is yours to change
-	@$(BIN)/python -c 'import isonb, os, sys; os.execv(sys.argv[1], sys.argv[1:])' $(BIN)/jupyter lab $(OWN)
+lab: $(READY) $(OWN) ## open JupyterLab on a copy of the experiment's notebook; LAB="--no-browser --ip=0.0.0.0" for its options
+	@$(BIN)/python -c 'import isonb, os, sys; os.execv(sys.argv[1], sys.argv[1:])' $(BIN)/jupyter lab $(AS_ROOT) $(LAB) $(OWN)
 
 book: $(READY) ## build the book from the results at hand; warnings are errors
 	@$(BIN)/python -m isonb book
+
+pdf: $(READY) ## print the whole book into _build/html/isonb.pdf, by Chromium; builds the book first where it has to
+	@$(BIN)/python -m isonb pdf
+
+links: $(READY) ## check that every link of the book's text leads somewhere, on other sites too
+	@$(BIN)/python -m isonb links
+
+nbval: $(READY) ## run every notebook twice and see that the second run shows what the first did
+	$(BIN)/pytest -q --numprocesses $(JOBS) --maxprocesses 8 tests/test_notebooks.py notebooks
 
 bench: $(READY) ## time a training step against a plain one, other libraries and more processes; BENCH=steps for a part
 	$(BIN)/python tests/benchmarks $(BENCH)

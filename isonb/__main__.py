@@ -1,4 +1,4 @@
-"""The command line: `python -m isonb run-cell | pretrain | cells | estimate | complete | claims | report | book`."""
+"""The command line, `python -m isonb`: run-cell, cells, estimate, complete, claims, report, book, pdf, links."""
 
 from __future__ import annotations
 
@@ -76,12 +76,14 @@ def _parser() -> argparse.ArgumentParser:
         ("claims", _claims, "judge the paper's claims from a study's results"),
         ("report", _report, "write the table, the verdicts and the failures of a sweep, as the Snakefile does"),
         ("book", _book, "build the book from the results at hand; warnings are errors"),
+        ("pdf", _pdf, "print the whole book into one file, by Chromium"),
+        ("links", _links, "check that every link of the book leads somewhere, on other sites too"),
     ):
         sub = commands.add_parser(name, help=text, description=text.capitalize() + ".")
         sub.set_defaults(command=command)
         if command is _report:
             sub.add_argument("folder", type=Path, help="of the sweep")
-        elif command is not _book:
+        elif command not in (_book, _pdf, _links):
             text = "smoke, which is the default, cpu or paper; --profile is the older name of this option"
             sub.add_argument("--study", "--profile", action="append", dest="studies", metavar="STUDY", help=text)
         if command is _run_cell:
@@ -268,6 +270,24 @@ def _book(chosen: argparse.Namespace) -> int:
     from isonb.running import publishing
 
     return publishing.build_book()
+
+
+def _pdf(chosen: argparse.Namespace) -> int:
+    from isonb.pages import paper
+    from isonb.running import publishing
+
+    paper.browser()
+    if not publishing.is_built() and (status := publishing.build_book()):
+        return status
+    print(f"The book is printed: open {paper.write(publishing.PAGE.parent).as_uri()}")
+    return 0
+
+
+def _links(chosen: argparse.Namespace) -> int:
+    interruption.end_with_driver()
+    from isonb.running import publishing
+
+    return publishing.check_links()
 
 
 if __name__ == "__main__":
