@@ -18,10 +18,11 @@ from matplotlib.colors import to_rgb
 from PIL import Image
 
 from isonb import config, features, schema, studies
-from isonb.evidence import figures, metrics
-from isonb.evidence.picture import COLOURS, DASHES, MARKERS
+from isonb.evidence import figures, metrics, vectors
+from isonb.evidence.picture import COLOURS, DASHES, MARKERS, name_of
 
 PHONE_COLUMN = 358  # CSS pixels of a text column on a phone that is 390 wide
+NARROW_DESK_COLUMN = 676  # and in a window that is 1280 wide, with the table of contents beside it
 
 
 @pytest.fixture
@@ -90,9 +91,15 @@ def every_figure():
         "scatter": figures.loss_accuracy(whole.runs, "network", "encoding", "depth"),
         "probes by layer": figures.probes_by_layer(whole, layers),
         "learned tables": figures.learned_tables(nothing),
+        "sigmas": figures.trained_by_sigma(whole),
+        "no sigmas": figures.trained_by_sigma(nothing),
         "reconstruction_by_block": figures.reconstruction_by_block(whole),
         "no palette": figures.palette(),
         "no objectives": figures.probes_by_objective(nothing),
+        "by size": figures.loss_accuracy_by_size(whole.runs),
+        "errors": figures.errors_by_block(whole),
+        "no sizes": figures.loss_accuracy_by_size(nothing.runs),
+        "no errors": figures.errors_by_block(nothing),
         "no phases": figures.two_phases(nothing),
         "no paths": figures.along_training(nothing),
         "no fine-tuning": figures.fine_tuning(nothing),
@@ -101,6 +108,17 @@ def every_figure():
         "no reconstructions": figures.reconstruction_by_block(nothing),
         "reconstructions": figures.reconstructions(image, image, image, ["a", "b", "c"]),
         "reconstruction_grid": figures.reconstruction_grid(studies.cells("smoke")),
+        "drawn network": figures.network(config.RunConfig()),
+        "drawn probe": figures.probe(config.RunConfig(), classes=10),
+        "drawn step": figures.step(config.RunConfig(), processes=4),
+        "drawn cell": figures.cell(),
+        "drawn addition": figures.addition(),
+        "drawn reach": figures.reach({("conv", size): 1 + 4 * size for size in (1, 3, 6)}, 32),
+        "drawn symmetries": figures.symmetries(dict.fromkeys("ab", np.eye(8)), {"mixer": [np.eye(8), np.ones((8, 8))]}),
+        "drawn positions": figures.positions({"sines": np.ones((16, 2)), "learned": np.eye(16)}, at=(1, 2)),
+        "drawn groups": figures.groups(np.arange(3.0), np.arange(3.0), np.arange(3)),
+        "drawn gap": figures.gap_bars(whole),
+        "drawn no gap": figures.gap_bars(nothing),
     }
 
 
@@ -124,25 +142,28 @@ def test_no_two_of_a_kind_share_a_marker_or_a_colour(keys):
 
 @pytest.mark.parametrize("name", every_figure())
 def test_letters_are_legible_on_a_phone(name):
-    figure = every_figure()[name]
-    figure.draw_without_rendering()
-    points_to_pixels = PHONE_COLUMN / figure.get_figwidth() / 72
-    sizes = [text.get_fontsize() for text in figure.findobj(lambda artist: hasattr(artist, "get_fontsize"))
-             if text.get_visible() and text.get_text()]  # fmt: skip
-    assert sizes
-    assert min(sizes) * points_to_pixels >= 8
+    phone = every_figure()[name]
+    for figure, column in ((phone, PHONE_COLUMN), (phone.wide, NARROW_DESK_COLUMN)):
+        if figure:
+            figure.draw_without_rendering()
+            points_to_pixels = column / figure.get_figwidth() / 72
+            sizes = [text.get_fontsize() for text in figure.findobj(lambda artist: hasattr(artist, "get_fontsize"))
+                     if text.get_visible() and text.get_text()]  # fmt: skip
+            assert sizes
+            assert min(sizes) * points_to_pixels >= 10.3
 
 
 @pytest.mark.parametrize("name", every_figure())
 def test_letters_stay_inside_the_figure(name):
-    figure = every_figure()[name]
-    figure.draw_without_rendering()
-    width, height = figure.get_size_inches() * figure.dpi
-    drawn = figure.get_tightbbox().transformed(figure.dpi_scale_trans)
-    assert drawn.x0 >= -1
-    assert drawn.y0 >= -1
-    assert drawn.x1 <= width + 1
-    assert drawn.y1 <= height + 1
+    phone = every_figure()[name]
+    for figure in filter(None, (phone, phone.wide)):
+        figure.draw_without_rendering()
+        width, height = figure.get_size_inches() * figure.dpi
+        drawn = figure.get_tightbbox().transformed(figure.dpi_scale_trans)
+        assert drawn.x0 >= -1
+        assert drawn.y0 >= -1
+        assert drawn.x1 <= width + 1
+        assert drawn.y1 <= height + 1
 
 
 @pytest.mark.parametrize("name", every_figure())
@@ -181,19 +202,83 @@ def test_nobodys_style_changes_a_figure():
         assert drawn() == as_it_is
 
 
-def test_a_compact_figure_is_the_same_picture_in_fewer_bytes():
-    """The pixels of a photograph keep their colours to within a few levels; the words stay."""
+def test_a_figure_is_drawn_for_a_phone_and_for_a_desk_but_compact_for_a_phone_alone():
+    figure = figures.probe_curve(made_record(config.smoke()).probe)
+    phone, desk = (pictures(figure.to_html())[width] for width in ("346", "576"))  # points: 4.8 and 8 inches
+    assert phone.count("<text") == desk.count("<text") > 5
+    assert list(pictures(figure.compact().to_html())) == ["346"]
+    assert len(figure.to_html()) < 16_000
+
+
+def test_letters_are_the_readers_and_pixels_are_those_of_the_image():
     pixels_BHWC = np.random.default_rng(0).integers(0, 256, (3, 4, 4, 3), np.uint8)
-    figure = figures.reconstructions(pixels_BHWC, pixels_BHWC, pixels_BHWC, ["a", "b", "c"])
-    vectors = figure.to_html()
-    shown = figure.compact().to_html()
-    [source] = re.findall(r'src="data:image/png;base64,([^"]*)"', shown)
-    image_HWC = np.asarray(Image.open(io.BytesIO(base64.b64decode(source))).convert("RGB")).astype(int)
-    for colour in pixels_BHWC.reshape(-1, 3).astype(int):
-        assert (np.abs(image_HWC - colour).max(axis=2) <= 16).sum() > 100
-    assert figure.caption in shown and re.findall('alt="[^"]*"', shown) == re.findall('alt="[^"]*"', vectors)
-    curve = figures.probe_curve(made_record(config.smoke()).probe)
-    assert len(curve.compact().to_html()) < 16_000
+    [drawing] = pictures(
+        figures.reconstructions(pixels_BHWC, pixels_BHWC, pixels_BHWC, ["a", "b", "c"]).to_html()
+    ).values()
+    assert ">masked input</text>" in drawing and "DejaVu" not in drawing
+    rasters = [
+        np.asarray(Image.open(io.BytesIO(base64.b64decode(source))).convert("RGB"))
+        for source in re.findall(r'href="data:image/webp;base64,([^"]*)"', drawing)
+    ]
+    assert len(rasters) == 9
+    for pixels_HWC in pixels_BHWC:  # the lowest row comes first, as the drawing turns it over
+        assert (
+            sum(any(np.array_equal(raster, way) for way in (pixels_HWC, pixels_HWC[::-1])) for raster in rasters) == 3
+        )
+
+
+def pictures(shown):
+    """The drawings in a figure's HTML by their widths."""
+    found = re.findall(r'"data:image/svg\+xml;base64,([^"]*)" width="(\d+)"', shown)
+    return {width: base64.b64decode(source).decode() for source, width in found}
+
+
+def test_colours_have_the_contrast_on_a_dark_page_that_they_have_on_a_light_one():
+    assert vectors.on_dark("#ffffff") == vectors.DARK_PAGE
+    assert luminance(vectors.on_dark("#000000")) > 0.99
+    for key in (*config.BLOCKS, *config.ENCODINGS):
+        light, dark = COLOURS[key].lower(), vectors.on_dark(COLOURS[key].lower())
+        on_white = 1.05 / (luminance(light) + 0.05)
+        on_black = (luminance(dark) + 0.05) / (luminance(vectors.DARK_PAGE) + 0.05)
+        assert on_black == pytest.approx(min(on_white, 18.7), rel=0.03)
+
+
+def test_a_drawing_in_the_dark_is_the_same_but_for_its_colours():
+    [_, drawing] = pictures(figures.learning_curve(made_record(config.smoke())).to_html()).values()
+    dark = vectors.dark(drawing)
+    assert "stroke: #222222" in drawing and "#222222" not in dark
+    without = [
+        re.sub("(fill|stroke): ?#[0-9a-f]{6}", "", text.replace("svg{fill:#ffffff}", "")) for text in (drawing, dark)
+    ]
+    assert "".join(without[0].split()) == "".join(without[1].split())
+
+
+def test_sizes_of_an_encoding_are_joined_and_numbered():
+    cells = [config.cpu(depth=depth, seed=seed) for depth in (1, 3) for seed in (0, 1)]
+    losses = {1: 4.0, 3: 3.0}
+    t = read(*(made_record(cell, losses[cell.run.depth] + cell.run.seed, 0.25) for cell in cells))
+    figure = figures.loss_accuracy_by_size(t.runs)
+    ax, *_ = figure.axes
+    single, joined, _ = ax.lines  # networks, means over seeds, and what the neighbours' mean costs
+    assert sorted(single.get_xdata()) == [3, 4, 4, 5] and joined.get_xydata().tolist() == [[4.5, 25], [3.5, 25]]
+    assert [text.get_text() for text in ax.texts] == ["1", "3", "neighbours' mean"]
+    assert "convolution with continuous: size 1 4.50 nats and 25.0 %, size 3 3.50 nats and 25.0 %." in figure.alt
+    assert "4 networks, study cpu, 2 seeds" in figure.caption
+
+
+def test_errors_are_those_of_hidden_pixels_in_the_part_that_is_furthest_off():
+    arrays = made_arrays(made_record(config.cpu()))
+    arrays["original_BHWC"][0], is_masked_BHWC = 100, np.zeros_like(arrays["is_masked_BHWC"])
+    is_masked_BHWC[:, 20:22, 20] = True  # two hidden pixels, off by 30 and by 10 levels in each channel
+    filled = np.array(([130] * 3 + [110] * 3) * 3, np.uint8)
+    figure = figures.errors_by_block(
+        read(made_record(config.cpu()), arrays=arrays | {"is_masked_BHWC": is_masked_BHWC, "filled_S": filled})
+    )
+    truth, convolution = figure.axes[:2]
+    assert (truth.get_title(), convolution.get_title()) == ("truth", "convolution")
+    assert truth.images[0].get_array().shape[:2] == (14, 14)
+    assert "Image 1, convolution: 20 levels off." in figure.alt
+    assert [ax.texts[0].get_text() for ax in figure.axes[2:4]] == ["not run"] * 2
 
 
 def test_words_that_are_markup_are_shown_as_words():
@@ -271,12 +356,15 @@ def test_learning_curves_tell_one_head_from_four():
     one, four, guess = picture.axes[0].lines
     assert set(guess.get_ydata()) == {3.875} and picture.caption.endswith("the mean of the neighbours, 3.875.")
     assert one.get_color() != four.get_color() and one.get_marker() != four.get_marker()
-    assert [text.get_text() for text in picture.legends[0].get_texts()] == ["transformer", "4 heads"]
+    assert [text.get_text() for text in picture.legends[0].get_texts()] == [
+        "transformer (1 head)",
+        "transformer (4 heads)",
+    ]
 
 
 def test_learning_curves_put_each_network_in_its_encodings_panel():
     runs = [made_record(config.smoke(block="mixer", encoding="pix2vec"), validation_loss=4.5)]
-    panels = {ax.get_title(): ax.lines for ax in figures.learning_curves(runs).axes}
+    panels = {ax.get_title(loc="left"): ax.lines for ax in figures.learning_curves(runs).axes}
     assert {title: len(lines) for title, lines in panels.items() if len(lines) > 1} == {"pix2vec": 2}
     assert {"continuous", "random Fourier"} < set(panels)
     line, _ = panels["pix2vec"]
@@ -305,13 +393,16 @@ def test_gains_join_the_untrained_and_the_trained_accuracy_of_a_setting():
 
 def test_signs_have_a_number_where_they_are_clear_and_none_where_they_are_not():
     figure = figures.signs(CELLS, CELLS, (1, 3, 6))
-    loss, accuracy = figure.axes[0], figure.axes[2]  # of the first pair: mixer before the 4-head transformer
+    loss, accuracy, *_ = figure.axes  # of the first pair: mixer before transformer (4 heads)
     texts = {text.get_position(): text.get_text() for text in loss.texts}
     assert texts == {(0, 1): "+0.25", (1, 1): "\u22120.50", (1, 2): ""}
     assert {text.get_text() for text in accuracy.texts} == {"+25.0", "\u221250.0", ""}
     colours = {patch.get_xy(): patch.get_facecolor()[:3] for patch in loss.patches}
     assert len(colours) == 3 and len(set(colours.values())) == 3
-    assert "accuracy (points), conv before mixer, continuous, size 6: +100.00, clearly as the paper says." in figure.alt
+    assert (
+        "accuracy (points), convolution before mixer, continuous, size 6: +100.00, clearly as the paper says."
+        in figure.alt
+    )
 
 
 def test_probe_curve_draws_earlier_epochs_thinner_and_paler():
@@ -332,10 +423,12 @@ def test_probe_curve_draws_earlier_epochs_thinner_and_paler():
 @pytest.mark.parametrize("factor", ["network", "encoding", "depth"])
 def test_scatter_colours_by_the_factor_asked_for(runs, factor):
     figure = figures.loss_accuracy(runs, factor)
-    points = [container.lines[0] for container in figure.axes[0].containers]
-    assert [point.get_xydata().tolist() for point in points] == [[[row, 25.0]] for row in runs["validation_loss"]]
-    assert [point.get_color() for point in points] == [COLOURS[key] for key in runs[factor]]
-    assert [point.get_marker() for point in points] == [MARKERS[key] for key in runs[factor]]
+    points = {container.lines[0].get_color(): container.lines[0] for container in figure.axes[0].containers}
+    for key, of_key in runs.groupby(factor):
+        drawn = points.pop(COLOURS[key])
+        assert drawn.get_xydata().tolist() == [[loss, 25.0] for loss in of_key["validation_loss"]]
+        assert drawn.get_marker() == MARKERS[key]
+    assert not points
     assert len(figure.axes[0].get_legend().legend_handles) == runs[factor].nunique()
     assert "9 networks, study smoke, seed 0; bars are 95 % intervals over 40 test images" in figure.caption
 
@@ -363,6 +456,7 @@ def test_scatter_bars_are_wilson_intervals(runs):
         lambda t: figures.loss_accuracy(t.runs, "network", "encoding"),
         lambda t: figures.probes_by_layer(t, {"a": {}, "b": {"depth": 6}}),
         figures.learned_tables,
+        figures.trained_by_sigma,
         figures.reconstruction_by_block,
         lambda t: figures.palette(),
         figures.probes_by_objective,
@@ -404,6 +498,27 @@ def test_learned_tables_are_the_cosines_of_the_red_channel():
     # unit vectors at angles a and b have the cosine cos(a - b)
     np.testing.assert_allclose(drawn["mixer"][0], np.cos(angle_V[:, None] - angle_V), atol=1 / 64 + 1e-9)
     assert "1 network, study cpu, seed 1" in figure.caption  # the lowest seed at hand
+
+
+def test_sigma_in_trained_networks_is_a_line_of_means_with_each_seed_beside():
+    def run(block, sigma, seed, loss, accuracy, **more):
+        cell = config.cpu(block=block, encoding="rff", depth=1, sigma=sigma, seed=seed, **more)
+        return made_record(cell, loss, accuracy)
+
+    conv = [run("conv", 0.1, 0, 4.5, 0.25), run("conv", 1.0, 0, 3.5, 0.5), run("conv", 10.0, 0, 4.0, 0.25)]
+    seeds = [run("conv", 1.0, 1, 3.0, 0.25), run("conv", 0.1, 0, 1.0, 1.0, learning_rate=0.001)]
+    figure = figures.trained_by_sigma(read(*conv, *seeds, run("mixer", 1.0, 0, 2.0, 0.5)))
+    for drawn in (figure, figure.wide):
+        loss, accuracy = drawn.axes
+        *lines, guess = loss.lines
+        assert [line.get_ydata().tolist() for line in lines] == [[4.5, 3.5, 4.0, 3.0], [4.5, 3.25, 4.0]]
+        assert [line.get_ydata().tolist() for line in accuracy.lines] == [[25, 50, 25, 25], [25, 37.5, 25]]
+        assert {line.get_color() for line in (*lines, *accuracy.lines)} == {COLOURS["conv"]}
+        assert guess.get_ydata() == [3.875, 3.875]
+        assert [tick.get_text() for tick in loss.get_xticklabels()] == ["0.1", "1", "10"]
+    assert "4 networks, study cpu, 2 seeds" in figure.caption  # the mixer has run with one sigma alone
+    assert "Dotted: neighbours' mean 3.875." in figure.caption
+    assert "convolution, loss (nats per masked sub-pixel): 4.5 at 0.1, 3.25 at 1, 4 at 10." in figure.alt
 
 
 def test_the_palette_is_shown_below_its_originals(results):
@@ -453,12 +568,15 @@ def test_class_and_pixels_are_read_from_the_same_layers():
     figure = figures.two_phases(t)
     drawn = {ax.get_title(loc="left"): [line.get_ydata().tolist() for line in ax.lines] for ax in figure.axes}
     assert drawn == {
-        "autoregressive, transformer, size 3": [[12.5, 25, 25, 25], [50, 25, 25, 25]],
-        "BERT, transformer, size 3": [[12.5, 25, 25, 25], [12.5, 25, 25, 25]],
+        "autoregressive, transformer (1 head), size 3": [[12.5, 25, 25, 25], [50, 25, 25, 25]],
+        "BERT, transformer (1 head), size 3": [[12.5, 25, 25, 25], [12.5, 25, 25, 25]],
     }
     assert [line.get_linestyle() for line in figure.axes[0].lines] == ["-", "--"]
     assert "2 networks, study cpu, seed 0" in figure.caption
-    assert "autoregressive, transformer, size 3, continuous: class best at layer 1, pixels at layer 0." in figure.alt
+    assert (
+        "autoregressive, transformer (1 head), size 3, continuous: class best at layer 1, pixels at layer 0."
+        in figure.alt
+    )
 
 
 def test_paths_along_training_end_in_the_encodings_marker():
@@ -466,11 +584,12 @@ def test_paths_along_training_end_in_the_encodings_marker():
     t.curves["probe_accuracy"] = [0.1, *[0.25] * 6] * 2
     figure = figures.along_training(t)
     panels = {ax.get_title(loc="left"): ax.lines for ax in figure.axes}
-    for (path, end), (encoding, size) in zip(panels.values(), (("rff", 1), ("continuous", 3)), strict=True):
+    for (path, end, *guesses), (encoding, size) in zip(panels.values(), (("rff", 1), ("continuous", 3)), strict=True):
+        assert [line.get_xdata()[0] for line in guesses] == [3.875]  # the neighbours' mean
         assert path.get_xydata().tolist() == [[5.5, 10], *[[4, 25]] * 6]
         assert (end.get_xydata().tolist(), end.get_marker()) == ([[4, 25]], MARKERS[encoding])
         assert (path.get_color(), path.get_linestyle()) == (COLOURS[encoding], DASHES[size])
-    assert list(panels) == ["convolution", "transformer"]
+    assert list(panels) == ["convolution", "transformer (1 head)"]
     assert "2 networks, study cpu, seed 0" in figure.caption
     assert "5.50 to 4.00 nats, 10.0 to 25.0 %" in figure.alt
 
@@ -479,7 +598,7 @@ def test_only_networks_that_were_probed_along_training_have_paths():
     t = read(made_record(config.cpu(block="transformer")), made_record(config.cpu()))
     t.curves["probe_accuracy"] = [0.1, *[0.25] * 6, *[np.nan] * 7]
     figure = figures.along_training(t)
-    assert [ax.get_title(loc="left") for ax in figure.axes] == [t.curves["network"].iloc[0].replace("-1", "")]
+    assert [ax.get_title(loc="left") for ax in figure.axes] == [name_of(t.curves["network"].iloc[0])]
     assert "1 network," in figure.caption
 
 
@@ -499,7 +618,7 @@ def test_reconstructions_by_block_are_of_networks_that_share_all_else():
     figure = figures.reconstruction_by_block(read(*map(made_record, cells)))
     assert "size 3, continuous input; 2 networks" in figure.caption
     titles = [ax.get_title() for ax in figure.axes[:5]]
-    assert titles == ["masked", "convolution", "mixer", "transformer", "original"]
+    assert titles == ["masked", "convolution", "mixer", "transformer\n(1 head)", "original"]
     assert [len(ax.images) for ax in figure.axes[:5]] == [1, 1, 1, 0, 1]
 
 

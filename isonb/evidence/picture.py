@@ -13,17 +13,17 @@ import base64
 import functools
 import html
 import io
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, TypeVar, cast
 
 import matplotlib.style
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from PIL import Image
 
 from isonb import rows, schema
-from isonb.evidence import NOT_RUN
+from isonb.evidence import NOT_RUN, vectors
 from isonb.evidence.markup import plain
 
 NETWORKS = tuple(network.name for network in rows.networks())  # in the order of every legend
@@ -41,21 +41,26 @@ UNIT = rows.OBJECTIVES["bert"].unit
 NATS = f"loss ({UNIT})"
 QUIET = "#5F6670"
 
-COMPACT_DPI = 130  # 624 pixels: as many as the page shows
-WIDTH = 4.8  # inches: ten-point letters stay readable when a phone shrinks the page's column to three quarters of it
+WIDTH, WIDE = 4.8, 8.0  # inches, on a phone and on a desk: eleven-point letters come out as the text's on both
+FROM_WIDE = "48rem"  # of the window
+SIZE = 11  # points
 STYLE = {
-    "font.size": 10,
+    "font.size": SIZE,
     "font.family": "DejaVu Sans",
-    "axes.titlesize": 10,
+    "axes.titlesize": SIZE,
+    "axes.titleweight": "bold",
+    "axes.facecolor": "none",
+    "figure.facecolor": "none",
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.grid": True,
     "grid.color": "#E3E6EA",
     "axes.axisbelow": True,
     "legend.frameon": False,
-    "legend.fontsize": 9,
+    "legend.fontsize": SIZE,
     "lines.linewidth": 1.8,
     "lines.markersize": 6,
+    "svg.fonttype": "none",  # letters stay letters, in the reader's typeface
     "svg.hashsalt": "isonb",
 }
 # A context or decorator: the rest as matplotlib comes, whatever a person's matplotlibrc or notebook has set.
@@ -67,71 +72,74 @@ class Picture(Figure):
 
     caption = ""
     alt = ""
+    wide: Picture | None = None  # the same, drawn for a desk
     is_smooth = False  # True where an image has more pixels than a screen shows, so that no thin line is lost
-    is_compact = False  # True on pages of which there are hundreds
 
     def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:
         return {"text/plain": self.alt, "text/html": self.to_html()}
 
     def compact(self) -> Picture:
-        """This figure, to be shown in a quarter of the bytes: as pixels in few colours."""
-        self.is_compact = True
+        """This figure in half of the bytes, for pages of which there are hundreds: as it is drawn for a phone."""
+        self.wide = None
         return self
 
     def to_html(self) -> str:
-        """A self-contained `<figure>`: vector graphics on white, so that it reads the same on a dark page."""
-        kind, content = ("png", self._png()) if self.is_compact else ("svg+xml", self._svg())
-        source = base64.b64encode(content).decode()
-        image = (
-            f'<img src="data:image/{kind};base64,{source}" alt="{html.escape(plain(self.alt))}" '
-            'style="width:100%;max-width:36rem;background:#fff">'
-        )
+        """A self-contained `<figure>` on white; the built book makes files of its images and colours of a dark page."""
+        image, most = f'<img alt="{html.escape(plain(self.alt))}" src={self._embedded()}', 36
+        if self.wide:
+            wide = f'<source media="(min-width: {FROM_WIDE})" srcset={self.wide._embedded()}>'
+            image, most = f"{wide}{image}", 60
+        image = f'<picture>{image} style="width:100%;max-width:{most}rem;background:#fff"></picture>'
         return (
             f'<figure class="isonb-figure">{image}<figcaption>{html.escape(plain(self.caption))}</figcaption></figure>'
         )
 
+    def _embedded(self) -> str:
+        """The drawing as the value of an attribute, with those of its width and height behind it."""
+        width, height = (round(72 * inches) for inches in self.get_size_inches())
+        return f'"data:image/svg+xml;base64,{base64.b64encode(self._svg()).decode()}" width="{width}" height="{height}"'
+
     def _svg(self) -> bytes:
-        buffer = io.BytesIO()
+        buffer = io.StringIO()
         with our_style():
             self.savefig(buffer, format="svg", metadata={"Date": None})
-        if self.is_smooth:
-            return buffer.getvalue().replace(
-                b"image-rendering:crisp-edges;image-rendering:pixelated", b"image-rendering:auto"
-            )
-        return buffer.getvalue()
+        return vectors.slim(buffer.getvalue(), self.is_smooth).encode()
 
-    def _png(self) -> bytes:
-        """Pixels with a palette of their own: 256 colours for photographs, 32 for lines."""
-        drawn, packed = io.BytesIO(), io.BytesIO()
+
+Draw = TypeVar("Draw", bound=Callable[..., Picture])
+
+
+def for_both_widths(draw: Draw) -> Draw:
+    """Decorate a function that draws a figure `width` inches wide: it draws one for a phone, with one for a desk."""
+
+    @functools.wraps(draw)
+    def both(*arguments: Any, **options: Any) -> Picture:
         with our_style():
-            self.savefig(drawn, format="png", dpi=COMPACT_DPI)
-        colours = 256 if any(ax.images for ax in self.axes) else 32
-        few = Image.open(drawn).convert("RGB").quantize(colours, dither=Image.Dither.NONE)
-        few.save(packed, format="png", optimize=True)
-        return packed.getvalue()
+            figure = draw(*arguments, width=WIDTH, **options)
+            figure.wide = draw(*arguments, width=WIDE, **options)
+        return figure
+
+    return cast(Draw, both)
 
 
 def name_of(key: str | int) -> str:
-    """What a block, network, encoding or size is called in a figure."""
+    """What a block, network, encoding or size is called wherever a person reads it, such as "transformer (1 head)"."""
     return NAMES.get(key, str(key))
-
-
-def with_heads(network: str) -> str:
-    """What a network is called where nothing else says which block it has, such as "4-head transformer"."""
-    return next(
-        f"{kind.heads}-head {block.title}" if kind.heads > 1 else kind.title
-        for block in rows.BLOCKS.values()
-        for kind in block.networks
-        if kind.name == network
-    )
 
 
 def legend(figure: Figure, keys: Iterable[str | int]) -> None:
     """Put the same kind of key above every figure that tells blocks, networks, encodings or sizes apart."""
-    handles = marks(keys)
-    if handles:
-        columns = min(len(handles), 4)
-        figure.legend(handles=handles, loc="outside upper center", ncols=columns, handletextpad=0.2, columnspacing=1.2)
+    keys = list(keys)
+    if keys:
+        columns = columns_for(keys, figure.get_figwidth())
+        look = {"handlelength": 1, "handletextpad": 0.4, "columnspacing": 1.2, "borderpad": 0}
+        figure.legend(handles=marks(keys), loc="outside upper left", ncols=columns, **look)
+
+
+def columns_for(keys: Sequence[str | int], width: float) -> int:
+    """In how many columns a legend of these keys stays inside so many inches."""
+    widths = sorted((0.25 + 0.085 * len(name_of(key)) for key in keys), reverse=True)  # as wide as letters get
+    return len(keys) if sum(widths) < width else max(1, int(width / widths[0]))
 
 
 def marks(keys: Iterable[str | int]) -> list[Line2D]:
@@ -144,7 +152,7 @@ def say_not_run(ax: Axes, is_numbered: bool = False) -> None:
     ax.grid(False)
     if not is_numbered:
         ax.tick_params(labelbottom=False, labelleft=False, bottom=False, left=False)
-    ax.text(0.5, 0.5, NOT_RUN, ha="center", va="center", transform=ax.transAxes, color=QUIET, fontsize=9)
+    ax.text(0.5, 0.5, NOT_RUN, ha="center", va="center", transform=ax.transAxes, color=QUIET)
 
 
 def describe(runs: pd.DataFrame) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
@@ -22,24 +23,24 @@ from isonb.evidence.picture import (
     NETWORKS,
     QUIET,
     UNIT,
-    WIDTH,
+    WIDE,
     Picture,
     describe,
     described,
+    for_both_widths,
     legend,
     name_of,
-    our_style,
     say_not_run,
 )
 
 NOT_RUN_HEIGHT = 0.9  # inches of an empty panel
 
 
-@our_style()
-def learning_curve(run: schema.Record) -> Picture:
+@for_both_widths
+def learning_curve(run: schema.Record, width: float = WIDE) -> Picture:
     """Training and validation loss of one run by epoch, in its objective's unit, and of guesses without a network."""
     curve, unit = run.training.curve, rows.OBJECTIVES[run.cell.run.objective].unit
-    figure = Picture(figsize=(WIDTH, 3), layout="constrained")
+    figure = Picture(figsize=(width, 3.4), layout="constrained")
     ax = figure.subplots()
     trained = [row for row in curve if row.train_loss is not None]
     ax.plot([row.epoch for row in trained], [row.train_loss for row in trained], "--", color=QUIET, label="training")
@@ -48,7 +49,7 @@ def learning_curve(run: schema.Record) -> Picture:
     _draw_baselines(ax, run.baselines)
     ax.set(xlabel="epoch", ylabel=f"loss ({unit})")
     ax.xaxis.get_major_locator().set_params(integer=True)
-    figure.legend(*ax.get_legend_handles_labels(), loc="outside upper center", ncols=2)
+    figure.legend(*ax.get_legend_handles_labels(), loc="outside upper left", ncols=2)
     last = curve[-1]
     figure.caption = f"Learning curve. Validation loss after epoch {last.epoch}: {last.validation_loss:.3f} ({unit})."
     figure.alt = (
@@ -58,8 +59,8 @@ def learning_curve(run: schema.Record) -> Picture:
     return figure
 
 
-@our_style()
-def learning_curves(runs: Sequence[schema.Record]) -> Picture:
+@for_both_widths
+def learning_curves(runs: Sequence[schema.Record], width: float = WIDE) -> Picture:
     """Validation loss by epoch of several runs: a panel for each encoding, a colour and marker for each network.
 
     Only networks of the legend are drawn whose loss is in nats per masked sub-pixel, on the images that most of them
@@ -68,17 +69,18 @@ def learning_curves(runs: Sequence[schema.Record]) -> Picture:
     """
     runs = [run for run in runs if _is_in_nats(run) and run.cell.run.network in NETWORKS]
     runs, *others = by_images(runs) or [[]]
-    figure = Picture(figsize=(WIDTH, 3.1), layout="constrained")
-    axes = figure.subplots(1, len(config.ENCODINGS), sharex=True, sharey=True, squeeze=False)[0]
+    lines, columns = (1, len(config.ENCODINGS)) if width == WIDE else (len(config.ENCODINGS), 1)
+    figure = Picture(figsize=(width, 3.6 if width == WIDE else 6.4), layout="constrained")
+    axes = list(figure.subplots(lines, columns, sharex=True, sharey=True, squeeze=False).flat)
     for ax, encoding in zip(axes, config.ENCODINGS, strict=True):
         for run in (run for run in runs if run.cell.run.encoding == encoding):
             network = run.cell.run.network
             epochs, losses = zip(*((row.epoch, row.validation_loss) for row in run.training.curve), strict=True)
             ax.plot(epochs, losses, marker=MARKERS[network], color=COLOURS[network])
-        ax.set_title(name_of(encoding))
+        ax.set_title(name_of(encoding), loc="left")
         ax.xaxis.get_major_locator().set_params(integer=True)
-    figure.supxlabel("epoch", fontsize=10)
-    axes[0].set_ylabel(NATS)
+    figure.supxlabel("epoch", fontsize="medium")
+    figure.supylabel(NATS, fontsize="medium")
     legend(figure, [network for network in NETWORKS if network in {run.cell.run.network for run in runs}])
     data = " and ".join(sorted({f"{run.data.validation} validation images of {run.data.name}" for run in runs}))
     figure.caption = f"Validation loss by epoch of {described(runs)}, on {data}."
@@ -97,12 +99,17 @@ def learning_curves(runs: Sequence[schema.Record]) -> Picture:
 def _draw_guesses(axes: Sequence[Axes], runs: Sequence[schema.Record]) -> list[str]:
     """Draw the mean costs of the two guesses that look around a pixel, of those runs that have them; in words."""
     words = {"neighbour_mean": "a guess around the mean of the neighbours", "linear_filter": "around a linear map"}
+    names = {"neighbour_mean": "neighbours\u2019\nmean", "linear_filter": "linear\nfilter"}
     drawn = []
     for name, in_words in words.items():
+        side = "bottom" if name == "neighbour_mean" else "top"
         if losses := [_fitted(run.baselines)[name] for run in runs if name in _fitted(run.baselines)]:
             loss = sum(losses) / len(losses)
             for ax in axes:
                 ax.axhline(loss, color=QUIET, linewidth=1, linestyle=":")
+                if ax.get_subplotspec().is_last_col():
+                    place = {"xycoords": ("axes fraction", "data"), "va": side, "linespacing": 0.95}
+                    ax.annotate(names[name], (1.02, loss), color=QUIET, **place)
             drawn.append(f"{in_words}, {loss:.3f}")
     return drawn
 
@@ -111,13 +118,13 @@ def _is_in_nats(run: schema.Record) -> bool:
     return rows.OBJECTIVES[run.cell.run.objective].unit == UNIT
 
 
-@our_style()
-def probe_curve(probe: schema.Probe) -> Picture:
+@for_both_widths
+def probe_curve(probe: schema.Probe, width: float = WIDE) -> Picture:
     """Accuracy of the linear probe of each layer, in per cent; layer 0 is the encoding. Paper: Figures 6 and 7.
 
     Probes along the training are thin lines, the earlier the paler; hollow squares are those of the untrained twin.
     """
-    figure = Picture(figsize=(WIDTH, 2.8), layout="constrained")
+    figure = Picture(figsize=(width, 3.2), layout="constrained")
     ax = figure.subplots()
     layers, twin = [layer.layer for layer in probe.layers], probe.untrained
     earlier = probe.along[:-1]
@@ -133,7 +140,7 @@ def probe_curve(probe: schema.Probe) -> Picture:
     ax.axhline(100 * probe.chance, color=QUIET, linestyle=":", label="chance")
     ax.set(xlabel="layer (0 is the encoding)", ylabel="accuracy (%)", xticks=layers)
     ax.margins(x=0.1)
-    figure.legend(*ax.get_legend_handles_labels(), loc="outside upper center", ncols=3 if twin else 4, handlelength=1.6)
+    figure.legend(*ax.get_legend_handles_labels(), loc="outside upper left", ncols=3, handlelength=1.6)
     chosen = f"layer {probe.best_layer} is chosen, with {100 * probe.test_accuracy:.1f} % on test images"
     thin = f" Thin: the same on test images after epochs 1 to {len(earlier)}, the earlier the paler." if earlier else ""
     figure.caption = (
@@ -147,38 +154,46 @@ def probe_curve(probe: schema.Probe) -> Picture:
     return figure
 
 
-@our_style()
-def probes_by_layer(t: Tables, panels: Mapping[str, Mapping[str, object]]) -> Picture:
+@for_both_widths
+def probes_by_layer(t: Tables, panels: Mapping[str, Mapping[str, object]], width: float = WIDE) -> Picture:
     """Test accuracy of the probe of each layer in per cent, of the main runs that have a panel's values.
 
     A panel may ask for another arm. A colour and marker for each encoding, dashes for each size; the mean over seeds is
-    thick, each of several seeds thin, hollow markers are the mean of the untrained twins. Paper: Figures 6 and 7.
+    thick, each of several seeds thin, hollow markers are the mean of the untrained twins. In a panel of one size a mean
+    has a band, its 95 % Wilson interval over the test images. Paper: Figures 6 and 7.
     """
     of_panel = {title: _chosen(t.runs, {"arm": MAIN} | dict(wanted)) for title, wanted in panels.items()}
-    heights = [2.5 if len(chosen) else NOT_RUN_HEIGHT for chosen in of_panel.values()]
-    figure = Picture(figsize=(WIDTH, 0.8 + sum(heights)), layout="constrained")
-    axes = figure.subplots(len(panels), 1, sharey=True, squeeze=False, height_ratios=heights)[:, 0]
+    columns = 1 if width < WIDE or len(panels) == 1 else 2 if len(panels) in (2, 4) else 3
+    each = [2.6 if len(chosen) else NOT_RUN_HEIGHT for chosen in of_panel.values()]
+    heights = [max(each[start : start + columns]) for start in range(0, len(each), columns)]
+    figure = Picture(figsize=(width, 0.9 + sum(heights)), layout="constrained")
+    axes = list(figure.subplots(len(heights), columns, sharey=True, squeeze=False, height_ratios=heights).flat)
+    for ax in axes[len(panels) :]:
+        ax.set_visible(False)
+    axes = axes[: len(panels)]
     words = []
     for ax, (title, chosen) in zip(axes, of_panel.items(), strict=True):
         layers = t.layers[t.layers["run_id"].isin(chosen["run_id"])]
         for (encoding, depth), cell in layers.groupby(["encoding", "depth"]):
             words.append(_draw_layers(ax, title, encoding, depth, cell))
+            if chosen["depth"].nunique() == 1:
+                _draw_band(ax, encoding, cell, int(chosen["data_test"].min()))
         if layers.empty:
             say_not_run(ax)
             words.append(f"{title}: {NOT_RUN}.")
         else:
             ax.axhline(100 * chosen["chance"].mean(), color=QUIET, linestyle=":", linewidth=1)
-            ax.set_ylabel("accuracy (%)")
         ax.set_title(title, loc="left")
         ax.xaxis.get_major_locator().set_params(integer=True)
-    axes[-1].set_xlabel("layer (0 is the encoding)")
+    figure.supxlabel("layer (0 is the encoding)", fontsize="medium")
+    figure.supylabel("accuracy (%)", fontsize="medium")
     drawn = pd.concat(of_panel.values())
     legend(figure, [encoding for encoding in config.ENCODINGS if encoding in set(drawn["encoding"])])
     sizes = sorted(set(drawn["depth"]))
     if len(sizes) > 1:
         handles = [Line2D([], [], color=QUIET, linestyle=DASHES[size], label=name_of(size)) for size in sizes]
         drawn_on = next(ax for ax, chosen in zip(axes, of_panel.values(), strict=True) if len(chosen))
-        drawn_on.legend(handles=handles, ncols=len(sizes))
+        drawn_on.legend(handles=handles, ncols=2, columnspacing=1)
     size = f" of size {sizes[0]}" if len(sizes) == 1 else ""
     figure.caption = f"Linear probes by layer{size}, on test images: {describe(drawn)}. {_precision(drawn)}".strip()
     if t.layers.loc[t.layers["run_id"].isin(drawn["run_id"]), "untrained_test_accuracy"].notna().any():
@@ -211,6 +226,12 @@ def _draw_layers(ax: Axes, title: str, encoding: str, depth: int, cell: pd.DataF
     return f"{words}."
 
 
+def _draw_band(ax: Axes, encoding: str, cell: pd.DataFrame, tests: int) -> None:
+    means = cell.groupby("layer")["test_accuracy"].mean()
+    low, high = 100 * np.transpose([statistics.wilson(mean, tests) for mean in means])
+    ax.fill_between(means.index, low, high, color=COLOURS[encoding], alpha=0.15, linewidth=0)
+
+
 def _listed(percentages: pd.Series) -> str:
     return ", ".join(f"{value:.1f}" for value in percentages)
 
@@ -220,8 +241,9 @@ def _precision(runs: pd.DataFrame) -> str:
         return ""
     low, high = statistics.wilson(0.5, int(runs["data_test"].min()))
     return (
-        f"A thick line is the mean over seeds, dotted is chance; the 95 % interval of one network's accuracy over "
-        f"{runs['data_test'].min()} test images is at most {50 * (high - low):.1f} points to either side."
+        "A thick line is the mean over seeds, dotted is chance. The 95 % interval over "
+        f"{runs['data_test'].min()} test images, a band where a panel has one size, is at most {50 * (high - low):.1f} "
+        "points to either side; it does not say how much other seeds differ."
     )
 
 
@@ -230,7 +252,7 @@ def _draw_baselines(ax: Axes, baselines: schema.Baselines) -> None:
         ax.axhline(loss, color=QUIET, linewidth=1, linestyle=":")
         side = {"xytext": (0, 2), "va": "bottom"} if name == "uniform" else {"xytext": (0, -2), "va": "top"}
         place = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points", **side}
-        ax.annotate(name.replace("_", " "), (0.99, loss), color=QUIET, fontsize=8, ha="right", **place)
+        ax.annotate(name.replace("_", " "), (0.99, loss), color=QUIET, ha="right", **place)
 
 
 def _in_words(baselines: schema.Baselines) -> str:

@@ -14,6 +14,7 @@ from isonb.config import ENCODINGS
 from isonb.evidence import NOT_RUN, benchmarks, measurements
 from isonb.evidence.figures.curves import NOT_RUN_HEIGHT, probes_by_layer
 from isonb.evidence.figures.pictures import images
+from isonb.evidence.figures.scatter import draw_guesses, guesses_in_words, guesses_of
 from isonb.evidence.ledger.select import AUTOREGRESSIVE, TRANSFORMERS
 from isonb.evidence.metrics import MAIN, Tables
 from isonb.evidence.picture import (
@@ -23,12 +24,12 @@ from isonb.evidence.picture import (
     NATS,
     NETWORKS,
     QUIET,
-    WIDTH,
+    WIDE,
     Picture,
     describe,
+    for_both_widths,
     legend,
     name_of,
-    our_style,
     say_not_run,
 )
 
@@ -69,8 +70,8 @@ def probes_by_objective(t: Tables) -> Picture:
     return probes_by_layer(t, panels)
 
 
-@our_style()
-def two_phases(t: Tables) -> Picture:
+@for_both_widths
+def two_phases(t: Tables, width: float = WIDE) -> Picture:
     """How well the class and how well the pixels are read from each layer, of networks whose pixels were probed.
 
     A panel for each objective, network and size, a colour for each encoding; means over seeds. Figure G2.
@@ -79,11 +80,15 @@ def two_phases(t: Tables) -> Picture:
     layers = t.layers[t.layers["network"].isin(NETWORKS) & t.layers["arm"].isin(names)]
     layers = layers.dropna(subset=["pixel_accuracy"])
     panels = list(layers.groupby(["arm", "network", "depth"], sort=False)) or [(None, layers)]
-    height = 0.8 + (2.2 if len(layers) else NOT_RUN_HEIGHT) * len(panels)
-    figure = Picture(figsize=(WIDTH, height), layout="constrained")
-    axes = figure.subplots(len(panels), 1, sharey=True, squeeze=False)[:, 0]
+    columns = 2 if width == WIDE and len(panels) > 1 else 1
+    lines = -(-len(panels) // columns)
+    height = 0.8 + (2.2 if len(layers) else NOT_RUN_HEIGHT) * lines
+    figure = Picture(figsize=(width, height), layout="constrained")
+    axes = figure.subplots(lines, columns, sharey=True, squeeze=False).flat
+    for ax in axes[len(panels) :]:
+        ax.set_visible(False)
     words = []
-    for ax, (key, of_panel) in zip(axes, panels, strict=True):
+    for ax, (key, of_panel) in zip(axes[: len(panels)], panels, strict=True):
         if key is None:
             say_not_run(ax)
             break
@@ -99,10 +104,10 @@ def two_phases(t: Tables) -> Picture:
                 f"{title}, {name_of(encoding)}: class best at layer {best['test_accuracy']}, "
                 f"pixels at layer {best['pixel_accuracy']}."
             )
-        ax.set_title(title, loc="left")
-        ax.set_ylabel("accuracy (%)")
+        ax.set_title(title.replace(", ", ",\n", columns - 1), loc="left")
         ax.xaxis.get_major_locator().set_params(integer=True)
-    axes[-1].set_xlabel("layer (0 is the encoding)")
+    figure.supxlabel("layer (0 is the encoding)", fontsize="medium")
+    figure.supylabel("accuracy (%)", fontsize="medium")
     legend(figure, [encoding for encoding in ENCODINGS if encoding in set(layers["encoding"])])
     drawn = t.runs[t.runs["run_id"].isin(layers["run_id"])]
     figure.caption = (
@@ -115,8 +120,8 @@ def two_phases(t: Tables) -> Picture:
     return figure
 
 
-@our_style()
-def along_training(t: Tables) -> Picture:
+@for_both_widths
+def along_training(t: Tables, width: float = WIDE) -> Picture:
     """Loss against probe accuracy along training, a panel for each network and a line for each run. Figure G3.
 
     A colour for each encoding, dashes for each size; a marker at the end of training.
@@ -126,7 +131,7 @@ def along_training(t: Tables) -> Picture:
     probed = probed[probed["run_id"].isin(runs["run_id"])].sort_values("epoch")
     networks = [network for network in NETWORKS if network in set(probed["network"])]
     panels = max(1, len(networks))
-    figure = Picture(figsize=(WIDTH, 0.8 + 2.4 * panels), layout="constrained")
+    figure = Picture(figsize=(width, 0.8 + 2.4 * panels), layout="constrained")
     axes = figure.subplots(panels, 1, sharex=True, sharey=True, squeeze=False)[:, 0]
     words, untrained = [], runs.set_index("run_id")["untrained_accuracy"]
     for ax, network in zip(axes, networks, strict=False):
@@ -137,6 +142,11 @@ def along_training(t: Tables) -> Picture:
         ax.set_ylabel("accuracy of the probe (%)")
     axes[-1].set_xlabel(f"validation {NATS}")
     drawn = runs[runs["run_id"].isin(probed["run_id"])]
+    guesses = guesses_of(drawn)
+    for ax in axes:
+        draw_guesses(ax, guesses, is_named=ax is axes[0])
+    if networks:
+        axes[0].set_title(name_of(networks[0]), loc="left", pad=22)  # above the names of the guesses
     sizes = sorted(set(drawn["depth"]))
     if words:
         legend(figure, [encoding for encoding in ENCODINGS if encoding in set(drawn["encoding"])])
@@ -148,7 +158,7 @@ def along_training(t: Tables) -> Picture:
         f"Loss against probe accuracy after each epoch of training, one line per network: {describe(drawn)}."
         + (
             " Losses fall, so a line is read from right to left; the marker is its end. A thin level line is what a "
-            "network's untrained twin reads, where that was probed."
+            "network's untrained twin reads, where that was probed." + guesses_in_words(guesses)
             if words
             else ""
         )
@@ -170,13 +180,13 @@ def _draw_path(ax: Axes, run_id: str, path: pd.DataFrame, untrained: float) -> s
     return f"{words}, untrained {100 * untrained:.1f} %."
 
 
-@our_style()
-def fine_tuning(t: Tables) -> Picture:
+@for_both_widths
+def fine_tuning(t: Tables, width: float = WIDE) -> Picture:
     """Accuracy of linear probes, after fine-tuning, and of training from scratch, by objective. Figure G4.
 
     Reads `finetune_accuracy` and `scratch_accuracy` of the runs, where there are such columns.
     """
-    figure = Picture(figsize=(WIDTH, 3), layout="constrained")
+    figure = Picture(figsize=(width, 3), layout="constrained")
     axes = figure.subplots(1, len(OBJECTIVES), sharey=True)
     drawn, words = [t.runs[:0]], []
     for ax, (objective, arm) in zip(axes, OBJECTIVES.items(), strict=True):

@@ -8,16 +8,30 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Sequence
 
+import matplotlib
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 
 from isonb import config, records
+from isonb.evidence import NOT_RUN
 from isonb.evidence.ledger.select import BLOCK_ORDER
 from isonb.evidence.markup import plain
 from isonb.evidence.metrics import MAIN, Tables, by_images
-from isonb.evidence.picture import WIDTH, Picture, describe, described, name_of, our_style, say_not_run
+from isonb.evidence.picture import (
+    WIDE,
+    WIDTH,
+    Picture,
+    describe,
+    described,
+    for_both_widths,
+    name_of,
+    our_style,
+    say_not_run,
+)
 
 LONGEST = 24  # letters of a row's title, which may be the name of somebody's folder
+CROP, MOST = 14, 100  # pixels to a side of an enlarged part, and levels that are drawn darkest
 NOTHING = (None, None, None)  # in place of a picture masked, filled in and as it is
 
 
@@ -36,9 +50,9 @@ def reconstruction_grid(cells: Sequence[config.Cell]) -> Picture:
     Only networks are shown that read the same images as most of them, and whose arrays can be read.
     """
     readable, pictures = [], {}
-    for run in filter(None, map(records.readable, cells)):
+    for run, path in filter(None, map(records.shown, cells)):
         with contextlib.suppress(records.RecordError):
-            pictures[run.run_id] = records.pictures(records.read_arrays(records.record_path(run.cell)))
+            pictures[run.run_id] = records.pictures(records.read_arrays(path))
             readable.append(run)
     runs, *_ = by_images(readable) or [[]]
     first = {
@@ -63,22 +77,100 @@ def reconstruction_by_block(t: Tables) -> Picture:
 
     They are main runs of the encoding, size and seed that most blocks have; of several such, the largest networks.
     """
-    runs = t.runs[(t.runs["arm"] == MAIN) & t.runs["network"].isin(BLOCK_ORDER)]
-    alike = [group for _, group in runs.groupby(["encoding", "depth", "seed"])]
-    shown = max(alike, key=lambda group: (len(group), *_worth(group.iloc[0])), default=runs)
-    kept = {run.network: records.pictures(t.arrays[run.run_id]) for run in shown.itertuples()}
+    shown, kept = _alike(t)
     by_image = {name: list(zip(*pictures, strict=True)) for name, pictures in kept.items()}
     rows = [
         [masked, *(by_image[name][image][1] if name in by_image else None for name in BLOCK_ORDER), original]
         for image, (masked, _, original) in enumerate(next(iter(by_image.values()), [NOTHING]))
     ]
-    which = f"size {shown['depth'].iloc[0]}, {name_of(shown['encoding'].iloc[0])} input; " if len(shown) else ""
     return images(
         rows,
-        f"Test images with masked pixels in mid-grey, what each network fills in, and the originals ({which}"
-        f"{describe(shown)}).",
-        column_titles=["masked", *map(name_of, BLOCK_ORDER), "original"],
+        f"Test images with masked pixels in mid-grey, what each network fills in, and the originals ({_which(shown)}).",
+        column_titles=["masked", *(name_of(network).replace(" (", "\n(") for network in BLOCK_ORDER), "original"],
     )
+
+
+@for_both_widths
+def errors_by_block(t: Tables, width: float = WIDE) -> Picture:
+    """Where two of those images were filled in worst, enlarged: the truth and each network's pixels, and their errors.
+
+    The part is the one of CROP x CROP pixels in which the networks together are furthest off.
+    """
+    shown, kept = _alike(t)
+    images_shown = range(min(2, *(len(original) for *_, original in kept.values()))) if kept else range(1)
+    side = (width - 0.2) / (1 + len(BLOCK_ORDER))
+    height = len(images_shown) * (2 * side + 0.7) + 0.4
+    figure = Picture(figsize=(width, height), layout="constrained")
+    figure.get_layout_engine().set(w_pad=0.02, h_pad=0.03, wspace=0.02, hspace=0.02)
+    axes = figure.subplots(2 * len(images_shown), 1 + len(BLOCK_ORDER), squeeze=False)
+    hidden = {run.network: t.arrays[run.run_id]["is_masked_BHWC"] for run in shown.itertuples()}
+    words = []
+    for image, (filled_row, error_row) in zip(images_shown, axes.reshape(len(images_shown), 2, -1), strict=True):
+        errors = {
+            name: _errors(hidden[name][image], filled[image], original[image])
+            for name, (_, filled, original) in kept.items()
+        }
+        part = _worst_part(list(errors.values()))
+        for name, filled_ax, error_ax in zip(BLOCK_ORDER, filled_row[1:], error_row[1:], strict=True):
+            if name not in kept:
+                _show(filled_ax, None)
+                _show(error_ax, None)
+                continue
+            _, filled, original = (kind[image][part] for kind in kept[name])
+            _show(filled_ax, filled)
+            _show(error_ax, _as_reds(errors[name][part]))
+            off = np.nanmean(errors[name][part])
+            error_ax.set_xlabel(f"{off:.0f} levels off")
+            words.append(f"Image {image + 1}, {name_of(name)}: {off:.0f} levels off.")
+            _show(filled_row[0], original)
+            _show(error_row[0], kept[name][0][image][part])
+        filled_row[0].set_title("truth")
+        error_row[0].set_title("masked")
+    for name, ax in zip(BLOCK_ORDER, axes[0, 1:], strict=True):
+        ax.set_title(name_of(name).replace(" (", "\n("))
+    figure.caption = (
+        f"The part of two of these images, {CROP} by {CROP} pixels, that the networks together fill in worst. Below "
+        f"each network\u2019s pixels are its errors: the darker, the further off, up to {MOST} of 255 levels; their "
+        f"mean over the hidden pixels of the part is the number ({_which(shown)})."
+    )
+    figure.alt = "Enlarged parts of filled-in images and their errors. " + (
+        " ".join(words) or f"{NOT_RUN.capitalize()}."
+    )
+    return figure
+
+
+def _errors(is_hidden_HWC: np.ndarray, filled_HWC: np.ndarray, original_HWC: np.ndarray) -> np.ndarray:
+    """By how many levels each pixel's hidden channels are off on average, shape H, W; not a number where none is."""
+    off_HWC = np.abs(filled_HWC.astype(float) - original_HWC) * is_hidden_HWC
+    counts_HW = is_hidden_HWC.sum(axis=2)
+    return np.where(counts_HW > 0, off_HWC.sum(axis=2) / np.maximum(counts_HW, 1), np.nan)
+
+
+def _as_reds(error_HW: np.ndarray) -> np.ndarray:
+    """Errors as colours, uint8 of shape H, W, C: white where nothing was hidden or nothing is wrong."""
+    return matplotlib.colormaps["Reds"](np.nan_to_num(error_HW) / MOST, bytes=True)[..., :3]
+
+
+def _worst_part(errors: Sequence[np.ndarray]) -> tuple[slice, slice]:
+    """Rows and columns of the part with the largest mean error over several networks."""
+    total_HW = np.nansum(errors, axis=0) if errors else np.zeros((CROP, CROP))
+    side = min(CROP, *total_HW.shape)
+    sums = np.lib.stride_tricks.sliding_window_view(total_HW, (side, side)).sum(axis=(2, 3))
+    top, left = np.unravel_index(sums.argmax(), sums.shape)
+    return slice(top, top + side), slice(left, left + side)
+
+
+def _alike(t: Tables) -> tuple[pd.DataFrame, dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]]]:
+    """The networks of Figure 1, and by their names the images masked, filled in and as they are."""
+    runs = t.runs[(t.runs["arm"] == MAIN) & t.runs["network"].isin(BLOCK_ORDER)]
+    alike = [group for _, group in runs.groupby(["encoding", "depth", "seed"])]
+    shown = max(alike, key=lambda group: (len(group), *_worth(group.iloc[0])), default=runs)
+    return shown, {run.network: records.pictures(t.arrays[run.run_id]) for run in shown.itertuples()}
+
+
+def _which(shown: pd.DataFrame) -> str:
+    which = f"size {shown['depth'].iloc[0]}, {name_of(shown['encoding'].iloc[0])} input; " if len(shown) else ""
+    return f"{which}{describe(shown)}"
 
 
 def _worth(run: pd.Series) -> tuple[int, int, int]:
@@ -86,7 +178,6 @@ def _worth(run: pd.Series) -> tuple[int, int, int]:
     return run["depth"], -config.ENCODINGS.index(run["encoding"]), -run["seed"]
 
 
-@our_style()
 def images(
     rows: Sequence[Sequence[np.ndarray | None]],
     caption: str,
@@ -94,27 +185,44 @@ def images(
     column_titles: Sequence[str] = (),
 ) -> Picture:
     """A grid of uint8 images of shape H, W, C; None is drawn as an empty frame that says "not run"."""
-    columns = len(rows[0])
     row_titles = [plain(title, LONGEST) for title in row_titles]
-    margin = 0.1 + 0.075 * max(map(len, row_titles), default=0)  # a letter is about 0.075 inches wide
-    figure = Picture(figsize=(WIDTH, (WIDTH - margin) / columns * len(rows) + 0.3), layout="constrained")
-    figure.get_layout_engine().set(w_pad=0.02, h_pad=0.02, wspace=0.02, hspace=0.02)
-    axes = figure.subplots(len(rows), columns, squeeze=False)
-    for ax, image in zip(axes.flat, (image for row in rows for image in row), strict=True):
-        ax.set(xticks=[], yticks=[])
-        ax.grid(False)
-        ax.spines[:].set_visible(image is None)
-        if image is None:
-            ax.set_box_aspect(1)
-            say_not_run(ax)
-        else:
-            ax.imshow(image, interpolation="none")
-    for ax, title in zip(axes[0], column_titles, strict=False):
-        ax.set_title(title, fontsize=9, parse_math=False)
-    for ax, title in zip(axes[:, 0], row_titles, strict=False):
-        ax.set_ylabel(title, fontsize=9, rotation=0, ha="right", va="center", parse_math=False)
+    figure = _images(rows, row_titles, column_titles, WIDTH)
+    if len(rows[0]) > 3:  # fewer are large enough as they are
+        figure.wide = _images(rows, row_titles, column_titles, WIDE)
     figure.caption = caption
     named = {"Rows": ", ".join(row_titles), "Columns": ", ".join(column_titles)}
     alt = [caption, *(f"{what}: {which}." for what, which in named.items() if which)]
     figure.alt = " ".join(alt).replace("\n", " ")
     return figure
+
+
+@our_style()
+def _images(
+    rows: Sequence[Sequence[np.ndarray | None]], row_titles: Sequence[str], column_titles: Sequence[str], width: float
+) -> Picture:
+    columns = len(rows[0])
+    size = 11 if width == WIDE or columns < 5 else 10
+    margin = 0.1 + 0.09 * max(map(len, row_titles), default=0)  # a letter is about 0.09 inches wide
+    heading = 0.2 * max((1 + title.count("\n") for title in column_titles), default=0)
+    figure = Picture(figsize=(width, (width - margin) / columns * len(rows) + 0.1 + heading), layout="constrained")
+    figure.get_layout_engine().set(w_pad=0.02, h_pad=0.02, wspace=0.02, hspace=0.02)
+    axes = figure.subplots(len(rows), columns, squeeze=False)
+    for ax, image in zip(axes.flat, (image for row in rows for image in row), strict=True):
+        _show(ax, image)
+    for ax, title in zip(axes[0], column_titles, strict=False):
+        ax.set_title(title, fontsize=size, fontweight="normal", parse_math=False)
+    for ax, title in zip(axes[:, 0], row_titles, strict=False):
+        ax.set_ylabel(title, fontsize=size, rotation=0, ha="right", va="center", parse_math=False)
+    return figure
+
+
+def _show(ax: Axes, image_HWC: np.ndarray | None) -> None:
+    """Draw an image without axes, or an empty frame that says "not run"."""
+    ax.set(xticks=[], yticks=[])
+    ax.grid(False)
+    ax.spines[:].set_visible(image_HWC is None)
+    if image_HWC is None:
+        ax.set_box_aspect(1)
+        say_not_run(ax)
+    else:
+        ax.imshow(image_HWC, interpolation="none")
