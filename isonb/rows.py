@@ -10,6 +10,7 @@ Book: chapter "Add your own".
 from __future__ import annotations
 
 import importlib
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -141,8 +142,8 @@ BLOCKS = _by_name(
         "models.blocks:TransformerBlock",
         "transformer",
         (
-            Network("transformer-1", "transformer", "#007A59", "^", in_paper=True),
-            Network("transformer-4", "4 heads", "#003D2E", "v", heads=4, in_paper=True),
+            Network("transformer-1", "transformer (1 head)", "#007A59", "^", in_paper=True),
+            Network("transformer-4", "transformer (4 heads)", "#003D2E", "v", heads=4, in_paper=True),
         ),
         has_heads=True,
         has_causal_form=True,
@@ -178,3 +179,12 @@ def networks(blocks: Sequence[Block] = tuple(BLOCKS.values())) -> tuple[Network,
 def network(block: str, heads: int) -> str:
     """The name of a network: its block's, with the number of heads where the block has any."""
     return f"{block}-{heads}" if BLOCKS[block].has_heads else block
+
+
+def in_words(text: str) -> str:
+    """The text with what a reader calls each block, network and encoding in the place of its name.
+
+    A setting such as `encoding=rff` stays as it is typed.
+    """
+    titles = {row.name: row.title for row in (*BLOCKS.values(), *networks(), *ENCODINGS.values())}
+    return re.sub(r"(?<![\w=-])[\w-]+", lambda match: titles.get(match[0], match[0]), text)

@@ -20,7 +20,7 @@ from made_records import made_arrays, made_record, papers_cells
 from isonb import config, features, records, studies
 from isonb.evidence import claims, figures, markup, metrics, tables
 from isonb.evidence.ledger import select
-from isonb.pages import gap, glance, numbers, overview, verdicts
+from isonb.pages import chart, gap, glance, numbers, overview, runs, verdicts
 
 STUDY = "smoke"
 UNSEALED = 3  # the last version whose records carry no checksums: what stands in them has nothing to vouch for it
@@ -64,38 +64,38 @@ def everything() -> list[str]:
     [study, *_] = every_study = verdicts.read_sets(STUDY)
     t, grid = study.tables, select.grid(study.tables)
     cells = studies.cells(STUDY)
-    runs = tables.finished(STUDY)
+    finished = tables.finished(STUDY)
+    listed, unreadable = runs.every()
     frames = [
         tables.study(STUDY), tables.at_hand(), tables.start_by_encoding(t),
-        tables.along_training(t), tables.data_read(), tables.executed_cells(), verdicts.summary(every_study),
-        glance.what_training_adds(t), gap.in_short(study), gap.by_positions(t), gap.gap_shares(study),
-        overview.by_size(t), overview.on_the_same_images(study), overview.undecided(study),
-        *map(tables.particulars, runs[:1]), *map(tables.settings, cells[:1]),
+        tables.along_training(t), tables.data_read(), verdicts.summary(every_study),
+        glance.leads(t), glance.twins(t), gap.by_length(t), gap.longer(t), gap.shares(study),
+        gap.losses_by_positions(t), overview.beside_no_network(t), overview.what_size_changes(t),
+        overview.after_an_epoch(t), glance.what_training_adds(t), gap.in_short(study), gap.by_positions(t),
+        gap.gap_shares(study), overview.by_size(t), overview.on_the_same_images(study), overview.undecided(study),
+        *map(tables.particulars, finished[:1]), *map(tables.settings, cells[:1]),
     ]  # fmt: skip
     pictures = [
         figures.loss_accuracy(grid, "network", "encoding", "depth"), figures.gains(grid), glance.map_of_signs(study),
-        figures.learning_curves(runs), figures.reconstruction_grid(cells), figures.reconstruction_by_block(t),
+        figures.learning_curves(finished), figures.reconstruction_grid(cells), figures.reconstruction_by_block(t),
         figures.probes_by_layer(t, {"mixers": {"network": "mixer"}}), figures.learned_tables(t, depth=1),
         figures.probes_by_objective(t), figures.two_phases(t), figures.along_training(t), figures.fine_tuning(t),
-        *map(figures.learning_curve, runs[:1]), *(figures.probe_curve(run.probe) for run in runs[:1]),
+        *map(figures.learning_curve, finished[:1]), *(figures.probe_curve(run.probe) for run in finished[:1]),
     ]  # fmt: skip
     table, faults = metrics.write_table(STUDY)
     return [
         claims.as_text([one.tables for one in every_study]),
         table.read_text(),
         *faults,
+        *unreadable,
+        chart.page(listed),
         *map(markup.table, frames),
         *(f"{picture.caption} {picture.alt}" for picture in pictures),
         *map(verdicts.sentence, every_study),
         verdicts.answers(study, *study.rows),
         verdicts.ledger(every_study, *study.rows),
-        glance.sentences(study),
-        gap.by_length(t),
         gap.missing_shares(study),
-        gap.what_longer_training_gains(t),
         overview.by_interval_alone(study),
-        overview.beside_no_network(t),
-        overview.what_size_changes(t),
         overview.cost_of_training(t),
         tables.along_training_in_words(t),
         numbers.number(f"{STUDY}::training.validation_loss:.3f"),

@@ -33,12 +33,36 @@ def entry(name):
 
 
 def test_a_verdict_says_that_its_rule_was_changed():
-    assert "Changed on 2026-11-22" in entry("C10")
-    assert "<dt>Rule</dt>" not in entry("C19")
+    shown = entry("C10")
+    assert "rule changed 22 and 27 November 2026; first rule: not recorded</span>" in shown
+    assert "Changed on 22 November 2026, after results had been seen; the first rule said of the study cpu" in shown
+    assert "the rule before said of the study cpu that day: undetermined. Today: not run." in shown
+    assert "first rule: undetermined</span>" in entry("C5")
+    assert "isonb-changed" not in entry("C19") and "<dt>Rule</dt>" not in entry("C19")
 
 
 def test_a_claim_that_was_added_says_so():
-    assert "Added on 2026-11-27, after results had been seen" in entry("C37")
+    assert "claim added 27 November 2026</span>" in entry("C37")
+
+
+def test_the_rules_of_the_first_day_are_counted(monkeypatch):
+    change = changes.Change(("C5", "C6"), datetime.date(2026, 1, 2), "One.", "Two.", "Because.")
+    monkeypatch.setattr(changes, "CHANGES", (change,))
+    left, added = (sum(bool(claim.added) == is_added for claim in claims.LEDGER) for is_added in (False, True))
+    assert verdicts.kept_rules() == (
+        f"{left - 2} of {left + added} rules are as they were before the first run. 2 were changed, and {added} claims "
+        "were added, after results had been seen."
+    )
+    rows = {name: {"verdict": "partly"} for name in ("C5", "C6", "C7")} | {"C37": {"verdict": "not run"}}
+    study = verdicts.Study("cpu", metrics.tables({}), rows)
+    assert verdicts.summary([study])["cpu"].to_dict() == {
+        "supported": 0, "partly": 3, "undetermined": 0, "contradicted": 0, "not run": 1, "of these by a later rule": 2,
+    }  # fmt: skip
+    assert verdicts.in_short(study) == (
+        "Of 4 claims, 0 hold at this scale, 3 hold in part and none is contradicted; these networks cannot tell about "
+        "0, and 1 have not been tried. 2 of the 3 verdicts rest on rules that were changed or added after results had "
+        "been seen."
+    )
 
 
 def test_the_list_shows_both_rules_and_what_the_one_before_said(monkeypatch):
@@ -47,6 +71,6 @@ def test_the_list_shows_both_rules_and_what_the_one_before_said(monkeypatch):
     )
     monkeypatch.setattr(changes, "CHANGES", (change,))
     shown = verdicts.changed_rules()
-    assert "<summary><b>C5</b>, 2026-01-02</summary>" in shown
+    assert "<summary><b>C5</b>, 2 January 2026</summary>" in shown
     assert "<i>Before:</i> One &lt; two.</p><p><i>Now:</i> Two.</p>" in shown
     assert "the study <code>cpu</code> said on that day: C5 undetermined." in shown

@@ -533,7 +533,7 @@ def test_a_p_value_must_survive_holm_over_all_claims_that_ask_for_one(monkeypatc
     assert [judged[name].p_holm for name in ("C5", "C6", "C8", "C7")] == pytest.approx([0.04, 0.09, 1, None])
     assert judged["C5"].finding.verdict == judged["C7"].finding.verdict == SUPPORTED
     assert judged["C6"].finding.verdict == UNDETERMINED
-    assert "Would be supported, but p after Holm is 0.090" in judged["C6"].finding.note
+    assert "The numbers alone say supported, but the p value is 0.090 once corrected" in judged["C6"].finding.note
     assert "Holm p is corrected over the\n4 claims whose rule asks for a p value" in claims.as_text([EMPTY])
 
 
@@ -548,7 +548,7 @@ def test_one_seed_gives_no_verdict_where_the_rule_asks_for_three(monkeypatch, ve
     judged = judged_with(monkeypatch, {"C5": outcome(verdict, seeds=1), "C6": outcome(verdict, seeds=2)})
     for name, seeds in (("C5", 1), ("C6", 2)):
         assert judged[name].finding.verdict == UNDETERMINED
-        assert f"{seeds} complete seed" in judged[name].finding.note
+        assert f"{verdict}, but only {seeds} of the 3 seeds" in judged[name].finding.note
         assert judged[name].finding.value == 1.0
 
 
@@ -604,7 +604,7 @@ def test_sizes_are_compared_with_the_same_seeds():
     finding = claims.apply(BY_ID["C11"], dataclasses.replace(t, runs=pd.concat([t.runs, extra])))
     assert finding == claims.apply(BY_ID["C11"], t) and finding.verdict == SUPPORTED
     assert finding.value == pytest.approx(0.1)
-    shown = "lower loss by 0.500 nats (0.500 to 0.500), at every step in 100% of rows; higher accuracy by 0.100 ("
+    shown = "lower loss by 0.500 nats (0.500 to 0.500), at every step in 100% of the rows; higher accuracy by 0.100 ("
     assert shown in finding.note
 
 
@@ -663,9 +663,8 @@ def test_separated_blocks_support_the_pooled_claim_only():
     t = relation(0.1, groups=2, independent=True)
     assert claims.apply(BY_ID["C7"], t).verdict == SUPPORTED
     finding = claims.apply(BY_ID["C8"], t)
-    assert (finding.verdict, finding.note.split(". ")[0]) == (
-        PARTLY, "inside networks: undetermined; inside encodings: supported"
-    )  # fmt: skip
+    assert finding.verdict == PARTLY
+    assert finding.note.startswith("So it is: inside encodings. Not clear: inside networks. ")
 
 
 def test_a_relation_inside_encodings_says_nothing_of_networks_that_contradict_it():
@@ -677,8 +676,8 @@ def test_a_relation_inside_encodings_says_nothing_of_networks_that_contradict_it
 
     finding = claims.apply(BY_ID["C8"], study(networks=NETWORKS, loss=loss, accuracy=accuracy))
     # inside networks rho is 1, which one of 3!^4 ways to move encodings reaches, and none its opposite: sizes stay
-    assert "Inside networks 1.00 (" in finding.note and "exact p = 0.00077): conv 1.00" in finding.note
-    assert finding.note.startswith("inside networks: contradicted; inside encodings: supported.")
+    assert "inside networks: 1.00 (" in finding.note and "exact p = 0.00077); conv 1.00" in finding.note
+    assert finding.note.startswith("So it is: inside encodings. It is not so: inside networks.")
     assert finding.verdict == PARTLY
 
 
@@ -721,7 +720,7 @@ def test_a_network_with_one_cell_has_no_relation_inside_it():
     lonely = t.runs["network"] == "transformer-4"
     first = t.runs.index[lonely][0]
     t = dataclasses.replace(t, runs=t.runs[~lonely | (t.runs.index == first)])
-    inside_networks, inside_encodings = claims.apply(BY_ID["C8"], t).note.split("Inside encodings")
+    inside_networks, inside_encodings = claims.apply(BY_ID["C8"], t).note.split("Rank correlation inside encodings")
     assert "transformer-4" not in inside_networks and "nan" not in inside_networks + inside_encodings
 
 
@@ -745,7 +744,7 @@ def test_networks_with_enough_seeds_are_judged_without_the_others():
     t = study(loss=effects, accuracy=lambda **c: 0.4 + 0.02 * c["depth"] + jitter(0.005, c))
     fewer = dataclasses.replace(t, runs=t.runs[(t.runs["depth"] < 6) | (t.runs["seed"] == 0)])
     c5 = claims.find(BY_ID["C5"], fewer)
-    assert (c5.n, c5.seeds) == (12, 3) and c5.note.count("above 0 in 6 of 6") == 2
+    assert (c5.n, c5.seeds) == (12, 3) and c5.note.count("clearly so in all 6 settings") == 2
     assert c5.note.endswith("Judged at sizes 1 and 3, where there are 3 seeds.")
     assert c5.under == "at sizes 1 and 3"
     assert claims.find(BY_ID["C5"], t) == claims.apply(BY_ID["C5"], t)  # nothing is left out where all have three
@@ -821,12 +820,12 @@ def test_a_size_that_was_added_at_one_seed_leaves_the_other_claims_alone():
     assert claims.apply(BY_ID["C27"], without).verdict == NOT_RUN
 
 
-@pytest.mark.parametrize(("left_out", "named"), [("bert", "BERT"), ("autoregressive", "autoregressive")])
+@pytest.mark.parametrize(("left_out", "named"), [("bert", "BERT"), ("autoregressive", "Autoregressive")])
 def test_the_middle_is_looked_for_in_the_objective_that_has_run(left_out, named):
     t = study(layer_accuracy=peak(in_the_middle), networks=("transformer-1",), depths=(3,), arms=AUTOREGRESSIVE)
     is_left_out = t.runs["arm"].str.contains("autoregressive") == (left_out == "autoregressive")
     finding = claims.apply(BY_ID["C28"], dataclasses.replace(t, runs=t.runs[~is_left_out]))
-    assert finding.verdict == PARTLY and finding.note.endswith(f"{named}: no networks that could be judged.")
+    assert finding.verdict == PARTLY and finding.note.endswith(f" {named}. No networks that could be judged.")
 
 
 def test_an_order_is_one_of_every_setting_and_the_others_are_named():
@@ -836,8 +835,11 @@ def test_an_order_is_one_of_every_setting_and_the_others_are_named():
 
     finding = claims.apply(BY_ID["C5"], study(loss=loss, networks=NETWORKS))
     assert finding.verdict == PARTLY and finding.value == pytest.approx(-0.7, abs=0.02)
-    assert "conv before mixer: above 0 in 8 of 9" in finding.note and "below 0 in 1 of 9 (rff 3)" in finding.note
-    assert "mixer before transformer-4: above 0 in 9 of 9." in finding.note
+    assert finding.note.startswith(
+        "Convolution before mixer: clearly so in 8 of 9 settings (continuous and pix2vec at sizes 1, 3 and 6; rff at "
+        "sizes 1 and 6), clearly the opposite in 1 of 9 settings (rff at size 3). "
+    )
+    assert "Mixer before transformer (4 heads): clearly so in all 9 settings." in finding.note
     signs = {setting: contrast.sign for setting, contrast in finding.map.items()}
     assert len(signs) == 27 and [place for place, sign in signs.items() if sign < 0] == [
         ("conv before mixer", "rff", 3)
@@ -908,8 +910,8 @@ def test_networks_that_saw_the_same_images_are_compared_over_images_too():
     finding = claims.apply(BY_ID["C20"], t)
     assert (finding.verdict, finding.value) == (UNDETERMINED, pytest.approx(0.015))
     assert finding.interval == pytest.approx((-0.0019, 0.0319), abs=1e-4)
-    assert finding.under == "with continuous and pix2vec and rff input, at size 1 and 3"
-    assert "transformer-4 rff 3 +0.015" in finding.note
+    assert finding.under == "with continuous, pix2vec and rff input, at sizes 1 and 3"
+    assert "transformer-4, rff, size 3: +0.015" in finding.note
 
 
 def test_an_average_over_settings_that_disagree_supports_nothing():
@@ -920,7 +922,7 @@ def test_an_average_over_settings_that_disagree_supports_nothing():
     t.runs.loc[is_odd, "test_accuracy"] = 1.0
     finding = claims.apply(BY_ID["C20"], t)
     assert finding.interval[0] > 0.04  # on average discrete values win, by (18 x 0.35 - 6 x 0.6) / 24 = 0.11
-    assert finding.verdict == UNDETERMINED and "conv rff 1 -0.600" in finding.note
+    assert finding.verdict == UNDETERMINED and "conv, rff, size 1: -0.600" in finding.note
 
 
 def test_objectives_are_compared_on_seeds_that_all_settings_have():
@@ -932,12 +934,12 @@ def test_objectives_are_compared_on_seeds_that_all_settings_have():
 
 def test_fine_tuning_says_how_long_it_took_and_how_far_it_came():
     finding = claims.apply(BY_ID["C33"], fine_tuned(0.4, lambda c: 0.25, lambda c: 0.3))
-    assert finding.note.endswith(
-        "Epochs of fine-tuning: 12; accuracy 25.0%, of the probes 40.0%. Best after the last epoch, so perhaps not "
-        "done: 0 of 81."
+    assert finding.note == (
+        "Fine-tuning is ahead in 0% of 81 runs, with a mean accuracy of 25.0% after 12 epochs against 40.0% of the "
+        "probes. Best after the last epoch, so perhaps not done: 0 of 81."
     )
     assert finding.verdict == CONTRADICTED and finding.under.startswith(
-        "after fine-tuning for 12 epochs, with continuous and"
+        "after fine-tuning for 12 epochs, with continuous, pix2vec"
     )
 
 
@@ -981,9 +983,9 @@ def test_reconstruction_has_two_parts_and_says_on_how_many_images():
     finding = claims.apply(BY_ID["C1"], t)
     shares = "conv 60%, mixer 56%, transformer-1 52%, transformer-4 50%"  # of the simulated study: 1 - nats / 10
     assert finding.note.startswith(
-        f"Masked sub-pixels within 8 levels of the truth: {shares}. Error of the palette and of its placement on the 3 "
-        "kept images, in levels: conv 0 and 0, mixer 17 and 0, transformer-1 35 and 0, transformer-4 43 and 0. "
-        "All supported: conv reconstructs best, the mixer's palette is closer."
+        f"Share of masked sub-pixels within 8 levels of the truth: {shares}. Error of the palette and of its placement "
+        "on the 3 kept images, in levels: conv 0 and 0, mixer 17 and 0, transformer-1 35 and 0, transformer-4 43 and 0"
+        ". So it is: conv reconstructs best; the mixer's palette is closer. "
     )
     without = claims.apply(BY_ID["C1"], study(loss=by_block(0.3), networks=NETWORKS))
     assert without.verdict == PARTLY and "Needs the array original_BHWC of run" in without.note
@@ -1013,7 +1015,7 @@ def test_matched_loss_joins_the_contrasts_where_checkpoints_were_probed():
     )
     finding = claims.apply(BY_ID["C9"], t)
     assert finding.verdict == PARTLY
-    assert "continuous above rff along training: contradicted" in finding.note
+    assert "It is not so: continuous above rff along training; rff above pix2vec along training." in finding.note
 
 
 def probed_small(**effects):
@@ -1032,7 +1034,7 @@ def test_three_settings_along_training_are_enough_to_count(direction, verdict):
     t = probed_small(probed=lambda **c: 0.3 + 0.02 * c["epoch"] + direction * 0.05 * LEVEL[c["encoding"]])
     finding = claims.apply(BY_ID["C9"], t)
     assert finding.verdict == verdict
-    gain = f"{0.05 * direction:+.3f} over 3"
+    gain = f"{0.05 * direction:+.3f} (3 settings)"
     assert f"continuous above rff by {gain}, rff above pix2vec by {gain}." in finding.note
 
 
@@ -1041,8 +1043,8 @@ def test_two_settings_along_training_are_shown_and_not_counted():
     t.curves.loc[t.curves["network"] == "mixer", "probe_accuracy"] = np.nan
     finding = claims.apply(BY_ID["C9"], t)
     assert finding.verdict == SUPPORTED
-    assert "along training:" not in finding.note
-    assert "continuous above rff by -0.050 over 2" in finding.note
+    assert "above rff along training" not in finding.note
+    assert "continuous above rff by -0.050 (2 settings)" in finding.note
 
 
 def test_nothing_is_said_of_training_where_nothing_was_probed_along_it():
@@ -1057,10 +1059,10 @@ def test_other_blocks_are_shown_beside_the_transformers_and_not_judged():
     t = study(probed=lambda **c: 0.4 + slope[c["network"]] * (0.02 * c["epoch"] + 0.05 * c["depth"]))
     along, bigger = (claims.apply(BY_ID[name], t) for name in ("C29", "C30"))
     assert (along.verdict, along.value, along.n) == (SUPPORTED, -1, 9)  # seeds are no settings
-    assert along.note == "Other blocks: conv -1.00, mixer 1.00."
+    assert along.note == "The other blocks: conv -1.00, mixer 1.00."
     assert (bigger.verdict, bigger.n) == (SUPPORTED, 6)  # three encodings, from size 1 to 3 and from 3 to 6
-    assert bigger.note.startswith("The size is the larger one.") and "transformer-1: above 0 in 6 of 6." in bigger.note
-    assert bigger.note.endswith(" Other blocks: conv +0.125, mixer -0.125.")
+    assert bigger.note.startswith("A setting is named by the larger size. Transformer (1 head): clearly so in all 6 ")
+    assert bigger.note.endswith(" The other blocks: conv +0.125, mixer -0.125.")
     t = study(networks=("conv",), probed=lambda **c: 0.4 + 0.02 * c["epoch"])
     assert claims.apply(BY_ID["C29"], t).verdict == claims.apply(BY_ID["C30"], t).verdict == NOT_RUN
 
@@ -1078,7 +1080,7 @@ def test_correlations_are_computed_seed_by_seed():
         accuracy=lambda **c: 0.4 + sign(c) * (0.1 * ORDER[c["network"]] + 0.03 * c["depth"]),
     )
     kept = claims.apply(BY_ID["C18"], t)
-    assert (kept.value, kept.note) == (pytest.approx(1 / 3), "By seed: 1.00, 1.00, -1.00.")
+    assert (kept.value, kept.note) == (pytest.approx(1 / 3), "Seed by seed: 1.00, 1.00, -1.00.")
     # t(0.975, 2) s / sqrt(3) = 4.303 x 1.155 / 1.732 = 2.87 by the seeds alone
     assert kept.interval[0] < 1 / 3 - 2.86 and kept.verdict == UNDETERMINED
 
@@ -1115,9 +1117,16 @@ def test_how_numbers_and_parts_become_verdicts():
     assert combine([UNDETERMINED, CONTRADICTED]) == CONTRADICTED
     assert combine([UNDETERMINED, NOT_RUN]) == UNDETERMINED
     assert combine([NOT_RUN, NOT_RUN]) == NOT_RUN
-    assert parts_note({"a": SUPPORTED, "b": PARTLY}) == "a: supported; b: partly."
-    assert parts_note({"a": PARTLY, "b": PARTLY}) == "All partly: a, b."
-    assert parts_note({"a": PARTLY}) == "a: partly."
+
+
+def test_parts_are_grouped_by_what_was_found_of_them():
+    parts = {"a": UNDETERMINED, "b": SUPPORTED, "c": SUPPORTED, "d": CONTRADICTED, "e": NOT_RUN, "f": PARTLY}
+    assert parts_note(parts) == ("So it is: b; c. So it is in part: f. Not clear: a. It is not so: d. Not run: e.")
+    layers = [f"layer {layer} above {other}" for other in ("rff", "continuous") for layer in (0, 1, 2, 4)]
+    open_at = dict.fromkeys(layers[:3] + layers[4:], UNDETERMINED)
+    assert parts_note(open_at | {layers[3]: SUPPORTED}) == (
+        "So it is: layer 4 above rff. Not clear: layers 0 to 2 above rff; layers 0, 1, 2 and 4 above continuous."
+    )
 
 
 def test_the_ledger_is_complete():

@@ -7,7 +7,7 @@ import pytest
 from made_records import leave_record, made_record
 
 from isonb import config, places
-from isonb.evidence import executed, markup, tables
+from isonb.evidence import executed
 
 NO_RECORD = "its record is missing or damaged"
 OTHERS = "it is not the notebook of the run that left its record"
@@ -36,7 +36,7 @@ def test_the_notebook_of_a_records_own_run_is_a_page(kept):
     [notebook] = executed.notebooks()
     assert (notebook.study, notebook.path, notebook.fault) == ("smoke", path, "")
     assert notebook.page == f"elsewhere/smoke/{path.name}"
-    assert tables.executed_cells().iloc[0]["executed notebook"] == markup.Link(path.stem, notebook.page)
+    assert notebook.address == f"elsewhere/smoke/{path.stem}.html"
     assert executed.faults() == []
 
 
@@ -62,8 +62,8 @@ def test_another_runs_notebook_is_no_page(kept, content, fault):
     path = kept(ran()).with_suffix(".ipynb")
     path.write_bytes(content)
     assert executed.faults() == [f"smoke/{path.name} has no page, as {fault}: run its cell again."]
-    row = tables.executed_cells().iloc[0]
-    assert (row["executed notebook"], row["accuracy"]) == (path.stem, "25.0%")  # the record is as it was
+    [notebook] = executed.notebooks()
+    assert notebook.record.probe.test_accuracy == 0.25  # the record is as it was
 
 
 @pytest.mark.parametrize(

@@ -12,12 +12,10 @@ from isonb.evidence.ledger import gap as ledger
 from isonb.evidence.ledger.finding import Verdict
 from isonb.pages import gap
 
-ARM = "positions=none"
+ARM, IN_WORDS = "positions=none", "no positions"
 C24 = claims.BY_ID["C24"]
-PARTS = (
-    "lack of data, transformer-1: {}; architecture, transformer-1: {}; lack of data, transformer-4: {}; "
-    "architecture, transformer-4: {}."
-)
+DATA = "lack of data, transformer-1; lack of data, transformer-4"
+ARCHITECTURE = "architecture, transformer-1; architecture, transformer-4"
 
 
 def by_seed(changed, seeds=(0, 1, 2)):
@@ -30,16 +28,18 @@ def by_seed(changed, seeds=(0, 1, 2)):
 def test_shares_of_the_gap_have_intervals_over_seeds():
     rows = gap.gap_shares(judged(by_seed(lambda seed: (2, 4, 4)[seed]))).set_index("setting")
     # shares 1 - 2, 1 - 4 twice: mean -7/3, s = 1.1547, t(0.975, 2) s / sqrt(3) = 4.303 x 0.6667 = 2.868
-    assert rows.loc[ARM].tolist() == ["27, 3 seeds", "1.000", "3.333", "-233%", "-520% to 54%", "no gap"]
-    assert rows.loc["encoding=pix2vec"].tolist() == ["9, 3 seeds", "1.000", "1.000", "0%", "0% to 0%", "no gap"]
-    others = rows.drop(index=[ARM, "encoding=pix2vec"])
-    assert {ledger.change(name) for name in others.index} == {*ledger.NEEDED, ledger.DATA} - {"encoding"}
+    assert rows.loc[IN_WORDS].tolist() == ["27, 3 seeds", "1.000", "3.333", "-233%", "-520% to 54%", "no gap"]
+    assert rows.loc["encoding pix2vec"].tolist() == ["9, 3 seeds", "1.000", "1.000", "0%", "0% to 0%", "no gap"]
+    others = rows.drop(index=[IN_WORDS, "encoding pix2vec"])
+    assert {"sine and cosine positions", "learning rate 0.001", "width 74", "all images, not 25%"} <= set(others.index)
     assert (others == "not run").all(axis=None)
     words = gap.missing_shares(judged(by_seed(lambda seed: 2)))
-    assert words.startswith("Not run: `positions=sincos`,") and words.endswith("To run them: `make study STUDY=cpu`")
-    assert f"`{ARM}`" not in words
+    assert words.startswith("Not run yet: sine and cosine positions;") and words.endswith(
+        "To run them: `make study STUDY=cpu`"
+    )
+    assert IN_WORDS not in words
     words = gap.missing_shares(judged(by_seed(lambda seed: 2, seeds=(0, 1))))
-    assert f"Fewer than 3 seeds: `{ARM}` and `encoding=pix2vec`. To run them" in words
+    assert f"With fewer than 3 seeds: {IN_WORDS}; encoding pix2vec. To run them" in words
 
 
 @pytest.mark.parametrize(
@@ -50,7 +50,7 @@ def test_one_seed_gives_a_share_and_no_interval(changed, share, interval):
     t = by_seed(lambda _: changed, seeds=(0,))
     if changed < 0:
         t.runs.loc[t.runs["network"] == "conv", "test_loss"] = 9.0  # the transformer is ahead
-    row = gap.gap_shares(judged(t)).set_index("setting").loc[ARM]
+    row = gap.gap_shares(judged(t)).set_index("setting").loc[IN_WORDS]
     assert row[["pairs", "share removed", "95 % interval"]].tolist() == ["9, 1 seed", share, interval]
 
 
@@ -64,8 +64,8 @@ def test_each_setting_is_shown_at_its_best():
     )  # fmt: skip
     shown = gap.in_short(judged(t)).set_index("change")
     seen = ["continuous; size 1", "3"]
-    assert shown.loc["learning_rate=0.003"].tolist() == ["-50% (-50% to -50%)", *seen]
-    assert shown.loc["all images, not data_fraction=0.25"].tolist() == ["50% (50% to 50%)", *seen]
+    assert shown.loc["learning rate 0.003"].tolist() == ["-50% (-50% to -50%)", *seen]
+    assert shown.loc["all images, not 25%"].tolist() == ["50% (50% to 50%)", *seen]
     assert set(shown.loc["positions"]) == {"not run"}
     nothing = gap.in_short(judged(metrics.tables({}))).set_index("change")
     assert nothing.shape == (8, 3) and (nothing == "not run").all(axis=None)
@@ -73,16 +73,37 @@ def test_each_setting_is_shown_at_its_best():
 
 def test_long_positions_are_measured_by_what_sines_and_cosines_gain():
     def loss(**c):
+        if c["encoding"] == "pix2vec":  # seed 0 loses by sines and cosines
+            return 5.0 + (c["arm"] == "positions=sincos") * (1 - c["seed"])
         return 5.0 - {"positions=sincos": 1.0, "initialisation=torch": (0.1, 0.2, 0.3)[c["seed"]]}.get(c["arm"], 0.0)
 
     arms = ("main", "positions=sincos", "initialisation=torch")
-    t = study(networks=("transformer-1",), encodings=("rff",), depths=(1,), arms=arms, loss=loss)
-    # 10, 20 and 30 %: mean 20, s = 10, t(0.975, 2) s / sqrt(3) = 4.303 x 5.774 = 24.8
-    assert gap.by_length(t) == (
-        "Of what sines and cosines gain over learned positions, those that begin long reach: with rff input and size 1 "
-        "20%, -5% to 45% over 3 seeds."
+    t = study(networks=("transformer-1",), encodings=("rff", "pix2vec"), depths=(1,), arms=arms, loss=loss)
+    lengths = gap.by_length(t)
+    assert lengths.index.tolist() == [("rff", 1)]
+    # 10, 20 and 30 % of 1 nat
+    assert lengths.loc[("rff", 1)].to_dict() == pytest.approx(
+        {"learned": 5.0, "long": 4.8, "sincos": 4.0, "share": 0.2}
     )
-    assert gap.by_length(metrics.tables({})).endswith("beside sines and cosines: not run.")
+    assert gap.by_length(metrics.tables({})).empty
+
+
+def test_losses_by_positions_are_means_over_the_seeds_of_all_three_kinds():
+    arms = {"main": 4.0, "positions=none": 5.0, "positions=sincos": 3.5}
+    t = study(
+        networks=("transformer-1",), encodings=("rff",), depths=(1, 3), arms=arms,
+        loss=lambda **c: arms[c["arm"]] + c["seed"] + 10 * (c["depth"] == 3),
+    )  # fmt: skip
+    t = dataclasses.replace(t, runs=t.runs[(t.runs["arm"] == "main") | (t.runs["seed"] < 2)])
+    assert gap.losses_by_positions(t).loc["rff"].to_dict() == {"none": 5.5, "learned": 4.5, "sincos": 4.0}
+    assert gap.losses_by_positions(metrics.tables({})).empty
+
+
+def test_a_share_is_missing_where_its_change_has_not_run():
+    shares = gap.shares(judged(by_seed(lambda seed: (2, 4, 4)[seed])))
+    assert shares[ARM] == pytest.approx(-7 / 3) and pd.isna(shares["positions=sincos"])
+    nothing = gap.shares(judged(metrics.tables({})))
+    assert ARM in nothing and nothing.isna().all()
 
 
 def test_positions_are_compared_on_the_seeds_that_all_kinds_have():
@@ -90,15 +111,17 @@ def test_positions_are_compared_on_the_seeds_that_all_kinds_have():
         networks=("transformer-1", "conv"), encodings=("rff",), depths=(1,), arms=("main", "positions=none"),
         loss=lambda **c: 3 + c["seed"] + (c["arm"] != "main"),
     )  # fmt: skip
-    assert gap.by_positions(t).values.tolist() == [["rff, size 1", "5.000", "4.000", "not run", "not run", 3]]
+    assert gap.by_positions(t).values.tolist() == [
+        ["random Fourier, size 1", "5.000", "4.000", "not run", "not run", 3]
+    ]
     fewer = t.runs[(t.runs["arm"] == "main") | (t.runs["seed"] == 0)]
     row = gap.by_positions(dataclasses.replace(t, runs=fewer)).iloc[0]
-    assert row.tolist() == ["rff, size 1", "4.000", "3.000", "not run", "not run", 1]
+    assert row.tolist() == ["random Fourier, size 1", "4.000", "3.000", "not run", "not run", 1]
     longer = study(
         networks=("transformer-1",), encodings=("rff",), depths=(1,), arms=("initialisation=torch",), seeds=(0,),
     )  # fmt: skip
     more = dataclasses.replace(t, runs=pd.concat([t.runs, longer.runs]))  # must not take seeds from the other kinds
-    waits = ["rff, size 1", "5.000", "4.000", "waits for seeds", "not run", 3]
+    waits = ["random Fourier, size 1", "5.000", "4.000", "waits for seeds", "not run", 3]
     assert gap.by_positions(more).values.tolist() == [waits]
     main = t.runs[t.runs["arm"] == "main"]
     assert gap.by_positions(dataclasses.replace(t, runs=main)).iloc[0, 0] == "not run"
@@ -108,43 +131,41 @@ def test_a_gap_is_put_down_to_nothing_before_everything_has_been_tried():
     t = every_change({"data": 5.5}, overfits=0.1)  # a gap of 2 nats with half the images, of 1 with all
     whole = claims.apply(C24, t)
     assert (whole.verdict, whole.value) == (Verdict.SUPPORTED, pytest.approx(0.5, abs=0.01))
-    assert whole.note.startswith("All supported: lack of data, transformer-1, architecture") and "Not" not in whole.note
+    assert whole.note.startswith("So it is: lack of data, transformer-1; architecture") and "Not" not in whole.note
     for name in ("positions", "learning rate", "batch size", "length", "length and rate", "capacity"):
         finding = claims.apply(C24, without(t, ARMS[name]))
         assert finding.verdict == Verdict.PARTLY
-        assert finding.note.startswith(PARTS.format(*("supported", "not run") * 2))
-        assert f"Not tried with transformer-4 and 3 seeds: {name}." in finding.note
+        assert finding.note.startswith(f"So it is: {DATA}. Not run: {ARCHITECTURE}.")
+        assert f"Changes that 3 seeds of transformer-4 have yet to try: {name}." in finding.note
         assert claims.apply(C24, without(t, ARMS[name], seeds=(0, 1))) == finding  # two seeds of a change are none
     learned = dataclasses.replace(t, runs=t.runs[(t.runs["encoding"] != "pix2vec") | (t.runs["arm"] != "main")])
-    assert "Not tried with transformer-1 and 3 seeds: encoding." in claims.apply(C24, learned).note
+    assert "Changes that 3 seeds of transformer-1 have yet to try: encoding." in claims.apply(C24, learned).note
     one = claims.apply(C24, dataclasses.replace(t, runs=t.runs[t.runs["network"] != "transformer-4"]))
     assert one.verdict == Verdict.PARTLY and one.note.startswith(
-        PARTS.format("supported", "supported", "not run", "not run")
+        "So it is: lack of data, transformer-1; architecture, transformer-1. Not run: lack of data, transformer-4; arch"
     )
 
 
 @pytest.mark.parametrize(("overfits", "verdict"), [(0.049, "not run"), (0.051, "supported")])
 def test_data_are_judged_only_where_a_network_overfits(overfits, verdict):
     finding = claims.apply(C24, every_change({"data": 5.5}, overfits=overfits))
-    assert finding.note.startswith(PARTS.format(*(verdict, "supported") * 2)) or finding.note.startswith(
-        "All supported"
-    ) == (verdict == "supported")
-    reason = "Nothing overfits with a part of the images (transformer-1 and conv: validation loss at most +0.049 nats"
+    assert (f"Not run: {DATA}." in finding.note) == (verdict == "not run")
+    reason = "transformer-1 and conv do not overfit: validation loss is at most +0.049 nats"
     assert (reason in finding.note) == (verdict == "not run")
     bare = dataclasses.replace(every_change({"data": 5.5}), curves=metrics.tables({}).curves)
-    assert "lack of data, transformer-1: not run" in claims.apply(C24, bare).note  # without curves nothing is known
+    assert f"Not run: {DATA}." in claims.apply(C24, bare).note  # without curves nothing is known
 
 
 def test_a_change_that_helps_is_not_lack_of_data_and_data_that_do_not_help_are_no_cause():
     t = every_change({"learning rate": 4.1, "data": 4.1}, overfits=0.1)  # with half the images a gap of 0.6, not of 1
     finding = claims.apply(C24, t)
     assert finding.verdict == Verdict.PARTLY
-    assert finding.note.startswith(PARTS.format(*("contradicted", "supported") * 2))
+    assert finding.note.startswith(f"So it is: {ARCHITECTURE}. It is not so: {DATA}.")
     shares = "(continuous 67%, pix2vec 67%, rff 67%)"
-    assert f"All images add 67% to transformer-1's gap of 0.600 nats with {ARMS['data']} {shares}." in finding.note
+    assert f"All images add 67% to transformer-1's gap of 0.600 nats with 50% of the images {shares}." in finding.note
     shares = "(continuous 40%, pix2vec 40%, rff 40%)"
-    assert f"{ARMS['learning rate']} removes 40% of transformer-4's gap of 1.000 nats {shares}." in finding.note
-    assert "encoding=pix2vec" in finding.note and finding.value == pytest.approx(0.4, abs=0.01)
+    assert f"Learning rate 0.001 removes 40% of transformer-4's gap of 1.000 nats {shares}." in finding.note
+    assert "Encoding pix2vec" in finding.note and finding.value == pytest.approx(0.4, abs=0.01)
 
 
 def test_one_encoding_without_a_gap_leaves_nothing_to_the_architecture():
@@ -227,18 +248,11 @@ def lengths(longer):
     )  # fmt: skip
 
 
-def test_longer_training_is_told_by_what_it_gains_and_what_it_does_to_the_order():
+def test_longer_training_stands_beside_that_of_the_same_seeds():
     t = lengths({"conv": 3.2, "mixer": 3.6, "transformer-1": 3.8})
-    gained = (
-        "With continuous input and size 1, 24 epochs instead of 6 gain, in nats ({}): conv 0.200 (from 3.400 to "
-        "3.200), transformer-1 0.100 (from 3.900 to 3.800), mixer 0.700 (from 4.300 to 3.600)."
-    )
-    assert gap.what_longer_training_gains(t) == (
-        f"{gained.format('3 seeds')} Their order changes from conv, transformer-1 and mixer to conv, mixer and "
-        "transformer-1."
-    )
-    once = dataclasses.replace(t, runs=t.runs[(t.runs["arm"] == "main") | (t.runs["seed"] == 0)])
-    assert gap.what_longer_training_gains(once).startswith(gained.format("1 seed"))
-    as_before = lengths({"conv": 3.2, "mixer": 4.0, "transformer-1": 3.8})
-    assert gap.what_longer_training_gains(as_before).endswith("The order of the networks stays the same.")
-    assert gap.what_longer_training_gains(metrics.tables({})) == "Longer training: not run."
+    is_kept = (t.runs["arm"] == "main") | (t.runs["seed"] == 0) | (t.runs["network"] == "conv")
+    longer = gap.longer(dataclasses.replace(t, runs=t.runs[is_kept])).set_index("network")
+    columns = ["encoding", "size", "epochs", "more epochs", "loss", "loss with more", "seeds"]
+    assert longer.loc["conv", columns].tolist() == ["continuous", 1, 6, 24, pytest.approx(3.4), pytest.approx(3.2), 3]
+    assert longer.loc["mixer", columns].tolist()[4:] == [4.3, 3.6, 1] and len(longer) == 3
+    assert gap.longer(metrics.tables({})).empty

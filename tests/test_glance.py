@@ -1,79 +1,65 @@
-"""The first page's sentences and maps, from a simulated study."""
+"""The first page's numbers and maps, from a simulated study."""
 
 import dataclasses
-import re
 
 import numpy as np
-from simulated_study import judged, study
+from simulated_study import study
 
 from isonb.evidence import claims, metrics
 from isonb.pages import glance, verdicts
 
-LOSSES = {"conv": 3.25, "mixer": 4.0, "transformer-1": 3.75}
+LOSSES = {"conv": 3.25, "mixer": 4.0, "transformer-1": 3.75, "transformer-4": 3.5}
 
 
-def whole(**effects):
-    """A simulated study of three seeds that says what it read."""
+def test_a_lead_is_over_the_best_of_the_others_with_the_same_seed():
+    t = study(
+        loss=lambda **c: LOSSES[c["network"]] + (c["network"] == "transformer-4") * c["seed"],
+        networks=LOSSES, encodings=("rff",), depths=(1, 3), seeds=(0, 1),
+    )  # fmt: skip
+    is_missing = (t.runs["network"] == "mixer") & (t.runs["depth"] == 3)
+    leads = glance.leads(dataclasses.replace(t, runs=t.runs[~is_missing]))
+    assert list(leads.index) == [("rff", 1, 0), ("rff", 1, 1)]  # nothing leads where a block is missing
+    assert leads["convolution"].tolist() == [0.25, 0.5]  # over 4 heads at 3.5, then over 1 head at 3.75
+    assert leads["mixer"].tolist() == [-0.5, -0.25]
+    assert leads["transformers"].tolist() == [0.25, -0.5]  # the worse of them, at 3.75 and at 4.5
+    without = glance.leads(dataclasses.replace(t, runs=t.runs[t.runs["network"] != "transformer-4"]))
+    assert without["convolution"].tolist() == [0.5] * 4
+    assert glance.leads(metrics.tables({})).empty
+
+
+def test_twins_are_means_over_the_seeds_that_have_them():
+    t = study(
+        accuracy=lambda **c: 0.5, untrained=lambda **c: 0.2 + 0.1 * c["seed"],
+        networks=("conv",), encodings=("rff",), depths=(1, 3), chance=lambda **_: 0.1,
+    )  # fmt: skip
+    t.runs.loc[(t.runs["seed"] == 2) | (t.runs["depth"] == 3), "gain"] = np.nan
+    twins = glance.twins(t)
+    assert list(twins.index) == [("conv", "rff", 1)]
+    assert twins.iloc[0].round(9).to_dict() == {"untrained": 0.25, "trained": 0.5, "gain": 0.25, "chance": 0.1}
+    assert glance.twins(metrics.tables({})).empty
+
+
+def test_the_scale_is_that_of_the_networks_at_hand_beside_the_papers():
     columns = {"data": "cifar10", "epochs": 6, "data_train": 3600, "data_test": 1000}
-    return study(**{name: lambda value=value, **_: value for name, value in columns.items()}, **effects)
-
-
-def sentences(t):
-    return re.sub(r"<[^>]*>", "", glance.sentences(judged(t))).splitlines()
-
-
-def test_three_sentences_say_what_was_asked_what_came_out_and_at_which_scale():
-    t = whole(
-        loss=lambda **c: 5.0 if (c["network"], c["encoding"]) == ("transformer-1", "rff") else LOSSES[c["network"]],
-        accuracy=lambda **c: 0.5 if c["network"] == "conv" else 0.4,
-        untrained=lambda **c: 0.55 if c["network"] == "conv" else 0.3,
-    )
-    asked, came_out, scale = sentences(t)
-    assert asked.startswith("What was asked. Does it help a small network to have knowledge of images built in")
-    assert came_out == (
-        "What came out. The convolution fills in hidden pixels best in 9 of 9 combinations of encoding (how a "
-        "pixel's value is given) and size (the number of blocks); second is the transformer in 6 and the mixer in 3. "
-        "Before any training of the network, a linear classifier already names the class of 55.0% of the test images "
-        "correctly from the convolution's features, and of 50.0% after training; mixer: 30.0% and 40.0%; transformer: "
-        "30.0% and 40.0% (continuous input, size 1)."
-    )
+    t = study(**{name: lambda value=value, **_: value for name, value in columns.items()})
+    scale = glance.scale(dataclasses.replace(t, runs=t.runs[(t.runs["depth"] == 1) | (t.runs["seed"] == 0)]))
     # 51 epochs x 45 000 images over 6 x 3600; Wilson's interval of 1/2 at n = 1000 is 3.1 points to either side
-    assert scale == (
-        "How sure, and at which scale. 81 networks of the study cpu, with 3 seeds at size 1, 3 seeds at size 3 and 3 "
-        "seeds at size 6, trained for 6 epochs on 3600 images of CIFAR-10: each of the paper's was shown 106 times as "
-        "many, repeats included. An accuracy on 1000 test images is known to 3 points. What has a strong colour "
-        "in the map below is clear at this scale; it need not hold at the paper's."
-    )
-
-
-def test_the_scale_says_which_sizes_have_which_seeds():
-    t = whole()
-    is_kept = (t.runs["depth"] == 1) | (t.runs["seed"] == 0) | (t.runs["depth"] == 3) & (t.runs["network"] == "conv")
-    scale = sentences(dataclasses.replace(t, runs=t.runs[is_kept]))[-1]
-    assert "51 networks of the study cpu, with 3 seeds at size 1, 1 to 3 seeds at size 3 and 1 seed at size 6," in scale
-
-
-def test_without_a_network_the_sentences_say_what_runs_them():
-    _, came_out, scale = sentences(metrics.tables({}))
-    assert came_out == "What came out. Networks of all three blocks: not run. Untrained networks: not run."
-    assert scale.endswith("No network of the study cpu has run; make study STUDY=cpu runs them.")
-
-
-def test_networks_that_share_the_first_place_have_no_second():
-    t = whole(loss=lambda **c: LOSSES[c["network"]] - 2 * (c["network"] == "mixer" and c["depth"] == 6))
-    assert (
-        "The convolution fills in hidden pixels best in 6 of 9 combinations" in sentences(t)[1]
-        and "second" not in sentences(t)[1]
-    )
+    assert (round(scale.pop("fewer"), 2), round(scale.pop("points"), 1)) == (106.25, 3.1)
+    assert scale == {
+        "networks": 45, "sizes": "1, 3 and 6", "seeds": "1 to 3", "images": "3600", "data": "CIFAR-10", "epochs": "6",
+        "tests": 1000,
+    }  # fmt: skip
+    assert glance.scale(t)["seeds"] == "3"
+    assert glance.scale(metrics.tables({})) == {}
 
 
 def test_the_map_is_that_of_the_claims():
-    t = whole(loss=lambda **c: LOSSES[c["network"]] + 0.001 * c["seed"])
+    t = study(loss=lambda **c: LOSSES[c["network"]] + 0.001 * c["seed"])
     of_study = verdicts.Study("cpu", t, {row["id"]: row for row in claims.as_rows(claims.judge(t))})
     words = glance.map_of_signs(of_study).alt
-    assert "loss (nats), conv before mixer, continuous, size 1: +0.75, clearly as the paper says." in words
-    assert "loss (nats), mixer before transformer-1, pix2vec, size 6: -0.25, clearly the opposite." in words
-    assert "accuracy (points), conv before mixer, random Fourier, size 3: +0.00, not clear." in words
+    assert "loss (nats), convolution before mixer, continuous, size 1: +0.75, clearly as the paper says." in words
+    assert "loss (nats), mixer before transformer (1 head), pix2vec, size 6: -0.25, clearly the opposite." in words
+    assert "accuracy (points), convolution before mixer, random Fourier, size 3: +0.00, not clear." in words
 
 
 def test_what_training_adds_stands_beside_what_it_starts_from():

@@ -104,9 +104,9 @@ def test_a_text_is_cut_to_as_many_letters_as_there_is_room_for():
 
 
 def test_a_link_leads_to_its_place_and_its_text_is_text():
-    link = markup.Link("*a*](x)<b>", "results/a b(1).ipynb")
+    link = markup.Link("*a*](x)<b>", 'cells.html?block=conv&size="1"')
     assert markup.table(pd.DataFrame({"cell": [link]})).endswith(
-        "| [&#42;a&#42;&#93;(x)&#60;b&#62;](results/a%20b%281%29.ipynb) |"
+        '| <a href="cells.html?block=conv&amp;size=&quot;1&quot;">&#42;a&#42;&#93;(x)&#60;b&#62;</a> |'
     )
 
 

@@ -213,7 +213,7 @@ def test_an_arm_is_compared_within_a_set_of_images(results):
         )
     leave(on(of_study(block="transformer", seed=2), 4.0), on(of_study(seed=2, **arm), 9.0, **JPEG))  # not comparable
     rows = tables.arms("cpu").set_index(["setting", "network"])
-    of_arm = rows.loc[[("positions=none", "transformer-1, continuous, size 1")]]
+    of_arm = rows.loc[[("positions=none", "transformer (1 head), continuous, size 1")]]
     assert of_arm[["loss", "change of loss", "seeds", "images"]].values.tolist() == [
         ["4.500", "+0.500", "1 of 3", "photos, 80/20/40 images"],
         ["6.000", "+2.000", "1 of 3", "cifar-10-jpeg, 80/20/40 images"],

@@ -39,7 +39,7 @@ def test_a_flat_curve_has_no_middle():
 def test_a_curve_that_rises_and_stays_says_nothing_about_the_middle():
     finding = judged(conv(0.2, 0.2, 0.4, 0.4))
     assert finding.verdict == UNDETERMINED
-    assert finding.note.startswith(f"{FIRST}: supported; {LAST}: undetermined.")
+    assert finding.note.startswith(f"So it is: {FIRST}. Not clear: {LAST}. ")
     assert judged(conv(0.2, 0.2, 0.4, 0.6)).verdict == CONTRADICTED  # and one that rises on contradicts it
     assert judged(conv(0.6, 0.6, 0.4, 0.2)).verdict == CONTRADICTED
 
@@ -106,7 +106,7 @@ def test_both_objectives_of_a_transformer_have_a_gain():
     finding = judged(with_twin(t, 0.2, 0.3, 0.4, 0.35), "C28")
     assert (finding.verdict, finding.gain.verdict) == (SUPPORTED, SUPPORTED)
     assert finding.gain.value == pytest.approx(0.1)  # gains of 0, 0.2 and 0.1
-    assert finding.gain.note.startswith("All supported: BERT, autoregressive.")
+    assert finding.gain.note.startswith("So it is: BERT; autoregressive. BERT. So it is: middle third")
     is_main = t.runs["arm"] == "main"
     assert judged(dataclasses.replace(t, runs=t.runs[is_main]), "C28").gain.verdict == PARTLY
 

@@ -28,27 +28,26 @@ def whole(**effects):
 
 def test_losses_are_set_beside_what_needs_no_network():
     guesses = {f"baseline_{name}": lambda *, loss=loss, **_: loss for name, loss in GUESSES.items()}
-    t = study(loss=lambda **c: 4.5 if c["network"] == "mixer" and c["encoding"] == "rff" else 3.75, **guesses)
-    assert overview.beside_no_network(t) == (
-        "Without a network, a guess around the mean of the unmasked neighbours costs 4.000 nats, one by how often each "
-        "value occurs 5.500 and one around a linear map of the 5x5 window 3.655. Of the 27 losses above none is better "
-        "than the linear map; 3 are worse than the neighbours: mixer with rff, size 1, 3 and 6."
-    )
-    better = study(loss=lambda **c: 3.5 if c["network"] == "conv" and c["depth"] > 1 else 3.75, **guesses)
-    assert overview.beside_no_network(better).endswith(
-        "Of the 27 losses above 6 are better than the linear map: conv with continuous, size 3 and 6; conv with "
-        "pix2vec, size 3 and 6; conv with rff, size 3 and 6; none is worse than the neighbours."
-    )
+    t = study(loss=lambda **c: 3.0 + c["seed"] if c["network"] == "mixer" else 3.75, depths=(1,), **guesses)
+    beside = overview.beside_no_network(t)
+    assert beside.loc[("mixer", "rff", 1)].tolist() == pytest.approx([4.0, 4.0, 3.655])
+    assert beside.loc[("conv", "pix2vec", 1)].tolist() == pytest.approx([3.75, 4.0, 3.655]) and len(beside) == 9
+    t.runs.loc[t.runs["network"] == "conv", "baseline_linear_filter"] = np.nan  # a record of an earlier version
+    assert overview.beside_no_network(t).loc[("conv", "rff", 1), "linear"] == pytest.approx(3.655)
+    assert overview.beside_no_network(metrics.tables({})).empty
 
 
-def test_networks_of_a_record_without_a_linear_filter_are_set_beside_the_rest():
-    guesses = {f"baseline_{name}": lambda *, loss=loss, **_: loss for name, loss in GUESSES.items()}
-    t = study(**guesses | {"baseline_linear_filter": lambda **_: np.nan}, loss=lambda **_: 3.5)
-    assert overview.beside_no_network(t) == (
-        "Without a network, a guess around the mean of the unmasked neighbours costs 4.000 nats and one by how often "
-        "each value occurs 5.500. Of the 27 losses above none is worse than the neighbours."
-    )
-    assert overview.beside_no_network(metrics.tables({})) == "Networks of the grid: not run."
+def test_encodings_and_first_epochs_are_compared_where_all_are_there():
+    t = study(loss=lambda **c: 3.0 + c["seed"] + (c["encoding"] == "rff"), depths=(1, 3))
+    t = dataclasses.replace(t, runs=t.runs[(t.runs["depth"] == 1) | (t.runs["encoding"] != "rff")])
+    by_encoding = overview.by_encoding(t, "conv", "validation_loss")
+    assert by_encoding.index.tolist() == [1]
+    assert by_encoding.loc[1].to_dict() == {"continuous": 4.0, "rff": 5.0, "pix2vec": 4.0}
+    four = dict.fromkeys(("conv", "mixer", "transformer-1", "transformer-4"))
+    curves = with_curves({name: [[5.5, 4.0, 3.5], [5.5, 5.0, 3.5]] for name in four}, seeds=(0, 1))
+    assert overview.after_an_epoch(curves).loc["rff"].to_dict() == dict.fromkeys(four, 4.5)
+    nothing = metrics.tables({})
+    assert overview.by_encoding(nothing, "conv", "test_accuracy").empty and overview.after_an_epoch(nothing).empty
 
 
 def test_verdicts_that_no_correction_touches_are_named():
@@ -66,11 +65,11 @@ def test_networks_are_compared_on_the_images_that_both_answered():
     assert len(rows) == 6  # two gaps and three encodings of one seed
     # of 200 images conv alone gets 20 right that the mixer gets wrong: p = 2 / 2^20, times the six of the table;
     # the bootstrap of 20 in 200 is about 10 % +- 1.96 sqrt(0.1 x 0.9 / 200) = 4.2 points
-    row = rows.loc["conv and mixer, continuous, size 1"]
+    row = rows.loc["convolution and mixer, continuous, size 1"]
     assert (row["difference"], row["p"]) == ("+10.0", f"{6 * 2 / 2**20:.2g}")
     low, high = map(float, row["95 % interval"].split(" to "))
     assert (low, high) == (pytest.approx(5.8, abs=0.6), pytest.approx(14.2, abs=0.6))
-    assert rows.loc["mixer and transformer-1, rff, size 1"].tolist() == ["+0.0", "+0.0 to +0.0", "1"]
+    assert rows.loc["mixer and transformer (1 head), random Fourier, size 1"].tolist() == ["+0.0", "+0.0 to +0.0", "1"]
     lone = study(networks=("conv",), depths=(1,))
     assert overview.on_the_same_images(judged(lone)).iloc[0, 0] == "not run"
 
@@ -98,15 +97,13 @@ def test_the_grid_in_numbers_has_means_over_the_seeds_at_hand():
     is_kept = (t.runs["depth"] == 1) | (t.runs["seed"] == 0) & ((t.runs["depth"] == 6) | (t.runs["network"] == "conv"))
     t = dataclasses.replace(t, runs=t.runs[is_kept])
     assert overview.by_size(t).values.tolist() == [
-        ["rff", "conv", "4.250", "4.000", "3.500", "30.0%", "30.0%", "35.0%", "3, 1, 1"],
-        ["rff", "mixer", "4.250", "not run", "4.500", "30.0%", "not run", "35.0%", "3, 0, 1"],
+        ["random Fourier", "convolution", "4.250", "4.000", "3.500", "30.0%", "30.0%", "35.0%", "3, 1, 1"],
+        ["random Fourier", "mixer", "4.250", "not run", "4.500", "30.0%", "not run", "35.0%", "3, 0, 1"],
     ]
-    assert overview.what_size_changes(t) == (
-        "From size 1 to size 6, over networks that have both with the same seeds: the loss falls in 1 of 2 rows, the "
-        "accuracy rises in 2."
-    )
+    size = overview.what_size_changes(t).round(9)
+    assert size.loc[("conv", "rff")].tolist() == [-0.5, 0.05] and size.loc[("mixer", "rff")].tolist() == [0.5, 0.05]
     assert overview.by_size(metrics.tables({})).iloc[0, 0] == "not run"
-    assert overview.what_size_changes(metrics.tables({})) == "Networks of sizes 1 and 6: not run."
+    assert overview.what_size_changes(metrics.tables({})).empty
 
 
 def test_the_grid_in_numbers_has_untrained_twins_and_guesses_beside_it():
@@ -120,7 +117,17 @@ def test_the_grid_in_numbers_has_untrained_twins_and_guesses_beside_it():
         baseline_neighbour_mean=lambda **_: np.nan,
     )
     assert overview.by_size(t).values.tolist() == [
-        ["rff", "conv", "4.000", "not run", "not run", "30.0% to 40.0%", "not run", "not run", "3, 0, 0"],
+        [
+            "random Fourier",
+            "convolution",
+            "4.000",
+            "not run",
+            "not run",
+            "30.0% to 40.0%",
+            "not run",
+            "not run",
+            "3, 0, 0",
+        ],
         ["none", "linear filter", "3.500", "3.500", "3.500", "", "", "", ""],
     ]
 
@@ -178,4 +185,4 @@ def test_other_images_stand_beside_the_study_and_enter_no_mean_of_it(tmp_path, m
     assert "smoke, on cifar-10-jpeg, 80/20/40 images: not run" in verdicts.ledger(everything, "C5")
     assert overview.by_size(main.tables).iloc[0, 2] == "4.000"  # and not the mean of 4 and 90
     assert overview.by_size(beside.tables).iloc[0, 2] == "90.000"
-    assert "costs 4.000 nats" in overview.beside_no_network(main.tables)
+    assert set(overview.beside_no_network(main.tables)["neighbours"]) == {4.0}

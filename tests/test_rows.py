@@ -42,6 +42,14 @@ def test_networks_are_named_by_block_and_heads_and_look_unlike():
         assert len({one.colour for one in table}) == len({one.marker for one in table}) == len(list(table))
 
 
+def test_names_in_a_text_become_words_and_settings_stay_as_they_are_typed():
+    assert (
+        rows.in_words("conv before transformer-1, rff 1") == "convolution before transformer (1 head), random Fourier 1"
+    )
+    as_typed = "encoding=rff of conv-rff-L1-s0-0a1b, conv's"
+    assert rows.in_words(as_typed) == "encoding=rff of conv-rff-L1-s0-0a1b, convolution's"
+
+
 @pytest.mark.parametrize("implementation", ["models.encodings:Continous", "models.encodigns:Continuous"])
 def test_a_row_whose_implementation_is_not_there_is_named(implementation):
     row = dataclasses.replace(rows.ENCODINGS["continuous"], implementation=implementation)

@@ -16,10 +16,19 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from isonb import records
+from isonb import records, rows
 from isonb.evidence import analytic, benchmarks, metrics, statistics
 from isonb.evidence.ledger import blocks, encodings, gap, image_gpt, layers, loss, pairing, scale, select, untrained
-from isonb.evidence.ledger.finding import ALPHA, Claim, Contrast, Finding, NotRun, Setting, Verdict
+from isonb.evidence.ledger.finding import (
+    ALPHA,
+    Claim,
+    Contrast,
+    Finding,
+    NotRun,
+    Setting,
+    Verdict,
+    sizes_in_words,
+)
 from isonb.evidence.markup import plain
 from isonb.evidence.metrics import Tables
 
@@ -92,9 +101,15 @@ def judge(t: Tables, ledger: Sequence[Claim] | None = None) -> list[Judged]:
     adjusted = dict(zip(with_p, map(float, corrected), strict=True))
     tempered = [temper(claim, findings[i], adjusted.get(i)) for i, claim in enumerate(ledger)]
     return [
-        Judged(claim, finding, adjusted.get(i), _power(claim, finding))
+        Judged(claim, _in_words(finding), adjusted.get(i), _power(claim, finding))
         for i, (claim, finding) in enumerate(zip(ledger, tempered, strict=True))
     ]
+
+
+def _in_words(finding: Finding) -> Finding:
+    """The finding with the names that readers know in the place of those of the program."""
+    texts = {name: rows.in_words(getattr(finding, name)) for name in ("note", "unit", "under")}
+    return dataclasses.replace(finding, gain=finding.gain and _in_words(finding.gain), **texts)
 
 
 def family() -> int:
@@ -142,7 +157,7 @@ def _sizes(kept: Tables, t: Tables) -> str:
         for size, names in networks.items()
     }
     if not any(of_size.values()):
-        return f"size{'s' * (len(of_size) > 1)} {' and '.join(map(str, of_size))}"
+        return sizes_in_words(list(of_size))
     return " and ".join(f"size {size}{part}" for size, part in of_size.items())
 
 
@@ -170,13 +185,13 @@ def temper(claim: Claim, finding: Finding, p_holm: float | None) -> Finding:
         return finding
     reasons = []
     if claim.seeds and (finding.seeds or 0) < claim.seeds:
-        complete = f"{finding.seeds or 0} complete seed{'' if finding.seeds == 1 else 's'}"
-        reasons.append(f"{complete}; the rule asks for {claim.seeds}.")
+        seeds = finding.seeds or 0
+        reasons.append(f"only {seeds} of the {claim.seeds} seeds asked for {'is' if seeds == 1 else 'are'} complete")
     if p_holm is not None and p_holm >= ALPHA:
-        reasons.append(f"p after Holm is {p_holm:.3f}.")
+        reasons.append(f"the p value is {p_holm:.3f} once corrected for the number of questions (Holm)")
     if not reasons:
         return finding
-    note = f"Would be {finding.verdict}, but {' '.join(reasons)} {finding.note}".strip()
+    note = f"The numbers alone say {finding.verdict}, but {' and '.join(reasons)}. {finding.note}".strip()
     return dataclasses.replace(finding, verdict=Verdict.UNDETERMINED, note=note)
 
 

@@ -3,7 +3,7 @@
 A page shows what a record's own run printed and drew. The pages come from the folder that all of the book's numbers
 come from, wherever that is.
 
-Book: chapter "Every cell".
+Book: chapter "All runs".
 """
 
 from __future__ import annotations
@@ -30,6 +30,11 @@ class Executed:
     def page(self) -> str:
         """The page's file, as seen from `book/`."""
         return f"{pages_folder()}/{self.study}/{self.path.name}"
+
+    @property
+    def address(self) -> str:
+        """The page in the built book, as seen from its chapters."""
+        return Path(self.page).with_suffix(".html").as_posix()
 
 
 def pages_folder() -> str:

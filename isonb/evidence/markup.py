@@ -10,12 +10,12 @@ Book: every chapter with a table.
 from __future__ import annotations
 
 import functools
+import html
 import re
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import ParamSpec, TypeVar
-from urllib.parse import quote
 
 import pandas as pd
 
@@ -30,10 +30,17 @@ TURNING = {"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"}  # mar
 
 @dataclass(frozen=True)
 class Link:
-    """A table's cell that leads to a page of the book: `place` is its file, as seen from the page with the table."""
+    """Text that leads to a page of the book, in a table's cell or, by `html()`, in a sentence.
+
+    `address` is the page's, as seen from the page with the link: what its query says, no Markdown link could keep.
+    """
 
     text: str
-    place: str
+    address: str
+
+    def html(self) -> str:
+        """The link in HTML, which Markdown takes as it is."""
+        return f'<a href="{html.escape(self.address)}">{escaped(self.text)}</a>'
 
 
 def plain(text: object, most: int | None = None) -> str:
@@ -44,6 +51,12 @@ def plain(text: object, most: int | None = None) -> str:
 
 def _is_unseen(letter: str) -> bool:
     return unicodedata.category(letter) in UNSEEN or unicodedata.bidirectional(letter) in TURNING
+
+
+def listed(values: Sequence[object]) -> str:
+    """Values with commas and, before the last, "and"."""
+    *first, last = map(str, values)
+    return f"{', '.join(first)} and {last}" if first else last
 
 
 def escaped(text: object) -> str:
@@ -69,7 +82,7 @@ def table(frame: pd.DataFrame | pd.Series, index: bool = False, spec: str = "g")
 
 def _cell(value: object, spec: str) -> str:
     if isinstance(value, Link):
-        return f"[{escaped(value.text)}]({quote(value.place)})"
+        return value.html()
     return escaped(format(value, spec) if isinstance(value, float) else value)
 
 

@@ -146,20 +146,24 @@ class Tables:
         return named.get(name, pd.DataFrame())
 
 
-def arm(cell: Cell) -> str:
-    """`main`, or the settings that differ from the study's own cell of this block, encoding, size, seed and source.
+def departures(cell: Cell) -> dict[str, Any]:
+    """The settings that differ from the study's own cell of this block, encoding, size, seed and source.
 
     Probes along the training or of pixels, and fine-tuning, do not count: they add to a run and change nothing in it.
     """
     identity = {name: getattr(cell.run, name) for name in IDENTITY}
     grid = config.cell(cell.study, **identity).with_extras(cell)
-    departures = {
+    return {
         prefix + name: value
         for part, prefix in PREFIXES.items()
         for name, value in getattr(cell, part).model_dump().items()
         if value != getattr(getattr(grid, part), name)
     }
-    return " ".join(f"{name}={value}" for name, value in departures.items()) or MAIN
+
+
+def arm(cell: Cell) -> str:
+    """`main`, or the settings in which a cell departs from its study's grid."""
+    return " ".join(f"{name}={value}" for name, value in departures(cell).items()) or MAIN
 
 
 def data_id(data: schema.Data) -> str:

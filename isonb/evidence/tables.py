@@ -1,6 +1,6 @@
-"""The book's tables: what a study has and lacks, and the executed cells.
+"""The book's tables: what a study has and lacks, what each arm changes, and what a cell reads and costs.
 
-Book: chapters "Smoke results" and "Every cell".
+Book: chapters "Smoke results" and "Results".
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ import numpy as np
 import pandas as pd
 
 from isonb import config, records, rows, schema, studies
-from isonb.evidence import DAMAGED, NOT_RUN, executed, markup, metrics, picture, statistics
+from isonb.evidence import DAMAGED, NOT_RUN, metrics, picture, statistics
+from isonb.evidence.picture import name_of
 
 RESULTS = ("validation loss", "test loss", "within 8 levels", "best layer", "accuracy", "95 % interval")
 SPLITS = ("train", "validation", "test")
@@ -22,18 +23,28 @@ def study(name: str) -> pd.DataFrame:
     """One row for each cell of a study, in its order; cells without a record say "not run" or "damaged".
 
     Losses are in nats per masked sub-pixel, accuracies in per cent. Where cells have read different images, a column
-    says which.
+    says which; where records that come with the project stand in for one's own, a column says whose each row is.
     """
     cells = studies.cells(name)
     images = _images(name)
-    return pd.DataFrame([_study_row(cell, images) for cell in cells])
+    has_ours = any(map(_is_ours, cells))
+    return pd.DataFrame([_study_row(cell, images) | ({"whose": _whose(cell)} if has_ours else {}) for cell in cells])
+
+
+def _is_ours(cell: config.Cell) -> bool:
+    """Whether the record that comes with the project stands in for one's own."""
+    return not records.record_path(cell).exists() and records.reference(cell) is not None
+
+
+def _whose(cell: config.Cell) -> str:
+    return "ours" if _is_ours(cell) else "yours" if records.record_path(cell).exists() else ""
 
 
 def _study_row(cell: config.Cell, images: dict[str, str]) -> dict[str, str]:
-    row = {"block": cell.run.block, "encoding": cell.run.encoding, "size": str(cell.run.depth)}
+    row = {"block": name_of(cell.run.block), "encoding": name_of(cell.run.encoding), "size": str(cell.run.depth)}
     columns = RESULTS + (("images",) if images else ())
     try:
-        record = records.finished(cell)
+        record = records.reference(cell) if _is_ours(cell) else records.finished(cell)
     except records.RecordError:
         return row | dict.fromkeys(columns, DAMAGED)
     if record is None:
@@ -52,7 +63,7 @@ def _study_row(cell: config.Cell, images: dict[str, str]) -> dict[str, str]:
 
 def _images(study: str) -> dict[str, str]:
     """What each set of images is called, by `data_id`, where a study has read several; otherwise empty."""
-    sets = metrics.by_images(finished(study))
+    sets = metrics.by_images(shown(study))
     return {metrics.data_id(runs[0].data): metrics.images_read(runs) for runs in sets} if len(sets) > 1 else {}
 
 
@@ -63,6 +74,11 @@ def _named(record: schema.Record, images: dict[str, str]) -> dict[str, str]:
 def finished(study: str) -> list[schema.Record]:
     """The records of a study that are there and readable, in the study's order, on whatever images."""
     return [record for cell in studies.cells(study) if (record := records.readable(cell))]
+
+
+def shown(study: str) -> list[schema.Record]:
+    """The same, and the project's own record of each cell of the study that has yet to run."""
+    return [shown[0] for cell in studies.cells(study) if (shown := records.shown(cell))]
 
 
 def at_hand() -> pd.DataFrame:
@@ -93,7 +109,7 @@ def arms(study: str) -> pd.DataFrame:
     pairs: dict[tuple[str, str], list[tuple[schema.Record | None, schema.Record | None]]] = {}
     for cell in cells:
         if (arm := metrics.arm(cell)) != metrics.MAIN:
-            network = f"{cell.run.network}, {cell.run.encoding}, size {cell.run.depth}"
+            network = f"{name_of(cell.run.network)}, {name_of(cell.run.encoding)}, size {cell.run.depth}"
             pairs.setdefault((arm, network), []).append((records.readable(cell), grid[_identity(cell)]))
     return pd.DataFrame([
         {"setting": arm, "network": network} | row
@@ -161,8 +177,8 @@ def start_by_encoding(t: metrics.Tables) -> pd.DataFrame:
         ids = runs.index[(runs["network"] == network) & (runs["encoding"] == encoding)]
         of = learned.loc[ids].mean()
         shown.append({
-            "network": network,
-            "encoding": encoding,
+            "network": name_of(network),
+            "encoding": name_of(encoding),
             "runs": len(ids),
             "rank before": f"{of['rank', 'before']:.0f}",
             "rank after": f"{of['rank', 'after']:.0f}",
@@ -183,8 +199,8 @@ def along_training(t: metrics.Tables) -> pd.DataFrame:
     for (network, encoding, depth), cell in _paths(t).groupby(["network", "encoding", "depth"]):
         loss, accuracy = (cell.groupby("epoch")[name].mean() for name in ("validation_loss", "probe_accuracy"))
         shown.append({
-            "network": network,
-            "encoding": encoding,
+            "network": name_of(network),
+            "encoding": name_of(encoding),
             "size": depth,
             "seeds": cell["seed"].nunique(),
             "loss": f"{loss.iloc[0]:.3f} to {loss.iloc[-1]:.3f}",
@@ -283,20 +299,3 @@ def data_read() -> pd.DataFrame:
         for run in finished(name)
     ]
     return pd.DataFrame(read or [{"study": NOT_RUN}]).drop_duplicates()
-
-
-def executed_cells() -> pd.DataFrame:
-    """Every executed notebook among the results, linked if it has a page, with what its record says, or "damaged"."""
-    shown = []
-    for notebook in executed.notebooks():
-        name, record = notebook.path.stem, notebook.record
-        link = name if notebook.fault else markup.Link(name, notebook.page)
-        row = {"study": notebook.study, "executed notebook": link}
-        row |= dict.fromkeys(("validation loss", "accuracy", "seconds"), DAMAGED)
-        if record is not None:
-            unit = rows.OBJECTIVES[record.cell.run.objective].unit
-            row["validation loss"] = f"{record.training.validation_loss:.3f} {unit}"
-            row["accuracy"] = f"{record.probe.test_accuracy:.1%}"
-            row["seconds"] = f"{record.training.seconds + record.probe.seconds:.0f}"
-        shown.append(row)
-    return pd.DataFrame(shown)

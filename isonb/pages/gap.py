@@ -8,17 +8,19 @@ from __future__ import annotations
 import pandas as pd
 
 from isonb import studies
-from isonb.evidence import NOT_RUN, metrics, statistics
+from isonb.evidence import NOT_RUN, markup, metrics, statistics
+from isonb.evidence.figures.gap_bars import in_words
 from isonb.evidence.ledger import gap as ledger
 from isonb.evidence.ledger import select
 from isonb.evidence.ledger.finding import SEEDS
-from isonb.pages.verdicts import Study, listed
+from isonb.evidence.picture import name_of
+from isonb.pages.verdicts import Study
 
 TRANSFORMER, *_ = select.TRANSFORMERS  # the one with 1 head
 
 
 def by_positions(t: metrics.Tables) -> pd.DataFrame:
-    """Validation loss of 1-head transformers by the kind of their positions: one row per encoding and size.
+    """Validation loss of transformers (1 head) by the kind of their positions: one row per encoding and size.
 
     In nats per masked sub-pixel; means over the seeds that at least two kinds share. A kind that lacks one of these
     seeds waits for it.
@@ -39,31 +41,49 @@ def by_positions(t: metrics.Tables) -> pd.DataFrame:
         means = shared.mean(skipna=False)
         shown = {kind: NOT_RUN if arm not in means else f"{means[arm]:.3f}" for kind, arm in kinds.items()}
         waiting = {kind: "waits for seeds" for kind, mean in shown.items() if mean == "nan"}
-        rows.append({"transformer": f"{encoding}, size {depth}"} | shown | waiting | {"seeds": len(shared)})
+        rows.append({"transformer": f"{name_of(encoding)}, size {depth}"} | shown | waiting | {"seeds": len(shared)})
     return pd.DataFrame(rows or [{"transformer": NOT_RUN}])
 
 
-def by_length(t: metrics.Tables) -> str:
-    """How much of what sines and cosines gain over learned positions is also gained by those that begin long, in words.
+def by_length(t: metrics.Tables) -> pd.DataFrame:
+    """What 1-head transformers lose with positions that are `learned`, that begin `long`, and that are `sincos`.
 
-    Validation losses of 1-head transformers, over the seeds that have all three, where every seed gains from sines and
-    cosines.
+    Validation losses in nats per masked sub-pixel, means over the seeds that have all three; `share` is the part of
+    what sines and cosines gain over learned positions that those that begin long gain, too. One row per encoding and
+    size at which every seed gains from sines and cosines.
     """
     arms = {metrics.MAIN: "learned", "initialisation=torch": "long", "positions=sincos": "sincos"}
     runs = t.runs[(t.runs["network"] == TRANSFORMER) & t.runs["arm"].isin(arms)]
-    clauses = []
-    for (encoding, depth), cell in runs.groupby(["encoding", "depth"]):
-        losses = cell.pivot(index="seed", columns="arm", values="validation_loss").rename(columns=arms)
-        losses = losses.reindex(columns=list(arms.values())).dropna()
-        gain_S = losses["learned"] - losses["sincos"]
-        if len(losses) and (gain_S > 0).all():
-            share_S = (losses["learned"] - losses["long"]) / gain_S
-            low, high = statistics.student_interval(share_S)
-            over = f", {low:.0%} to {high:.0%} over {len(losses)} seeds" if len(losses) > 1 else ", one seed"
-            clauses.append(f"with {encoding} input and size {depth} {share_S.mean():.0%}{over}")
-    if not clauses:
-        return f"Learned positions that begin long, beside sines and cosines: {NOT_RUN}."
-    return f"Of what sines and cosines gain over learned positions, those that begin long reach: {'; '.join(clauses)}."
+    losses = runs.pivot(index=["encoding", "depth", "seed"], columns="arm", values="validation_loss")
+    losses = losses.rename(columns=arms).reindex(columns=list(arms.values())).astype(float).dropna()
+    losses["share"] = (losses["learned"] - losses["long"]) / (losses["learned"] - losses["sincos"])
+    setting = ["encoding", "depth"]
+    gains = (losses["learned"] > losses["sincos"]).groupby(level=setting).transform("all")
+    return losses[gains].groupby(level=setting).mean()
+
+
+def losses_by_positions(t: metrics.Tables) -> pd.DataFrame:
+    """Validation loss of the smallest 1-head transformers without positions (`none`), with `learned` and with `sincos`.
+
+    In nats per masked sub-pixel, means over the seeds that have all three; one row per encoding.
+    """
+    arms = {"positions=none": "none", metrics.MAIN: "learned", "positions=sincos": "sincos"}
+    runs = t.runs[(t.runs["network"] == TRANSFORMER) & (t.runs["depth"] == 1) & t.runs["arm"].isin(arms)]
+    losses = runs.pivot(index=["encoding", "seed"], columns="arm", values="validation_loss").rename(columns=arms)
+    return losses.reindex(columns=list(arms.values())).astype(float).dropna().groupby(level="encoding").mean()
+
+
+def shares(study: Study) -> pd.Series:
+    """The share of the loss gap between the transformer (1 head) and the convolution that each change removes, by arm.
+
+    Means over seeds; missing for a change that C24 asks about and that has not run.
+    """
+    means = {
+        name: of_arm.share_S.mean()
+        for name, of_arm in ledger.gap_shares(study.tables).items()
+        if of_arm.share_S is not None
+    }
+    return pd.Series(means, dtype=float).reindex(list(dict.fromkeys([*asked(study.name), *means])))
 
 
 def gap_shares(study: Study) -> pd.DataFrame:
@@ -74,7 +94,11 @@ def gap_shares(study: Study) -> pd.DataFrame:
     """
     of_loss, of_accuracy = (ledger.gap_shares(study.tables, column) for column in ("test_loss", "test_accuracy"))
     rows = [
-        {"setting": name, **_share(of_loss.get(name)), "of accuracy's gap": _in_accuracy(of_accuracy.get(name))}
+        {
+            "setting": in_words(name),
+            **_share(of_loss.get(name)),
+            "of accuracy's gap": _in_accuracy(of_accuracy.get(name)),
+        }
         for name in asked(study.name)
     ]
     return pd.DataFrame(rows or [{"setting": NOT_RUN}])
@@ -131,69 +155,39 @@ def in_short(study: Study) -> pd.DataFrame:
             continue
         best = max(means, key=means.__getitem__)
         rows.append({
-            "change": f"all images, not {best.split()[0]}" if kind == ledger.DATA else best,
+            "change": in_words(best),
             "of the gap removed": f"{_mean(shares[best])} ({_interval(shares[best])})",
-            "networks": f"{', '.join(shares[best].by_encoding)}; size {listed(shares[best].sizes)}",
+            "networks": f"{', '.join(map(name_of, shares[best].by_encoding))}; "
+            f"size {markup.listed(shares[best].sizes)}",
             "seeds": str(len(shares[best].share_S)),
         })  # fmt: skip
     return pd.DataFrame(rows)
 
 
 def missing_shares(study: Study) -> str:
-    """Which of the settings that C24 asks about have not run, and what runs them, in a sentence of Markdown."""
-    table = gap_shares(study)
-    left = table.loc[table.iloc[:, -1] == NOT_RUN, "setting"]
-    seeds = {name: len(of_arm.gap_S) for name, of_arm in ledger.gap_shares(study.tables).items()}
-    few = [name for name in table["setting"] if 0 < seeds.get(name, 0) < SEEDS]
-    sentences = [
-        f"{why}: {listed([f'`{name}`' for name in names])}."
-        for why, names in ((NOT_RUN.capitalize(), list(left)), (f"Fewer than {SEEDS} seeds", few))
-        if names
-    ]
-    return " ".join([*sentences, f"To run them: `{study.command}`"]) if sentences else "All settings have run."
+    """Which of the changes that C24 asks about have not run, and what runs them, in Markdown."""
+    shares = ledger.gap_shares(study.tables)
+    seeds = {name: len(shares[name].gap_S) if name in shares else 0 for name in asked(study.name)}
+    left = {
+        f"{NOT_RUN.capitalize()} yet": [name for name, count in seeds.items() if not count],
+        f"With fewer than {SEEDS} seeds": [name for name, count in seeds.items() if 0 < count < SEEDS],
+    }
+    sentences = [f"{why}: {'; '.join(map(in_words, names))}." for why, names in left.items() if names]
+    return " ".join([*sentences, f"To run them: `{study.command}`"]) if sentences else "All changes have run."
 
 
-def what_longer_training_gains(t: metrics.Tables) -> str:
-    """What networks trained for more epochs gain in validation loss over the main ones, and in which order they come.
+def longer(t: metrics.Tables) -> pd.DataFrame:
+    """Validation losses of networks trained for more epochs beside those of the grid: one row per network and length.
 
-    Nats per masked sub-pixel; a longer run is compared with the main run of the same setting and seed, and the order
-    is that of the networks that have both.
+    Nats per masked sub-pixel, means over the seeds that have both. Columns: `encoding`, `size`, `network`, `epochs`,
+    `more epochs`, `loss`, `loss with more` and `seeds`.
     """
-    main = t.runs[t.runs["arm"] == metrics.MAIN]
-    keys = ["network", "encoding", "depth", "seed"]
-    shown = ["validation_loss", "epochs"]
-    sentences = []
-    for arm in [arm for arm in t.runs["arm"].unique() if ledger.change(arm) == "length"]:
-        longer = t.runs[t.runs["arm"] == arm]
-        both = main.set_index(keys)[shown].join(longer.set_index(keys)[shown].add_suffix(" of arm"), how="inner")
-        for (encoding, depth), cell in both.groupby(level=["encoding", "depth"], sort=False):
-            sentences.append(_longer(cell, str(encoding), int(depth)))
-    return " ".join(sentences) or f"Longer training: {NOT_RUN}."
-
-
-def _longer(both: pd.DataFrame, encoding: str, depth: int) -> str:
-    """One sentence on the networks of one encoding and size: both losses of each, the seeds, and the orders."""
-    seeds = both.groupby(level="network").size()
-    means = both.groupby(level="network").mean()
-    before, after = (list(means[name].sort_values().index) for name in ("validation_loss", "validation_loss of arm"))
-    gains = ", ".join(
-        f"{network} {row['validation_loss'] - row['validation_loss of arm']:.3f} (from {row['validation_loss']:.3f} to "
-        f"{row['validation_loss of arm']:.3f})"
-        for network, row in means.loc[before].iterrows()
+    keys, shown = ["network", "encoding", "depth", "seed"], ["validation_loss", "epochs"]
+    is_longer = t.runs["arm"].map(ledger.change) == "length"
+    main = t.runs[t.runs["arm"] == metrics.MAIN].set_index(keys)[shown]
+    both = main.join(t.runs[is_longer].set_index(keys)[shown].add_prefix("more "), how="inner").reset_index()
+    rows = both.groupby(["encoding", "depth", "more epochs", "network"]).agg(
+        **{"epochs": ("epochs", "first"), "loss": ("validation_loss", "mean")},
+        **{"loss with more": ("more validation_loss", "mean"), "seeds": ("seed", "nunique")},
     )
-    if len(means) < 2:
-        order = ""
-    elif before == after:
-        order = " The order of the networks stays the same."
-    else:
-        order = f" Their order changes from {listed(before)} to {listed(after)}."
-    count = (
-        f"{seeds.min()} seed{'s' if seeds.min() > 1 else ''}"
-        if seeds.nunique() == 1
-        else f"{seeds.min()} to {seeds.max()} seeds"
-    )
-    epochs, more = (int(both[name].iloc[0]) for name in ("epochs", "epochs of arm"))
-    return (
-        f"With {encoding} input and size {depth}, {more} epochs instead of {epochs} gain, in nats ({count}): {gains}."
-        f"{order}"
-    )
+    return rows.reset_index().rename(columns={"depth": "size"})

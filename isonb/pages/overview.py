@@ -11,13 +11,16 @@ from typing import Any
 
 import pandas as pd
 
-from isonb.evidence import NOT_RUN, markup, metrics, statistics
+from isonb import features
+from isonb.evidence import NOT_RUN, claims, markup, metrics, statistics
 from isonb.evidence.figures.scatter import GUESSES
-from isonb.evidence.ledger import select
+from isonb.evidence.ledger import changes, select
 from isonb.evidence.ledger.finding import NotRun, Verdict
-from isonb.pages.verdicts import Study, listed
+from isonb.evidence.picture import name_of
+from isonb.pages.verdicts import Study
 
 LARGEST = 12  # the size of the paper's supplement
+APART = (96, 192)  # levels between pixel values
 
 
 def of_largest(*studies: Study) -> Study:
@@ -42,7 +45,7 @@ def on_the_same_images(study: Study) -> pd.DataFrame:
                     a_B, b_B = (select.chosen_correct_B(study.tables, ids.loc[key]) > 0 for key in keys)
                     value, (low, high) = statistics.paired_difference(a_B, b_B)
                     pairs.append({
-                        "networks": f"{better} and {worse}, {encoding}, size {depth}",
+                        "networks": f"{name_of(better)} and {name_of(worse)}, {name_of(encoding)}, size {depth}",
                         "difference": f"{100 * value:+.1f}",
                         "95 % interval": f"{100 * low:+.1f} to {100 * high:+.1f}",
                     })  # fmt: skip
@@ -53,14 +56,29 @@ def on_the_same_images(study: Study) -> pd.DataFrame:
     return table.assign(p=[f"{p:.2g}" for p in statistics.holm(p_values)]) if pairs else table
 
 
+def learned_tables(t: metrics.Tables, depth: int = 3) -> pd.DataFrame:
+    """What the learned tables of Figure 5 keep of distance, red channel: one row per network, means over seeds.
+
+    `kept` is the rank correlation of similarity with closeness; the others are mean similarities of values that lie so
+    many levels apart.
+    """
+    runs = select.grid(t, encoding="pix2vec", depth=depth).set_index("run_id")
+    kept = t.learned[(t.learned["stage"] == "after") & (t.learned["channel"] == 0)].set_index("run_id")["kept"]
+    rows = []
+    for run_id, network in runs["network"].items():
+        profile = features.similarity_profile(features.unpack_similarity(t.arrays[run_id]["similarity_P"]))
+        rows.append({"network": network, "kept": kept[run_id], **{levels: profile[levels] for levels in APART}})
+    return pd.DataFrame(rows, columns=["network", "kept", *APART]).groupby("network").mean()
+
+
 def undecided(study: Study) -> pd.DataFrame:
     """One row per undetermined claim about trained networks: what it has, and how much would decide it.
 
     Seeds and images are the numbers with which the present mean and spread would give a verdict four times out of five.
     """
-    claims = [
+    shown = [
         {
-            "claim": f"{row['id']}: {row['statement'].strip('. ')}",
+            "claim": f"{row['id']}: {row['statement'].strip('. ')}{_mark(row['id'])}",
             "value": "" if row["value"] is None else f"{row['value']:.3g} ({row['unit']})",
             "seeds": f"{row['seeds'] or 0} of {row['seeds_asked']}",
             "seeds that would do": _seeds(row),
@@ -69,7 +87,7 @@ def undecided(study: Study) -> pd.DataFrame:
         for row in study.rows.values()
         if row["seeds_asked"] and row["verdict"] == Verdict.UNDETERMINED
     ]
-    return pd.DataFrame(claims or [{"claim": "none"}])
+    return pd.DataFrame(shown or [{"claim": "none"}])
 
 
 def by_interval_alone(study: Study) -> str:
@@ -87,12 +105,13 @@ def by_interval_alone(study: Study) -> str:
     )
 
 
-def _count(values: Sequence[object]) -> str:
-    return f"{len(values) or 'none'} {'is' if len(values) < 2 else 'are'}"
+def _mark(name: str) -> str:
+    mark = changes.mark(claims.BY_ID[name])
+    return f" ({mark})" if mark else ""
 
 
 def _named(ids: Sequence[str]) -> str:
-    return f" ({listed(ids)})" if ids else ""
+    return f" ({markup.listed(ids)})" if ids else ""
 
 
 def _seeds(row: Mapping[str, Any]) -> str:
@@ -124,7 +143,7 @@ def by_size(t: metrics.Tables) -> pd.DataFrame:
         cells = {size: (network, encoding, size) for size in select.SIZES}
         if any(cell in means.index for cell in cells.values()):
             shown.append(
-                {"encoding": encoding, "network": network}
+                {"encoding": name_of(encoding), "network": name_of(network)}
                 | {f"loss, size {size}": _mean(means, cell, "validation_loss", ".3f") for size, cell in cells.items()}
                 | {f"accuracy, size {size}": _gain(means, cell) for size, cell in cells.items()}
                 | {"seeds": ", ".join(str(seeds.get(cell, 0)) for cell in cells.values())}
@@ -149,50 +168,48 @@ def _gain(means: pd.DataFrame, cell: tuple[str, str, int]) -> str:
     return f"{after:.1%}" if pd.isna(before) else f"{before:.1%} to {after:.1%}"
 
 
-def beside_no_network(t: metrics.Tables) -> str:
-    """What guesses without a network cost on the same images, and how the losses of `by_size` compare, in words.
+def beside_no_network(t: metrics.Tables) -> pd.DataFrame:
+    """The `loss` of every setting of the grid beside that of guesses without a network, `neighbours` and `linear`.
 
-    Named are the networks that do better than the linear filter, and those that do worse than the neighbours' mean.
+    Nats per masked sub-pixel, means over seeds. The index has network, encoding and depth.
     """
     runs = select.grid(t)
-    if runs.empty:
-        return f"Networks of the grid: {NOT_RUN}."
-    guesses = ("neighbour_mean", "channel_marginal", "linear_filter")
-    neighbours, marginal, linear = (runs[f"baseline_{guess}"].mean() for guess in guesses)
-    costs = [
-        f"a guess around the mean of the unmasked neighbours costs {neighbours:.3f} nats",
-        f"one by how often each value occurs {marginal:.3f}",
-    ]
-    means = select.setting_means(runs)
-    worse, better = means[means["validation_loss"] > neighbours], means[means["validation_loss"] < linear]
-    compared = f"{_count(worse)} worse than the neighbours{_settings(worse)}"
-    if pd.notna(linear):  # records of earlier versions lack it
-        costs.append(f"one around a linear map of the 5x5 window {linear:.3f}")
-        compared = f"{_count(better)} better than the linear map{_settings(better)}; {compared}"
-    return f"Without a network, {listed(costs)}. Of the {len(means)} losses above {compared}."
+    losses = select.setting_means(runs).set_index(select.SETTING)[["validation_loss"]]
+    guesses = {"neighbours": runs["baseline_neighbour_mean"].mean(), "linear": runs["baseline_linear_filter"].mean()}
+    return losses.rename(columns={"validation_loss": "loss"}).assign(**guesses)
 
 
-def _settings(means: pd.DataFrame) -> str:
-    """A colon and the settings of some rows, or nothing."""
-    sizes = means.groupby(["encoding", "network"])["depth"].apply(list)
-    named = "; ".join(f"{network} with {encoding}, size {listed(some)}" for (encoding, network), some in sizes.items())
-    return named and f": {named}"
+def what_size_changes(t: metrics.Tables) -> pd.DataFrame:
+    """By how much `loss` and `accuracy` of the largest size exceed those of the smallest, by network and encoding.
 
-
-def what_size_changes(t: metrics.Tables) -> str:
-    """In how many rows of `by_size` loss falls and accuracy rises from the smallest to the largest size, in words."""
+    Nats per masked sub-pixel and shares, over networks that have both sizes with the same seeds.
+    """
     runs, (smallest, *_, largest) = select.grid(t), select.SIZES
+    columns = {"loss": "validation_loss", "accuracy": "test_accuracy"}
     try:
-        loss, accuracy = (
-            select.gap(select.differences(runs, column, "depth", largest, smallest)).settings
-            for column in ("validation_loss", "test_accuracy")
-        )
+        changes = {
+            name: select.gap(select.differences(runs, column, "depth", largest, smallest)).settings
+            for name, column in columns.items()
+        }
     except NotRun:
-        return f"Networks of sizes {smallest} and {largest}: {NOT_RUN}."
-    return (
-        f"From size {smallest} to size {largest}, over networks that have both with the same seeds: the loss falls "
-        f"in {(loss < 0).sum()} of {len(loss)} rows, the accuracy rises in {(accuracy > 0).sum()}."
-    )
+        changes = {
+            name: pd.Series(index=pd.MultiIndex.from_arrays([[], []], names=select.SETTING[:2])) for name in columns
+        }
+    return pd.DataFrame(changes)
+
+
+def by_encoding(t: metrics.Tables, network: str, column: str) -> pd.DataFrame:
+    """A column's mean over the seeds for a network of the grid: one row per size, one column per encoding."""
+    means = select.grid(t, network=network).groupby(["depth", "encoding"])[column].mean().astype(float)
+    return means.unstack().reindex(columns=list(select.ENCODINGS)).dropna()
+
+
+def after_an_epoch(t: metrics.Tables) -> pd.DataFrame:
+    """Validation loss of the smallest networks after an epoch: one row per encoding, one column per network."""
+    curves = t.curves[(t.curves["arm"] == metrics.MAIN) & (t.curves["depth"] == 1) & (t.curves["epoch"] == 1)]
+    curves = curves[curves["encoding"].isin(select.ENCODINGS)]
+    means = curves.groupby(["encoding", "network"])["validation_loss"].mean().astype(float)
+    return means.unstack().reindex(columns=list(select.NETWORKS)).dropna()
 
 
 def cost_of_training(t: metrics.Tables) -> str:
@@ -205,6 +222,6 @@ def cost_of_training(t: metrics.Tables) -> str:
     another = (runs["training_seconds"] / runs["epochs"]).sum() / 3600
     return (
         f"Each of the {len(runs)} networks of the grid at hand was shown "
-        f"{listed([f'{count:,}' for count in sorted(set(seen))])} images, counting every epoch. Their training "
+        f"{markup.listed([f'{count:,}' for count in sorted(set(seen))])} images, counting every epoch. Their training "
         f"took {hours:.1f} hours; another epoch of all of them would take {another:.1f} more."
     )

@@ -19,6 +19,7 @@ from isonb.evidence import NOT_RUN, claims, markup
 from isonb.evidence.ledger import changes
 from isonb.evidence.ledger.finding import Claim, Verdict
 from isonb.evidence.metrics import Tables
+from isonb.pages import readings
 
 AGREES = {
     Verdict.SUPPORTED: "Ours agrees",
@@ -27,6 +28,9 @@ AGREES = {
     Verdict.CONTRADICTED: "Ours disagrees",
     Verdict.NOT_RUN: NOT_RUN.capitalize(),
 }
+CPU = ("cpu", "")  # the study, on its main images, that readings and the verdicts of earlier rules are about
+LATER = "of these by a later rule"
+NOT_RECORDED = "not recorded"
 SOURCES = {"P": "the paper", "G": "image-GPT", "O": "this study"}
 
 
@@ -74,14 +78,52 @@ def read_all(with_others: bool = False) -> list[Study]:
 
 
 def summary(studies: Sequence[Study]) -> pd.DataFrame:
-    """How many claims have each verdict: one row per verdict, one column per study."""
-    counts = {study.title: Counter(row["verdict"] for row in study.rows.values()) for study in studies}
-    columns = {title: [count[verdict] for verdict in Verdict] for title, count in counts.items()}
-    return pd.DataFrame(columns, index=pd.Index(list(Verdict), name="verdict"))
+    """How many claims have each verdict: one row per verdict, one column per study.
+
+    The last row counts those with a verdict whose rule, or which themselves, came after results had been seen.
+    """
+    columns = {}
+    for study in studies:
+        verdicts = [row["verdict"] for row in study.rows.values()]
+        columns[study.title] = {verdict: verdicts.count(verdict) for verdict in Verdict} | {LATER: len(_later(study))}
+    return pd.DataFrame(columns).rename_axis("verdict")
+
+
+def _later(study: Study) -> list[str]:
+    """The claims that a study has a verdict on, and that were added or given another rule with results in sight."""
+    return [
+        name
+        for name, row in study.rows.items()
+        if row["verdict"] != Verdict.NOT_RUN and changes.mark(claims.BY_ID[name])
+    ]
+
+
+def kept_rules() -> str:
+    """How many claims are judged as was laid down before the first run, in words."""
+    marks = [changes.mark(claim) for claim in claims.LEDGER]
+    added = sum(mark is not None and mark.is_added for mark in marks)
+    return (
+        f"{marks.count(None)} of {len(marks)} rules are as they were before the first run. "
+        f"{len(marks) - marks.count(None) - added} were changed, and {added} claims were added, after results had been "
+        "seen."
+    )
+
+
+def in_short(study: Study) -> str:
+    """What a study says about the claims, counted in one sentence, and on how many changed rules that rests."""
+    counts = Counter(row["verdict"] for row in study.rows.values())
+    supported, partly, undetermined, contradicted, not_run = (counts[verdict] for verdict in Verdict)
+    tried = counts.total() - not_run
+    return (
+        f"Of {counts.total()} claims, {supported} hold at this scale, {partly} hold in part and "
+        f"{contradicted or 'none'} {'is' if contradicted < 2 else 'are'} contradicted; these networks cannot tell "
+        f"about {undetermined}, and {not_run} have not been tried. {len(_later(study))} of the {tried} verdicts "
+        "rest on rules that were changed or added after results had been seen."
+    )
 
 
 def sentence(study: Study) -> str:
-    """The counts in words, and remarks on the images, in Markdown."""
+    """How many networks a study's verdicts rest on, the counts in words, and remarks on the images, in Markdown."""
     counts = Counter(row["verdict"] for row in study.rows.values())
     trained = counts.total() - sum(row["seeds_asked"] == 0 for row in study.rows.values())
     runs, own = len(study.tables.runs), {cell.run.run_id for cell in study_cells.cells(study.name)}
@@ -112,29 +154,87 @@ def number(row: Mapping[str, Any]) -> str:
     return "; ".join(parts) + "."
 
 
-def listed(values: Sequence[object]) -> str:
-    """Values with commas and, before the last, "and"."""
-    *first, last = map(str, values)
-    return f"{', '.join(first)} and {last}" if first else last
-
-
 def answers(study: Study, *ids: str) -> str:
     """What a study says about some claims, as HTML; where a claim has not run, what would run it."""
+    return "\n".join(_entry([study], name, link(study.rows[name]), _how(study, name)) for name in ids)
+
+
+def ledger(studies: Sequence[Study], *ids: str) -> str:
+    """Some claims, what each study says of them, and behind a fold how that was decided, as HTML."""
+    return "\n".join(f'<div id="claim-{name}">{_entry(studies, name, f"<b>{name}</b>")}</div>' for name in ids)
+
+
+def _entry(studies: Sequence[Study], name: str, title: str, how: str = "") -> str:
+    """A claim: its verdicts, its mark, its statement and what the study shows; all else is folded."""
+    rows = {study.title: study.rows[name] for study in studies}
+    claim = next(iter(rows.values()))
+    labels = " ".join(badge(verdict, study) for study, verdict in _labels(rows).items())
+    evidence = [
+        f"<dt>{badge(row['verdict'], study)}</dt><dd>{html.escape(_evidence(row))}{_power(row)}</dd>"
+        for study, row in _distinct(rows).items()
+    ]
     return "\n".join([
-        '<dl class="isonb-verdicts">',
-        *(_answer(study, study.rows[name]) for name in ids),
+        '<div class="isonb-claim">',
+        f"<p>{title} {labels} {_mark(name)}<br><strong>{html.escape(claim['statement'])}</strong></p>",
+        f'<p class="isonb-reading">{_reading(studies, name)}{how}</p>',
+        f"<details><summary>How {name} was decided</summary>",
+        _words(claim["source"], claim["quotation"]),
+        "<dl>",
+        f"<dt>Statistic</dt><dd>{html.escape(claim['statistic'])}.</dd>",
+        f"<dt>Supported if</dt><dd>{html.escape(claim['rule'])}.</dd>",
+        f"<dt>Needs</dt><dd>{html.escape(claim['needs'])}.</dd>",
+        _history(name, studies),
+        *evidence,
         "</dl>",
+        "</details>",
+        "</div>",
     ])  # fmt: skip
 
 
-def _answer(study: Study, row: Mapping[str, Any]) -> str:
-    how = f" {_how(study, row['id'])}" if row["verdict"] == Verdict.NOT_RUN else ""
-    counted = " ".join(filter(None, [number(row), row["gain_note"]]))
-    return (
-        f"<dt>{badge(row['verdict'])} {link(row)}: {html.escape(row['statement'])}</dt>"
-        f"<dd><strong>{AGREES[row['verdict']]}.</strong> {html.escape(row['note'])}{how}</dd>"
-        + (f'<dd class="isonb-number">{html.escape(counted)}</dd>' if counted else "")
-    )
+def _labels(rows: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+    """The verdicts of the studies that have one, and "not run" where none has; the study `cpu` alone needs no title."""
+    verdicts = {study: row["verdict"] for study, row in rows.items() if row["verdict"] != Verdict.NOT_RUN}
+    if len(verdicts) == 1 < len(rows) and CPU[0] not in verdicts:
+        return verdicts
+    return _distinct(verdicts or {"": Verdict.NOT_RUN})
+
+
+def _reading(studies: Sequence[Study], name: str) -> str:
+    """What the study `cpu` shows, or any study about a claim that needs no training; else what each study says."""
+    for study in studies:
+        row = study.rows[name]
+        if (study.name, study.images) == CPU or row["seeds_asked"] == 0:
+            reading = readings.of(study.tables, row)
+            return reading.html() if reading.holds else f"{reading.html()} {AGREES[row['verdict']]}."
+    agrees = _distinct({study.title: AGREES[study.rows[name]["verdict"]] for study in studies})
+    return " ".join(f"{html.escape(f'{title}: {what}' if title else what)}." for title, what in agrees.items())
+
+
+def _mark(name: str) -> str:
+    """That a claim or its rule came after results had been seen, with the day and the verdict of the first rule."""
+    mark = changes.mark(claims.BY_ID[name])
+    if mark is None:
+        return ""
+    first = "" if mark.is_added else f"; first rule: {mark.first or NOT_RECORDED}"
+    return f'<span class="isonb-changed">{html.escape(f"{mark}{first}")}</span>'
+
+
+def _history(name: str, studies: Sequence[Study]) -> str:
+    """What earlier rules said of the study `cpu` beside today's verdict, as HTML; empty without an earlier rule."""
+    mark = changes.mark(claims.BY_ID[name])
+    if mark is None:
+        return ""
+    today = "".join(f" Today: {study.rows[name]['verdict']}." for study in studies if (study.name, study.images) == CPU)
+    if mark.is_added:
+        lines = [f"Added on {changes.in_words(mark.days[0])}, after results had been seen: there is no earlier rule."]
+    else:
+        lines = [
+            f"Changed on {changes.in_words(change.on)}, after results had been seen; the {which} said of the study cpu "
+            f"that day: {change.verdicts.get(name, NOT_RECORDED)}."
+            for which, change in zip(("first rule", *["rule before"] * 9), changes.of(name), strict=False)
+        ]
+    where = '<a href="claims.html#changed-after-the-first-results">The list</a> has both rules.'
+    return f"<dt>Rule</dt><dd>{html.escape(' '.join(lines))}{html.escape(today)} {where}</dd>"
 
 
 def link(row: Mapping[str, Any]) -> str:
@@ -143,20 +243,17 @@ def link(row: Mapping[str, Any]) -> str:
 
 
 def _how(study: Study, name: str) -> str:
-    """What would get the data of a claim: the study or the measurements."""
+    """What would get the data of a claim that has not run: the study or the measurements."""
+    if study.rows[name]["verdict"] != Verdict.NOT_RUN:
+        return ""
     command = "make bench" if claims.BY_ID[name].seeds == 0 else study.command
-    return f"To run it: <code>{command}</code>"
+    return f" To run it: <code>{command}</code>"
 
 
 def badge(verdict: str, title: str = "") -> str:
     """A verdict as a small label, with the title of its study if there is one."""
     text = html.escape(f"{title}: {verdict}" if title else verdict)
     return f'<span class="isonb-verdict isonb-{verdict.replace(" ", "-")}">{text}</span>'
-
-
-def ledger(studies: Sequence[Study], *ids: str) -> str:
-    """Some claims, what each study says of them, and behind a fold how that was decided, as HTML."""
-    return "\n".join(_entry(studies, name) for name in ids)
 
 
 def changed_rules() -> str:
@@ -171,20 +268,10 @@ def _changed(change: changes.Change) -> str:
         f"<p>By the rule before, the study <code>cpu</code> said on that day: {html.escape(then)}.</p>" if then else ""
     )
     return (
-        f"<details><summary><b>{concerned}</b>, {change.on}</summary>"
+        f"<details><summary><b>{concerned}</b>, {changes.in_words(change.on)}</summary>"
         f"<p><i>Before:</i> {html.escape(change.was)}</p><p><i>Now:</i> {html.escape(change.now)}</p>"
         f"<p><i>Why:</i> {html.escape(change.why)}</p>{verdict}</details>"
     )
-
-
-def _mark(name: str) -> str:
-    """That a claim or its rule came after results had been seen, and what the rule before said, as a line of HTML."""
-    lines = [f"added on {added}, after results had been seen"] if (added := claims.BY_ID[name].added) else []
-    for change in changes.of(name):
-        before = change.verdicts.get(name)
-        lines.append(f"changed on {change.on}" + (f"; the rule before said: {before}" if before else ""))
-    where = '<a href="claims.html#changed-after-the-first-results">see the list</a>'
-    return f"<dt>Rule</dt><dd>{html.escape('; '.join(lines).capitalize())} ({where}).</dd>" if lines else ""
 
 
 def as_written(source: str) -> str:
@@ -196,7 +283,7 @@ def _as_written(claim: Claim) -> str:
     basis = f"From at least {claim.seeds} seeds." if claim.seeds else "Nothing has to be trained for it."
     return "\n".join([
         f'<details class="isonb-claim" id="written-{claim.id}">',
-        f"<summary><b>{claim.id}</b> {html.escape(claim.statement)}</summary>",
+        f"<summary><b>{claim.id}</b> {html.escape(claim.statement)} {_mark(claim.id)}</summary>",
         _words(claim.source, claim.quotation),
         "<dl>",
         f"<dt>Statistic</dt><dd>{html.escape(claim.statistic)}.</dd>",
@@ -213,31 +300,6 @@ def _words(source: str, quotation: str) -> str:
     if not quotation:
         return f"<p>A question of {whose}: {place}.</p>" if source[0] == "O" else f"<p>After {whose}, {place}.</p>"
     return f"<blockquote><p>{html.escape(quotation)}</p><p>-- {whose}, {place}</p></blockquote>"
-
-
-def _entry(studies: Sequence[Study], name: str) -> str:
-    rows = {study.title: study.rows[name] for study in studies}
-    claim = next(iter(rows.values()))
-    labels = _distinct({title: row["verdict"] for title, row in rows.items()})
-    evidence = [
-        f"<dt>{badge(row['verdict'], title)}</dt><dd>{html.escape(_evidence(row))}{_power(row)}</dd>"
-        for title, row in _distinct(rows).items()
-    ]
-    return "\n".join([
-        f'<details class="isonb-claim" id="claim-{name}">',
-        f"<summary><b>{name}</b> {html.escape(claim['statement'])} "
-        + " ".join(badge(verdict, title) for title, verdict in labels.items())
-        + "</summary>",
-        _words(claim["source"], claim["quotation"]),
-        "<dl>",
-        f"<dt>Statistic</dt><dd>{html.escape(claim['statistic'])}.</dd>",
-        f"<dt>Supported if</dt><dd>{html.escape(claim['rule'])}.</dd>",
-        f"<dt>Needs</dt><dd>{html.escape(claim['needs'])}.</dd>",
-        _mark(name),
-        *evidence,
-        "</dl>",
-        "</details>",
-    ])  # fmt: skip
 
 
 def _evidence(row: Mapping[str, Any]) -> str:

@@ -73,7 +73,7 @@ def c1(t: Tables) -> Finding:
     near = setting_means(runs, "share_within_8").groupby("network")["share_within_8"].mean()
     levels = ", ".join(f"{network} {near[network]:.0%}" for network in NETWORKS if network in near)
     parts = {"conv reconstructs best": nats.verdict, "the mixer's palette is closer": palettes.verdict}
-    notes = [f"Masked sub-pixels within 8 levels of the truth: {levels}.", words, parts_note(parts), nats.note]
+    notes = [f"Share of masked sub-pixels within 8 levels of the truth: {levels}.", words, parts_note(parts), nats.note]
     return dataclasses.replace(
         nats,
         verdict=combine(parts.values()),
@@ -100,7 +100,7 @@ def _palettes(t: Tables, runs: pd.DataFrame) -> tuple[Finding, str]:
     )
     images = len(array(t, runs["run_id"].iloc[0], "original_BHWC"))
     words = f"Error of the palette and of its placement on the {images} kept images, in levels: {levels}."
-    note = f"Of the palette, over seeds, of these {images} images alone. {finding.note}"
+    note = f"Palettes are compared over seeds, on these {images} images alone. {finding.note}"
     return dataclasses.replace(finding, note=note), words
 
 
@@ -146,7 +146,7 @@ def _conv_against_one_hot(t: Tables, of: Measured, unit: str) -> Finding:
     ours = grid(t, network=CONV, encoding="continuous")
     for transformer in TRANSFORMERS:
         theirs = grid(t, network=transformer, encoding="pix2vec").assign(encoding="continuous")  # of its counterpart
-        pair = f"{CONV} continuous before {transformer} pix2vec"
+        pair = f"{CONV} with continuous before {transformer} with pix2vec"
         settings = paired(ours, theirs, of, pair)
         difference_SB |= {setting._replace(encoding="continuous/pix2vec"): rows for setting, rows in settings.items()}
         absent += [] if settings else [pair]

@@ -251,7 +251,7 @@ def c18(t: Tables) -> Finding:
         n=settings,
         of="settings",
         seeds=len(seeds),
-        note=f"By seed: {', '.join(f'{rho:.2f}' for rho in value_S)}.",
+        note=f"Seed by seed: {', '.join(f'{rho:.2f}' for rho in value_S)}.",
     )
 
 

@@ -6,6 +6,7 @@ Book: chapter "Verdict".
 from __future__ import annotations
 
 import enum
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -13,8 +14,10 @@ from typing import NamedTuple
 import numpy as np
 
 from isonb.evidence import NOT_RUN, statistics
+from isonb.evidence.markup import listed
 from isonb.evidence.metrics import Tables
 from isonb.evidence.statistics import LEVEL, Interval
+from isonb.rows import in_words
 
 
 class Verdict(enum.StrEnum):
@@ -27,6 +30,13 @@ class Verdict(enum.StrEnum):
     NOT_RUN = NOT_RUN
 
 
+IN_WORDS = {  # what is so of a part of a claim
+    Verdict.SUPPORTED: "So it is",
+    Verdict.PARTLY: "So it is in part",
+    Verdict.UNDETERMINED: "Not clear",
+    Verdict.CONTRADICTED: "It is not so",
+    Verdict.NOT_RUN: "Not run",
+}
 SETTINGS_AGREE = 8 / 9  # the share of settings that must have the sign of an average
 SEEDS = 3  # the fewest seeds on which a claim about trained networks is judged (A26)
 ALPHA = 0.05
@@ -90,7 +100,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Claim:
-    """One claim, written before the runs. `judge` is the rule.
+    """One claim, as `claims.toml` has it. `judge` is the rule.
 
     quotation holds the source's own words, shortened, or is empty where the statement paraphrases it. columns are
     the `frame.column` names that the rule reads beyond those that every record has. seeds is the fewest seeds that it
@@ -212,26 +222,53 @@ def _verdict_by_setting(contrasts: Iterable[Contrast], is_incomplete: bool) -> V
 
 
 def _note_by_setting(contrasts: Mapping[Setting, Contrast], absent: Sequence[str]) -> str:
-    """Pair by pair, in how many settings the difference is clearly above 0 and in which it is clearly below."""
-    parts = []
+    """Pair by pair, in which settings the difference is clearly above 0 and in which it is clearly below."""
+    sentences = []
     for pair in dict.fromkeys(setting.pair for setting in contrasts):
         of_pair = {setting: contrast for setting, contrast in contrasts.items() if setting.pair == pair}
-        parts.append(f"{pair}: {_counts(of_pair)}")
+        sentences.append(f"{_capitalised(pair)}: {_counts(of_pair)}.")
     if absent:
-        parts.append(f"not run: {', '.join(absent)}")
-    return f"Clear after Holm over {len(contrasts)} settings: {'; '.join(parts)}."
+        sentences.append(f"Not run: {'; '.join(absent)}.")
+    if len(contrasts) > 1:
+        sentences.append(f"Clear is what survives Holm's correction over {len(contrasts)} settings.")
+    return " ".join(sentences)
 
 
 def _counts(contrasts: Mapping[Setting, Contrast]) -> str:
-    """Such as "above 0 in 2 of 6 (rff 1, rff 3), below 0 in 1 (continuous 1)"; all or none need no list."""
+    """Such as "clearly so in 2 of 6 settings (rff at sizes 1 and 3), clearly the opposite in 1 of 6 settings (...)"."""
     words = []
-    for sign, where in ((1, "above 0 in"), (-1, "below 0 in")):
-        clear = [f"{setting.encoding} {setting.size}" for setting in contrasts if contrasts[setting].sign == sign]
-        count = f"{len(clear)} of {len(contrasts)}"
-        names = f" ({', '.join(clear)})" if 0 < len(clear) < len(contrasts) else ""
-        if clear or sign > 0:
-            words.append(f"{where} {count}{names}")
-    return ", ".join(words)
+    for sign, what in ((1, "clearly so"), (-1, "clearly the opposite")):
+        if clear := [setting for setting, contrast in contrasts.items() if contrast.sign == sign]:
+            if len(clear) == len(contrasts):
+                return f"{what} in {'all ' * (len(clear) > 2)}{_settings(len(clear))}"
+            words.append(f"{what} in {len(clear)} of {_settings(len(contrasts))} ({where(clear)})")
+    return ", ".join(words) or f"not clear in {'any of ' * (len(contrasts) > 1)}{_settings(len(contrasts))}"
+
+
+def _settings(count: int) -> str:
+    return f"{count} setting{'s' * (count > 1)}" if count > 1 else "the one setting"
+
+
+def where(settings: Iterable[Setting]) -> str:
+    """Encodings with their sizes, such as "continuous and pix2vec at sizes 1 and 3; rff at size 1"."""
+    sizes: dict[str, list[int]] = {}
+    for setting in settings:
+        sizes.setdefault(setting.encoding, []).append(setting.size)
+    encodings: dict[tuple[int, ...], list[str]] = {}
+    for encoding, of_encoding in sizes.items():
+        encodings.setdefault(tuple(of_encoding), []).append(encoding)
+    return "; ".join(f"{listed(names)} at {sizes_in_words(some)}" for some, names in encodings.items())
+
+
+def sizes_in_words(sizes: Sequence[int]) -> str:
+    """Such as "size 1" or "sizes 1, 3 and 6"."""
+    return f"size{'s' * (len(sizes) > 1)} {listed(sizes)}"
+
+
+def _capitalised(words: str) -> str:
+    """The words with a capital at the start, as a sentence has it; the name of a network or encoding in the book's."""
+    words = in_words(words)
+    return words[:1].upper() + words[1:]
 
 
 def bonferroni(comparisons: int) -> float:
@@ -240,7 +277,25 @@ def bonferroni(comparisons: int) -> float:
 
 
 def parts_note(verdicts: Mapping[str, Verdict]) -> str:
-    """One sentence that gives the verdict of every part, or the one that all of them share."""
-    if len(verdicts) > 1 == len(set(verdicts.values())):
-        return f"All {next(iter(verdicts.values()))}: {', '.join(verdicts)}."
-    return "; ".join(f"{name}: {verdict}" for name, verdict in verdicts.items()) + "."
+    """A sentence for each verdict that some part has, which names these parts."""
+    parts = {verdict: [name for name, of_part in verdicts.items() if of_part == verdict] for verdict in Verdict}
+    return " ".join(f"{IN_WORDS[verdict]}: {'; '.join(_together(names))}." for verdict, names in parts.items() if names)
+
+
+def _together(names: Iterable[str]) -> list[str]:
+    """The names of parts, those of several layers as one, such as "layers 0 to 5 above rff"."""
+    layers: dict[str, list[int]] = {}
+    for name in names:
+        of_layer = re.fullmatch(r"layer (\d+)(.*)", name)
+        layers.setdefault(f"layer{of_layer[2]}" if of_layer else name, []).extend(
+            [int(of_layer[1])] if of_layer else []
+        )
+    return [
+        name.replace("layer", f"layer{'s' * (len(some) > 1)} {_span(some)}", 1) if some else name
+        for name, some in layers.items()
+    ]
+
+
+def _span(layers: Sequence[int]) -> str:
+    is_unbroken = len(layers) > 2 and list(layers) == list(range(layers[0], layers[-1] + 1))
+    return f"{layers[0]} to {layers[-1]}" if is_unbroken else listed(layers)

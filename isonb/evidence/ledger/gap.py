@@ -157,7 +157,7 @@ def c24(t: Tables) -> Finding:
     return Finding(
         verdict=combine(verdicts.values()),
         value=float(shown.share_S.mean()),
-        unit=f"share of the gap of {network} and conv, {name}",
+        unit=f"share of the gap of {network} and conv, {arm_in_words(name)}",
         interval=statistics.student_interval(shown.share_S, level),
         n=len(judged),
         of="changed settings",
@@ -190,14 +190,14 @@ def _of_data(t: Tables, shares: Mapping[str, GapShare], network: str) -> tuple[V
     """
     parts = [name for name in shares if change(name) == DATA]
     if not parts:
-        return Verdict.NOT_RUN, f"No part of the images has been tried with {network} and conv and {SEEDS} seeds."
+        return Verdict.NOT_RUN, f"{SEEDS} seeds of {network} and of conv have yet to try a part of the images."
     excess = {name: overfitting(t, name, ("conv", network)) for name in parts}
     lacking = [name for name in parts if excess[name] > OVERFITS]
     if not lacking:
         most = max(excess.values())
         return Verdict.NOT_RUN, (
-            f"Nothing overfits with a part of the images ({network} and conv: validation loss at most {most:+.3f} nats "
-            f"above training loss, the margin is {OVERFITS}), so that more images cannot matter at this length."
+            f"With a part of the images {network} and conv do not overfit: validation loss is at most {most:+.3f} nats "
+            f"above the training loss, the margin is {OVERFITS}. So more images cannot matter at this length."
         )
     intervals = _intervals(shares, lacking).values()
     verdict = decide(any(low > SMALL_SHARE for low, _ in intervals), all(high <= SMALL_SHARE for _, high in intervals))
@@ -211,11 +211,19 @@ def _of_architecture(shares: Mapping[str, GapShare], network: str) -> tuple[Verd
         return Verdict.CONTRADICTED, ""
     missing = [kind for kind in NEEDED if kind not in {change(name) for name in shares}]
     if missing:
-        return Verdict.NOT_RUN, f"Not tried with {network} and {SEEDS} seeds: {', '.join(missing)}."
+        return Verdict.NOT_RUN, f"Changes that {SEEDS} seeds of {network} have yet to try: {', '.join(missing)}."
     is_left = all(high < 1 for _, high in intervals.values()) and all(
         share < 1 for of_arm in shares.values() for share in of_arm.by_encoding.values()
     )
     return (Verdict.SUPPORTED if is_left else Verdict.UNDETERMINED), ""
+
+
+def arm_in_words(arm: str) -> str:
+    """An arm as a reader calls it, such as "epochs 24, learning rate 0.003" or "25% of the images"."""
+    settings = dict(setting.split("=") for setting in arm.split())
+    if "data_fraction" in settings:
+        return f"{float(settings['data_fraction']):.0%} of the images"
+    return ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in settings.items())
 
 
 def _in_words(name: str, of_arm: GapShare, network: str) -> str:
@@ -224,7 +232,8 @@ def _in_words(name: str, of_arm: GapShare, network: str) -> str:
     share, gap = float(of_arm.share_S.mean()), float((of_arm.changed_S if is_part else of_arm.gap_S).mean())
     of_gap = f"of {network}'s gap of {gap:.3f} nats" if share > 0 else f"to {network}'s gap of {gap:.3f} nats"
     does = f"remove{'' if is_part else 's'} {share:.0%}" if share > 0 else f"add{'' if is_part else 's'} {-share:.0%}"
-    clause = f"All images {does} {of_gap} with {name}" if is_part else f"{name} {does} {of_gap}"
+    arm = arm_in_words(name)
+    clause = f"All images {does} {of_gap} with {arm}" if is_part else f"{arm[0].upper()}{arm[1:]} {does} {of_gap}"
     parts = ", ".join(
         f"{encoding} {-part if share <= 0 else part:.0%}" for encoding, part in of_arm.by_encoding.items()
     )

@@ -71,7 +71,9 @@ def c29(t: Tables) -> Finding:
 
 def _of_other_blocks(values: Mapping[str, float], spec: str) -> str:
     """The same statistic of the networks that image-GPT's claims are not about, as a sentence; empty without any."""
-    return f"Other blocks: {', '.join(f'{name} {value:{spec}}' for name, value in values.items())}." if values else ""
+    return (
+        f"The other blocks: {', '.join(f'{name} {value:{spec}}' for name, value in values.items())}." if values else ""
+    )
 
 
 def c30(t: Tables) -> Finding:
@@ -85,7 +87,7 @@ def c30(t: Tables) -> Finding:
     finding = by_setting(steps, "accuracy at equal loss, larger minus smaller")
     others = {name: [step_S.mean() for step_S in _size_steps(t, (name,)).values()] for name in OTHERS}
     of_others = {name: float(np.mean(steps)) for name, steps in others.items() if steps}
-    note = f"The size is the larger one. {finding.note} {_of_other_blocks(of_others, '+.3f')}".strip()
+    note = f"A setting is named by the larger size. {finding.note} {_of_other_blocks(of_others, '+.3f')}".strip()
     return dataclasses.replace(finding, note=note)
 
 
@@ -166,9 +168,9 @@ def c33(t: Tables) -> Finding:
         finding,
         verdict=verdict,
         under=f"after fine-tuning for {epochs} epoch{'' if epochs == '1' else 's'}, {finding.under}",
-        note=f"Positive in {is_better.mean():.0%} of {len(runs)} runs. Epochs of fine-tuning: {epochs}; accuracy "
-        f"{runs['finetune_accuracy'].mean():.1%}, of the probes {runs['test_accuracy'].mean():.1%}. Best after the "
-        f"last epoch, so perhaps not done: {is_unfinished.sum()} of {len(runs)}.",
+        note=f"Fine-tuning is ahead in {is_better.mean():.0%} of {len(runs)} runs, with a mean accuracy of "
+        f"{runs['finetune_accuracy'].mean():.1%} after {epochs} epochs against {runs['test_accuracy'].mean():.1%} of "
+        f"the probes. Best after the last epoch, so perhaps not done: {is_unfinished.sum()} of {len(runs)}.",
     )
 
 

@@ -22,6 +22,7 @@ from isonb.evidence.ledger.finding import (
     combine,
     decide,
     parts_note,
+    sizes_in_words,
 )
 from isonb.evidence.ledger.select import (
     AUTOREGRESSIVE,
@@ -33,7 +34,6 @@ from isonb.evidence.ledger.select import (
     correct_SLB,
     grid,
     needed,
-    sizes_in_words,
     smallest_of,
 )
 from isonb.evidence.metrics import MAIN, Tables
@@ -59,7 +59,7 @@ def middle(t: Tables, networks: Sequence[str], arms: tuple[str, ...] = (MAIN,)) 
     runs = runs[runs["depth"] >= DEEP]
     seeds = complete_seeds(runs) if len(runs) else []
     if not seeds:
-        raise NotRun(f"Needs runs of {' or '.join(networks)} with size 3 or more and every setting of one seed.")
+        raise NotRun(f"Needs runs of {' or '.join(networks)} with size {DEEP} or more and every setting of one seed.")
     runs = runs[runs["seed"].isin(seeds)]
     layers = t.layers[t.layers["run_id"].isin(runs["run_id"])]
     share = float(np.mean([run.best_layer in middle_third(run.depth) for run in runs.itertuples()]))
@@ -151,8 +151,8 @@ def _of_objectives(findings: Mapping[str, Finding], lacking: Sequence[str]) -> F
     least = min(findings.values(), key=lambda finding: finding.value)
     notes = [
         *[parts_note(verdicts)] * (len(verdicts) > 1),
-        *(f"{name}: {finding.note}" for name, finding in findings.items()),
-        *(f"{name}: no networks that could be judged." for name in lacking),
+        *(f"{name[0].upper()}{name[1:]}. {finding.note}" for name, finding in findings.items()),
+        *(f"{name[0].upper()}{name[1:]}. No networks that could be judged." for name in lacking),
     ]
     return dataclasses.replace(
         least,
@@ -232,7 +232,7 @@ def c14(t: Tables) -> Finding:
 
 
 def c15(t: Tables) -> Finding:
-    """1-head transformer of size 6: pix2vec against both others at every layer; at the last it must not be ahead."""
+    """Transformer (1 head) of size 6: pix2vec against both others at every layer; at the last it must not be ahead."""
     correct = _layers(t, "transformer-1", ("pix2vec", "rff", "continuous"))
     before, last = {}, {}
     for name in ("rff", "continuous"):
@@ -244,7 +244,10 @@ def c15(t: Tables) -> Finding:
     at_last = by_parts(last)
     ahead = combine(at_last.values()) == Verdict.SUPPORTED
     verdict = Verdict.PARTLY if finding.verdict == Verdict.SUPPORTED and ahead else finding.verdict
-    note = f"{finding.note} At the last: {parts_note(at_last)} {_image_resolution(before.values())}"
+    note = (
+        f"{finding.note} At the last layer, where pix2vec should not be ahead: {parts_note(at_last)} "
+        f"{_image_resolution(before.values())}"
+    )
     return dataclasses.replace(finding, verdict=verdict, n=len(before), of="comparisons", note=note)
 
 

@@ -182,7 +182,7 @@ def c8(t: Tables) -> Finding:
         verdicts = {name: part.verdict(ALPHA / len(parts)) for name, part in parts.items()}
     weakest = max(parts.values(), key=lambda part: part.value)
     notes = [
-        f"{name.capitalize()} {_rho(part.value)} ({_spread(part.interval)}exact p = {part.p:.2g}): "
+        f"Rank correlation {name}: {_rho(part.value)} ({_spread(part.interval)}exact p = {part.p:.2g}); "
         f"{', '.join(f'{one} {_rho(rho)}' for one, rho in sorted(part.by_level.items()))}."
         for name, part in parts.items()
     ]
@@ -254,9 +254,10 @@ def _interval(at: Points, contrast: Callable[..., np.ndarray], level: float) -> 
 def _in_words(along: Mapping[str, pd.Series]) -> list[str]:
     """The accuracy gained at equal loss along training, as a sentence, or an empty list without any."""
     gains = ", ".join(
-        f"{name} by {by_setting.mean():+.3f} over {len(by_setting)}" for name, by_setting in along.items()
+        f"{name} by {by_setting.mean():+.3f} ({len(by_setting)} setting{'s' * (len(by_setting) > 1)})"
+        for name, by_setting in along.items()
     )
-    return [f"Accuracy at equal loss along training, with the number of settings: {gains}."] * bool(gains)
+    return [f"Accuracy at equal loss along training: {gains}."] * bool(gains)
 
 
 def matched_loss(t: Tables, runs: pd.DataFrame, factor: str, a: object, b: object) -> pd.Series:

@@ -22,6 +22,7 @@ from isonb.evidence.ledger.finding import (
     by_setting,
     combine,
     parts_note,
+    sizes_in_words,
 )
 from isonb.evidence.ledger.select import (
     BLOCK_ORDER,
@@ -66,7 +67,10 @@ def c10(t: Tables) -> Finding:
     low, high = sorted(abs(end) for end in intervals["lower loss"](LEVEL))
     spread = f" ({low:.3f} to {high:.3f})" if verdicts["lower loss"] != Verdict.UNDETERMINED else ""
     by = f"{'lower' if loss_S.mean() > 0 else 'higher'} by {abs(loss_S.mean()):.3f} nats{spread}"
-    names = {column: " against ".join(" ".join(map(str, setting)) for setting in two) for column, two in best.items()}
+    names = {
+        column: " against ".join(f"{network} with {encoding}, size {size}" for network, encoding, size in two)
+        for column, two in best.items()
+    }
     return Finding(
         verdict=combine(verdicts.values()),
         value=float((one_SB - other_SB).mean()),
@@ -75,8 +79,8 @@ def c10(t: Tables) -> Finding:
         n=runs[SETTING].drop_duplicates().shape[0],
         of="settings",
         seeds=len(seeds),
-        note=f"{parts_note(verdicts)} Compared in accuracy: {names['test_accuracy']}; in loss: "
-        f"{names['validation_loss']}, {by}. The paper contradicts itself: section "
+        note=f"{parts_note(verdicts)} Compared in accuracy: {names['test_accuracy']}. In loss: "
+        f"{names['validation_loss']}: {by}. The paper contradicts itself: section "
         "5.2 names pix2vec, section 5.3 says continuous did best (at equal loss).",
     )
 
@@ -121,7 +125,7 @@ def _pairing(t: Tables, of: Answers) -> Finding:
         of="test images",
         seeds=len(seeds),
         interval_kind=f"interval that holds together with those of all {effects.effect_RC.size} effects at 95 %",
-        under=f"at size {' and '.join(map(str, sizes))}",
+        under=f"at {sizes_in_words(sizes)}",
         note=f"{parts_note(verdicts)} {_preferred(differences)}",
     )
 
@@ -207,12 +211,13 @@ def _preferred(differences: Mapping[tuple[str, str, str], np.ndarray]) -> str:
     """Which encoding of a pair each block clearly prefers, and by how much, as a sentence."""
     sign = _signs(differences, ALPHA)
     clear = [
-        f"{network} {one} to {other} by {abs(rows.mean()):.3f}"
+        f"with {network} {one} to {other} (by {abs(rows.mean()):.3f})"
         for (network, *pair), rows in differences.items()
         if (of_pair := sign[network, pair[0], pair[1]])
         for one, other in [pair if of_pair > 0 else pair[::-1]]
     ]
-    return f"Clearly preferred, after Holm over {len(differences)}: {'; '.join(clear) or 'none'}."
+    preferred = f"Clearly preferred are, {'; '.join(clear)}" if clear else "No encoding is clearly preferred"
+    return f"{preferred}, after Holm's correction over {len(differences)} differences."
 
 
 def c40(t: Tables) -> Finding:
@@ -256,7 +261,7 @@ def in_both(
         n=len(means),
         of="differences",
         seeds=min(half.seeds or 0 for half in halves.values()),
-        note=" ".join(f"{name}: {half.note}" for name, half in halves.items()),
+        note=" ".join(f"{name}. {half.note}" for name, half in halves.items()),
     )
 
 

@@ -80,7 +80,8 @@ def c11(t: Tables) -> Finding:
         verdicts = {name: half.verdict(bonferroni(len(halves))) for name, half in halves.items()}
     accuracy = halves["higher accuracy"]
     shown = "; ".join(
-        f"{name} by {half.value:.3f}{unit}{_in_words(half.interval(LEVEL))}, at every step in {half.share:.0%} of rows"
+        f"{name} by {half.value:.3f}{unit}{_in_words(half.interval(LEVEL))}, at every step in {half.share:.0%} of the "
+        "rows"
         for (name, half), unit in zip(halves.items(), (" nats", ""), strict=True)
     )
     return Finding(
@@ -91,7 +92,7 @@ def c11(t: Tables) -> Finding:
         n=len(rows),
         of="rows",
         seeds=len(seeds),
-        note=f"{parts_note(verdicts)} Largest against smallest size: {shown}.",
+        note=f"{parts_note(verdicts)} From the smallest to the largest size: {shown}.",
     )
 
 
@@ -153,8 +154,8 @@ def c23(t: Tables) -> Finding:
         Verdict.SUPPORTED if all(equal.values()) else Verdict.PARTLY if any(equal.values()) else Verdict.CONTRADICTED
     )
     note = "; ".join(
-        f"{row.block}: {row.nonlinearities} non-linearities, largest activation {row.largest_activation}, {row.macs} "
-        "multiply-accumulates"
+        f"{row.block}: {row.nonlinearities} non-linearities, largest activation {row.largest_activation:,}, "
+        f"{row.macs:,} multiply-accumulates"
         for row in rows.itertuples()
     )
     ratio = rows["largest_activation"].max() / rows["largest_activation"].min()

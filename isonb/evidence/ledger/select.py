@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -22,7 +22,9 @@ from isonb.evidence.ledger.finding import (
     by_parts,
     combine,
     parts_note,
+    sizes_in_words,
 )
+from isonb.evidence.markup import listed
 from isonb.evidence.metrics import MAIN, Tables
 from isonb.evidence.statistics import Interval
 
@@ -145,11 +147,13 @@ def over_seeds_and_images(difference_B: pd.Series, unit: str = "accuracy", is_or
     of_seed = difference_B.groupby(level="seed")
     mean_SB = np.stack([np.stack(of_seed.get_group(seed).to_list()).mean(axis=0) for seed in seeds])
     sizes, encodings = (sorted(set(settings.index.get_level_values(name))) for name in ("depth", "encoding"))
-    words = ", ".join(f"{' '.join(map(str, setting))} {value:+.3f}" for setting, value in settings.items())
+    words = "; ".join(
+        f"{network}, {encoding}, size {size}: {value:+.3f}" for (network, encoding, size), value in settings.items()
+    )
     return dataclasses.replace(
         smallest_of({"": mean_SB}, unit, settings={"": settings} if is_order else None),
-        under=f"with {' and '.join(encodings)} input, at size {' and '.join(map(str, sizes))}",
-        note=f"By network, encoding and size: {words}.",
+        under=f"with {listed(encodings)} input, at {sizes_in_words(sizes)}",
+        note=f"Setting by setting: {words}.",
     )
 
 
@@ -299,9 +303,3 @@ def with_gain(finding: Finding, t: Tables, judge: Callable[[Tables], Finding]) -
         return finding
     under = gain.under or f"at {sizes_in_words(sorted(set(of_twins.runs['depth'])))}"
     return dataclasses.replace(finding, gain=dataclasses.replace(gain, under=under))
-
-
-def sizes_in_words(sizes: Sequence[int]) -> str:
-    """Such as "size 1" or "sizes 1, 3 and 6"."""
-    *first, last = map(str, sizes)
-    return f"sizes {', '.join(first)} and {last}" if first else f"size {last}"

@@ -10,7 +10,7 @@ import dataclasses
 import numpy as np
 import pandas as pd
 
-from isonb.evidence.ledger.finding import Finding, NotRun, Setting, Verdict, by_setting, combine
+from isonb.evidence.ledger.finding import Finding, NotRun, Setting, Verdict, by_setting, combine, sizes_in_words
 from isonb.evidence.ledger.select import (
     ENCODINGS,
     NETWORKS,
@@ -20,7 +20,6 @@ from isonb.evidence.ledger.select import (
     gain_B,
     grid,
     image_differences,
-    sizes_in_words,
     smallest_of,
     with_twins,
 )
@@ -56,11 +55,11 @@ def c37(t: Tables) -> Finding:
     finding = by_setting(gains_SB, "accuracy, trained minus untrained", absent)
     means = runs.groupby("network")[["test_accuracy", "untrained_accuracy"]].mean()
     levels = ", ".join(
-        f"{name} {means.loc[name, 'untrained_accuracy']:.1%} and {means.loc[name, 'test_accuracy']:.1%}"
+        f"{name} {means.loc[name, 'untrained_accuracy']:.1%} to {means.loc[name, 'test_accuracy']:.1%}"
         for name in NETWORKS
         if name in means.index
     )
-    note = f"{finding.note} Mean accuracy untrained and trained: {levels}."
+    note = f"{finding.note} Mean accuracy, untrained to trained: {levels}."
     return dataclasses.replace(finding, note=note, under=_under(runs))
 
 
