@@ -1,5 +1,7 @@
 """The explorer with a kernel, and its page's script under node: both show what `isonb.features` computes."""
 
+import base64
+import io
 import json
 import re
 import shutil
@@ -10,6 +12,7 @@ import nbclient
 import nbformat
 import numpy as np
 import pytest
+from PIL import Image
 
 from isonb import draws, features
 from isonb.pages import explorer
@@ -28,6 +31,7 @@ FOURIER = [
         (100.0, 256, 0, "symmetric"),
     )
 ]
+RED, BLUE = (103, 0, 31), (5, 48, 97)  # the ends of ColorBrewer's RdBu
 OTHERS = [("one-hot", 1.0, 128, 0, "symmetric"), ("continuous", 1.0, 128, 0, "symmetric")]
 
 
@@ -112,6 +116,47 @@ def test_every_control_changes_the_picture():
     assert f'alt="Similarity map and profile. {shown.measurement}"' in shown.picture.value
 
 
+def test_a_button_sets_one_of_the_papers_sigmas():
+    shown = explorer.sigma_explorer()
+    assert [button.description for button in shown.presets] == ["σ = 0.1", "σ = 1", "σ = 10"]
+    shown.presets[2].click()
+    assert shown.sigma.value == 10
+    expected = features.cosine_similarity(features.random_fourier(features.draw_frequencies(10.0, 128, 0)))
+    assert (shown.measurement.similarity_VV == expected).all()
+
+
+def test_nothing_of_an_earlier_step_is_left_in_the_picture():
+    kept = explorer.Drawing()
+    for setting in (*FOURIER, *OTHERS, FOURIER[0]):
+        measurement = explorer.measure(*setting)
+        assert (kept.of(measurement) == explorer.Drawing().of(measurement)).all(), setting
+
+
+def test_the_heat_map_has_the_colours_of_its_similarities():
+    picture = explorer.Drawing().of(explorer.measure("continuous", 1.0, 128, 0, "symmetric"))
+    top, left = np.argwhere((picture == RED).all(axis=2))[0]
+    assert (picture[top + 5, left + 5] == RED).all()  # two of the darkest values look the same,
+    assert (picture[top + 5, left + 270] == BLUE).all()  # and opposite to two of the brightest
+    assert (picture[top + 270, left + 270] == RED).all()
+
+
+def test_a_small_picture_is_a_feature_of_each_pixel():
+    shown = explorer.sigma_explorer()
+    whole, photo, sine, *others = re.findall(r'<img alt="([^"]*)"[^>]*base64,([^"]*)"', shown.picture.value)
+    assert (len(others), photo[0]) == (5, "photograph")
+    assert whole[0] == f"Similarity map and profile. {shown.measurement}"
+    assert (pixels_of(photo[1]) == explorer.photograph()).all()
+    beta = features.draw_frequencies(1.0, 128, 0)[0]
+    value = int(explorer.photograph()[10, 20, 1])
+    expected = 127.5 * (1 + np.sin(2 * np.pi * beta * (value / 127.5 - 1)))
+    assert pixels_of(sine[1])[10, 20, 1] == pytest.approx(expected, abs=0.5)
+    assert f"<figcaption>{sine[0]}</figcaption>" in shown.picture.value
+
+
+def pixels_of(source):
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(source))))
+
+
 @pytest.mark.parametrize(
     ("encoding", "sentence"),
     [
@@ -123,7 +168,7 @@ def test_only_random_fourier_features_have_frequencies_to_set(encoding, sentence
     shown = explorer.sigma_explorer()
     assert not shown.sigma.disabled
     shown.encoding.value = encoding
-    assert all(control.disabled for control in (shown.sigma, shown.k, shown.seed, shown.value_range))
+    assert all(control.disabled for control in (shown.sigma, *shown.presets, shown.k, shown.seed, shown.value_range))
     assert str(shown.measurement) == sentence
 
 

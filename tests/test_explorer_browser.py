@@ -4,6 +4,7 @@ import base64
 import json
 import os
 import secrets
+import shutil
 import socket
 import subprocess
 import sys
@@ -11,11 +12,11 @@ import time
 import urllib.request
 
 import matplotlib
-import nbformat
 import numpy as np
 import pytest
 from chromium import EXECUTABLE, Chromium
 
+from isonb import places
 from isonb.pages import explorer
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(EXECUTABLE is None, reason="needs a Chromium on the PATH")]
@@ -124,7 +125,7 @@ def test_other_encodings_draw_theirs_and_have_no_frequencies_to_set(page, encodi
     disabled = in_explorer(
         browser, "return [...root.querySelectorAll('[name]:disabled')].map((control) => control.name)"
     )
-    assert set(disabled) == {"sigma", "k", "seed", "valueRange"}
+    assert set(disabled) == {"sigma", "preset", "k", "seed", "valueRange"}
 
 
 def test_features_of_the_photograph_are_drawn(page):
@@ -154,7 +155,7 @@ def test_two_explorers_in_a_page_do_not_disturb_each_other(page):
     assert_shows(browser, ("rff", 1.0, 128, 0, "symmetric"), number=0)
     assert_shows(browser, ("rff", 10.0, 128, 0, "symmetric"), number=1)
     ids = browser.evaluate("[...document.querySelectorAll('[id]')].map((e) => e.id)")
-    assert len(ids) == len(set(ids)) == 10
+    assert len(ids) == len(set(ids)) == 12
     assert browser.evaluate("document.querySelectorAll('.sigma-controls').length") == 2
 
 
@@ -188,6 +189,67 @@ def test_the_sliders_obey_keyboard_mouse_and_finger(page):
     assert_shows(browser, ("rff", 10**exponent, k, 0, "symmetric"))
 
 
+def test_a_button_sets_one_of_the_papers_sigmas(page):
+    browser = page()
+    for sigma in (0.1, 10.0, 1.0):
+        point = centre(browser, f"[name=preset][value='{sigma:g}']")
+        for kind in ("mousePressed", "mouseReleased"):
+            browser.send("Input.dispatchMouseEvent", type=kind, button="left", clickCount=1, **point)
+        assert_shows(browser, ("rff", sigma, 128, 0, "symmetric"))
+        pressed = "return [...root.querySelectorAll('[aria-pressed=true]')].map((button) => button.value)"
+        assert in_explorer(browser, pressed) == [f"{sigma:g}"]
+        assert in_explorer(browser, "return root.querySelector('output').textContent") == f"{sigma:g}"
+        assert in_explorer(browser, "return root.querySelector('[role=status]').textContent") == numbers(browser)
+    assert_shows(browser, ("rff", 1.0, 128, 0, "symmetric"), number=1)  # the other explorer has buttons of its own
+
+
+def test_the_buttons_stand_below_the_places_of_the_slider_that_they_set(page):
+    browser = page()
+    for sigma, share in ((0.1, 0.25), (1, 0.5), (10, 0.75)):
+        slider, button = (centre(browser, name) for name in ("[name=sigma]", f"[name=preset][value='{sigma}']"))
+        width = browser.evaluate("document.querySelector('[name=sigma]').clientWidth")
+        assert button["x"] - slider["x"] == pytest.approx((width - 16) * (share - 0.5), abs=2)  # a thumb is 16 wide
+
+
+def test_a_link_keeps_the_state_of_its_explorer(page):
+    browser = page()
+    for name, value in (("k", "64"), ("seed", "7"), ("valueRange", "unit"), ("sigma", "0.35")):
+        set_control(browser, name, value, number=1)
+    address = in_explorer(browser, "return root.querySelector('.sigma-link').href", number=1)
+    browser.open(address, width=360, height=600)
+    assert_shows(browser, ("rff", 10**0.35, 64, 7, "unit"), number=1)
+    assert_shows(browser, ("rff", 1.0, 128, 0, "symmetric"), number=0)
+    top = "return root.getBoundingClientRect().top"
+    assert -1 <= in_explorer(browser, top, number=1) <= 80  # the reader is led to it
+    assert browser.errors == []
+
+
+@pytest.mark.parametrize(
+    ("query", "setting"),
+    [
+        ("explorer=0&sigma=-3&k=many&seed=x&encoding=<b>&valueRange=other", ("rff", 1.0, 128, 0, "symmetric")),
+        ("explorer=0&encoding=one-hot&sigma=1e9&k=1e9", ("one-hot", 100.0, 256, 0, "symmetric")),
+        ("explorer=2&sigma=10", ("rff", 1.0, 128, 0, "symmetric")),
+    ],
+)
+def test_what_makes_no_sense_in_a_link_is_left_out(page, tmp_path, query, setting):
+    browser = page()
+    browser.open(f"{(tmp_path / 'page.html').as_uri()}?{query}", width=360)
+    assert_shows(browser, setting)
+    assert browser.errors == []
+
+
+def test_on_a_telephone_the_slider_the_curve_and_the_pictures_are_in_sight_together(page):
+    browser = page(width=390, height=844)
+    boxes = [
+        in_explorer(
+            browser, f"const b = root.querySelector('{name}').getBoundingClientRect(); return [b.top, b.bottom]"
+        )
+        for name in ("[name=sigma]", ".sigma-map", ".sigma-profile", ".sigma-pictures")
+    ]
+    assert max(bottom for _, bottom in boxes) - min(top for top, _ in boxes) < 844 - 100  # the theme's bar and a thumb
+
+
 def test_a_screen_reader_hears_names_values_and_results(page):
     browser = page()
     browser.send("Accessibility.enable")
@@ -207,7 +269,12 @@ def test_a_screen_reader_hears_names_values_and_results(page):
     spoken = "return root.querySelector('[role=status]').textContent"
     set_control(browser, "sigma", "1")
     assert in_explorer(browser, spoken) == numbers(browser) != summary
-    assert in_explorer(browser, "return root.querySelector('[name=sigma]').getAttribute('aria-valuetext')") == "10"
+    assert (
+        in_explorer(browser, "return root.querySelector('[name=sigma]').getAttribute('aria-valuetext')") == "sigma 10"
+    )
+    assert in_explorer(browser, "return root.querySelector('[name=k]').getAttribute('aria-valuetext')") == (
+        "128 frequencies"
+    )
 
 
 @pytest.mark.parametrize("width", [360, 390, 768, 1440])
@@ -242,11 +309,9 @@ def test_a_page_without_scripts_says_what_is_missing(page):
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory):
-    """The address of a running JupyterLab whose one notebook shows the explorer."""
+    """The address of a running JupyterLab whose one notebook is the explorer's."""
     folder = tmp_path_factory.mktemp("lab")
-    cell = nbformat.v4.new_code_cell("from isonb.pages import explorer\nexplorer.sigma_explorer()")
-    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
-    nbformat.write(nbformat.v4.new_notebook(cells=[cell], metadata=kernel), folder / "explorer.ipynb")
+    shutil.copy(places.PROJECT / "notebooks" / "explorer.ipynb", folder)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -299,7 +364,7 @@ def test_in_jupyterlab_python_answers_the_sliders(browser, lab):
     wait_for(lambda: browser.evaluate(f"document.querySelector('.jp-CodeCell') && {kernel}") == "idle")
     browser.evaluate("jupyterapp.commands.execute('notebook:run-all-cells').then(() => true)")
 
-    shown = "[...document.querySelectorAll('.jp-OutputArea .widget-html')].map((e) => e.textContent.trim()).join('')"
+    shown = "document.querySelector('.jp-OutputArea .widget-html b')?.textContent"
     first, second = (str(explorer.measure("rff", sigma, 128, 0, "symmetric")) for sigma in (1.0, 10**0.1))
     assert first != second
     wait_for(lambda: browser.evaluate(shown) == first)
@@ -309,5 +374,14 @@ def test_in_jupyterlab_python_answers_the_sliders(browser, lab):
     press(browser, "ArrowRight")
     press(browser, "ArrowRight")
     wait_for(lambda: browser.evaluate(shown) == second)
-    picture = "[...document.querySelectorAll('.jp-OutputArea img')].map((e) => [e.alt, e.complete, e.naturalWidth])"
-    assert browser.evaluate(picture) == [[f"Similarity map and profile. {second}", True, 840]]
+    pictures = "[...document.querySelectorAll('.jp-OutputArea img')].map((e) => [e.alt, e.complete, e.naturalWidth])"
+    whole, photo, *features_of_it = browser.evaluate(pictures)
+    assert whole == [f"Similarity map and profile. {second}", True, 840]
+    assert photo == ["photograph", True, 48]
+    assert [name[:6] for name, *_ in features_of_it] == ["sin, β", "cos, β"] * 3
+
+    ten = str(explorer.measure("rff", 10.0, 128, 0, "symmetric"))
+    browser.evaluate(
+        "[...document.querySelectorAll('.jp-OutputArea button')].find((e) => e.innerText == 'σ = 10').click()"
+    )
+    wait_for(lambda: browser.evaluate(shown) == ten)

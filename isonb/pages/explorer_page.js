@@ -1,9 +1,19 @@
 // The sigma explorer's controls and pictures, in one inlined module with explorer_maths.js: no kernel, no network.
 
-const controls = (id) => `
+const sigmaControl = (id) => `
+  <div class="sigma-main">
+    <label for="${id}-sigma">σ, spread of the frequencies</label>
+    <output for="${id}-sigma"></output>
+    <input id="${id}-sigma" name="sigma" type="range" min="-2" max="2" step="0.05" value="0">
+    <div class="sigma-ticks">
+      <span>0.01</span>
+      ${[0.1, 1, 10].map((sigma) => `<button type="button" name="preset" value="${sigma}">${sigma}</button>`).join("")}
+      <span>100</span>
+    </div>
+  </div>`;
+
+const otherControls = (id) => `
   <div class="sigma-controls">
-    <p><label for="${id}-sigma">σ, spread of the frequencies</label> <output for="${id}-sigma"></output>
-      <input id="${id}-sigma" name="sigma" type="range" min="-2" max="2" step="0.05" value="0"></p>
     <p><label for="${id}-k">k, frequencies</label> <output for="${id}-k"></output>
       <input id="${id}-k" name="k" type="range" min="8" max="256" step="8" value="128"></p>
     <p><label for="${id}-seed">Seed</label>
@@ -19,7 +29,8 @@ const controls = (id) => `
         <option value="symmetric">[−1, 1]</option>
         <option value="unit">[0, 1]</option>
       </select></p>
-  </div>`;
+  </div>
+  <p><a class="sigma-link">Link to this setting</a></p>`;
 
 const pictures = `
   <p class="sigma-numbers"></p>
@@ -28,16 +39,13 @@ const pictures = `
     <figure>
       <canvas class="sigma-map" role="img" width="${VALUES}" height="${VALUES}"></canvas>
       <figcaption>
-        Cosine similarity of the values i (down) and j (across), 0 at the top left.
+        Cosine similarity of the values i (down) and j (across).
         <span class="sigma-scale">−1 <canvas width="${VALUES}" height="1" aria-hidden="true"></canvas> 1</span>
       </figcaption>
     </figure>
     <figure>
       <svg class="sigma-profile" role="img" viewBox="0 0 320 320"></svg>
-      <figcaption>
-        Mean similarity at distance |i − j|, in levels. Dashed: what random Fourier features give on average,
-        exp(−2π²σ²δ²).
-      </figcaption>
+      <figcaption>Mean similarity at distance |i − j|. Dashed: on average, exp(−2π²σ²δ²).</figcaption>
     </figure>
   </div>
   <div class="sigma-pictures"></div>
@@ -59,12 +67,13 @@ function paint(canvas, packedAt) {
 }
 
 function drawProfile({ profile, expected, halfWidth }) {
-  const x = (distance) => 44 + (distance * 264) / (VALUES - 1);
+  const x = (distance) => 44 + (distance * 252) / (VALUES - 1);
   const y = (similarity) => 148 - similarity * 132;
   const points = (pairs) => pairs.map(([distance, s]) => `${x(distance).toFixed(1)},${y(s).toFixed(1)}`).join(" ");
   const line = (name, pairs) => `<polyline class="${name}" points="${points(pairs)}"/>`;
   const curve = (name, values) => line(name, Array.from(values, (s, distance) => [distance, s]));
-  const text = (at, s, anchor, words) => `<text x="${at}" y="${y(s)}" dy="4" text-anchor="${anchor}">${words}</text>`;
+  const text = (at, s, anchor, words) =>
+    `<text x="${at}" y="${y(s)}" dy="0.35em" text-anchor="${anchor}">${words}</text>`;
   return [
     ...[1, 0.5, 0, -0.5, -1].map((s) => line("grid", [[0, s], [255, s]]) + text(38, s, "end", minus(`${s}`))),
     ...[0, 64, 128, 192, 255].map((distance) => text(x(distance), -1.14, "middle", distance)),
@@ -88,32 +97,45 @@ function drawPictures(photo, side, pictured) {
   return [original, ...pictured.map(([caption, feature]) => picture(caption, (value) => level(feature[value])))];
 }
 
+const NAMES = ["sigma", "k", "seed", "encoding", "valueRange"];
+
 function mount(root, number) {
   const colourBytes = decode(root.dataset.colours);
   const colours = Uint32Array.from({ length: 256 }, (_, i) => packed(...colourBytes.subarray(3 * i, 3 * i + 3)));
   const photo = decode(root.dataset.photo);
-  root.innerHTML = controls(`sigma-explorer-${number}`) + pictures;
+  const id = `sigma-explorer-${number}`;
+  root.id = id;
+  root.innerHTML = sigmaControl(id) + pictures + otherControls(id);
   const part = (selector) => root.querySelector(selector);
+  const [sigma, k, seed, encoding, valueRange] = NAMES.map((name) => part(`[name=${name}]`));
+  const presets = root.querySelectorAll("[name=preset]");
   paint(part(".sigma-scale canvas"), (at) => colours[at]);
 
-  function settings() {
-    const value = (name) => part(`[name=${name}]`).value;
-    const seed = Math.min(9999, Math.max(0, Math.trunc(Number(value("seed")))));
-    const sigma = 10 ** Number(value("sigma"));
-    return { encoding: value("encoding"), sigma, k: Number(value("k")), seed, valueRange: value("valueRange") };
+  const settings = () => ({
+    encoding: encoding.value,
+    sigma: 10 ** Number(sigma.value),
+    k: Number(k.value),
+    seed: Math.min(9999, Math.max(0, Math.trunc(Number(seed.value)))),
+    valueRange: valueRange.value,
+  });
+
+  function sayValues(chosen) {
+    const rounded = Number(chosen.sigma.toPrecision(3));
+    const says = [[sigma, rounded, `sigma ${rounded}`], [k, chosen.k, `${chosen.k} frequencies`]];
+    for (const [control, value, words] of says) {
+      control.setAttribute("aria-valuetext", words);
+      part(`output[for=${control.id}]`).textContent = value;
+    }
+    for (const preset of presets) preset.setAttribute("aria-pressed", Number(preset.value) === rounded);
+    for (const control of [sigma, k, seed, valueRange, ...presets]) control.disabled = chosen.encoding !== "rff";
+    const state = { explorer: number, ...chosen, sigma: rounded };
+    part(".sigma-link").href = `?${new URLSearchParams(state)}#${id}`;
   }
 
   function redraw() {
     const chosen = settings();
     const measured = measure(chosen);
-    const says = { sigma: Number(chosen.sigma.toPrecision(3)), k: chosen.k };
-    for (const [name, text] of Object.entries(says)) {
-      part(`[name=${name}]`).setAttribute("aria-valuetext", text);
-      part(`output[for$=-${name}]`).textContent = text;
-    }
-    for (const name of ["sigma", "k", "seed", "valueRange"]) {
-      part(`[name=${name}]`).disabled = chosen.encoding !== "rff";
-    }
+    sayValues(chosen);
     const summary = describe(measured);
     part(".sigma-numbers").textContent = summary;
     part(".sigma-map").setAttribute("aria-label", `Similarity of all pairs of pixel values. ${summary}`);
@@ -123,9 +145,28 @@ function mount(root, number) {
     part(".sigma-pictures").replaceChildren(...drawPictures(photo, Number(root.dataset.side), measured.pictured));
   }
 
-  root.addEventListener("input", redraw);
+  // What the page's address asks for, if it is for this explorer; a control keeps its value where that makes no sense.
+  function follow() {
+    const asked = new URLSearchParams(location.search);
+    if (asked.get("explorer") !== `${number}`) return;
+    const isChoice = (select, value) => [...select.options].some((option) => option.value === value);
+    for (const select of [encoding, valueRange]) {
+      if (isChoice(select, asked.get(select.name))) select.value = asked.get(select.name);
+    }
+    for (const [control, of] of [[sigma, Math.log10], [k, Number], [seed, Number]]) {
+      const value = of(asked.get(control.name) ?? NaN);
+      if (Number.isFinite(value)) control.value = value;
+    }
+  }
+
   // Spoken when a control is let go, not at every step of a drag.
-  root.addEventListener("change", () => { part(".sigma-spoken").textContent = part(".sigma-numbers").textContent; });
+  const speak = () => { part(".sigma-spoken").textContent = part(".sigma-numbers").textContent; };
+  root.addEventListener("input", redraw);
+  root.addEventListener("change", speak);
+  for (const preset of presets) {
+    preset.addEventListener("click", () => { sigma.value = Math.log10(preset.value); redraw(); speak(); });
+  }
+  follow();
   redraw();
 }
 
