@@ -11,7 +11,7 @@ import tempfile
 
 import pytest
 
-from isonb import kernel
+from isonb import kernel, records
 
 os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported: the processes of pytest-xdist share the cores
 
@@ -35,6 +35,12 @@ def _heed_signals() -> None:
     for number in (signal.SIGINT, signal.SIGHUP):
         if signal.getsignal(number) is signal.SIG_IGN:
             signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+
+
+@pytest.fixture(autouse=True)
+def without_reference_records(monkeypatch, tmp_path):
+    """What has not run reads "not run", although the project comes with records; tests of these set them themselves."""
+    monkeypatch.setattr(records, "REFERENCE", tmp_path / "no-reference")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

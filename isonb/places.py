@@ -27,6 +27,7 @@ for _variable in (RESULTS, RUNS, DATA):
 PROJECT = Path(__file__).resolve().parent.parent  # where `isonb` is installed without the project, what holds it
 IS_CHECKOUT = (PROJECT / "_toc.yml").is_file()
 ROOT = PROJECT if IS_CHECKOUT else Path.cwd()  # below which results and working files go where nothing else is set
+REFERENCE = PROJECT / "book" / "reference"  # records that come with the project, to compare one's own with
 TEMPLATE = PROJECT / "notebooks" / "cell.ipynb" if IS_CHECKOUT else PROJECT / "isonb" / "cell.ipynb"
 
 

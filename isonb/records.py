@@ -27,7 +27,7 @@ import pydantic
 from isonb import disk, features
 from isonb.config import VERSION, Cell
 from isonb.numerics import NUMERICS
-from isonb.places import results_folder
+from isonb.places import REFERENCE, results_folder
 from isonb.schema import SEALED, Record
 
 CAUSE = 300  # characters of what is wrong with a record: another version may differ in all of its parts
@@ -57,6 +57,11 @@ def notebook_path(cell: Cell) -> Path:
 def record_paths(study: str) -> list[Path]:
     """The files among a study's results that should be records, by name; hidden ones are other programs'."""
     return sorted(path for path in results_folder(study).glob("*.json") if not path.name.startswith("."))
+
+
+def reference_paths(study: str) -> list[Path]:
+    """The records of a study that come with the project, by name."""
+    return sorted((REFERENCE / study).glob("*.json"))
 
 
 def write_record(record: Record, arrays: Mapping[str, np.ndarray], notebook: bytes | None = None) -> Path:
@@ -268,7 +273,32 @@ def finished(cell: Cell) -> Record | None:
 
     A record of more than is asked, as with probes along the training, has all that is asked.
     """
+    return _of_cell(cell, record_path(cell))
+
+
+def reference(cell: Cell) -> Record | None:
+    """The record of exactly this cell that comes with the project, or None where there is none of today's numerics.
+
+    It has its arrays, which `shown` finds, and no executed notebook.
+    """
+    record = _of_cell(cell, reference_path(cell))
+    return record if record and record.numerics == NUMERICS else None
+
+
+def shown(cell: Cell) -> tuple[Record, Path] | None:
+    """The readable record of a cell and its file: one's own or, where the cell has yet to run, the project's."""
     path = record_path(cell)
+    if path.exists():
+        return (own, path) if (own := readable(cell)) else None
+    return (ours, reference_path(cell)) if (ours := reference(cell)) else None
+
+
+def reference_path(cell: Cell) -> Path:
+    """Where the record of a cell that comes with the project lies, whether or not there is one."""
+    return REFERENCE / cell.study / f"{cell.run.run_id}.json"
+
+
+def _of_cell(cell: Cell, path: Path) -> Record | None:
     if not path.exists():
         return None
     record = read_record(path)

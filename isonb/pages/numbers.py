@@ -1,15 +1,15 @@
-"""Numbers in prose that are read from result files while the book is built, and a title for each executed cell.
+"""Numbers in prose that are read from result files while the book is built, each a link to the run behind it.
 
 `` {num}`smoke:block=conv,depth=1:training.validation_loss:.2f` `` names a study, the settings of a cell, a path
-into its record and a format. A cell without a record reads "not run"; a mistake in the role itself is a warning, which
-fails a strict build.
+into its record and a format. Where a record of the cell came with the project, its number is shown as "ours", beside
+the reader's own if there is one. A cell without any record reads "not run"; a mistake in the role itself is a warning,
+which fails a strict build.
 
 Book: every chapter.
 """
 
 from __future__ import annotations
 
-import itertools
 import typing
 from collections.abc import Sequence
 from typing import Any
@@ -21,10 +21,9 @@ from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxRole
 
 from isonb import config, records, schema
-from isonb.evidence import DAMAGED, NOT_RUN
+from isonb.evidence import DAMAGED, NOT_RUN, executed
 from isonb.evidence.markup import plain
-
-PAGES = ("book/results/", "book/elsewhere/")  # of executed cells
+from isonb.pages import runs
 
 
 class KeyFault(ValueError):
@@ -80,11 +79,19 @@ def number(key: str) -> str:
     """
     cell, path, spec = parse(key)
     try:
-        value: Any = records.finished(cell)
+        own, ours = records.finished(cell), records.reference(cell)
     except records.RecordError:
         return DAMAGED
-    if value is None:
-        return NOT_RUN
+    if own and ours:
+        return f"{_value(own, path, spec, key)} (yours; ours {_value(ours, path, spec, key)})"
+    if ours:
+        return f"{_value(ours, path, spec, key)} (ours)"
+    return _value(own, path, spec, key) if own else NOT_RUN
+
+
+def _value(record: schema.Record, path: Sequence[str], spec: str, key: str) -> str:
+    """What stands at a path of a record, formatted."""
+    value: Any = record
     for name in path:
         if value is None:
             break
@@ -94,34 +101,48 @@ def number(key: str) -> str:
     return "not recorded" if value is None else plain(format(value, spec))
 
 
+class RunLink(nodes.reference):
+    """A link to the run of a cell, `cell`, whose address is known when every page is."""
+
+
 class NumberRole(SphinxRole):
     """The role `num`."""
 
     def run(self) -> tuple[list[nodes.Node], list[nodes.system_message]]:
         try:
             cell, _, _ = parse(self.text)
-            self.env.note_dependency(str(records.record_path(cell)))
+            for path in (records.record_path(cell), records.reference_path(cell)):
+                self.env.note_dependency(str(path))
             text = number(self.text)
         except KeyFault as fault:
             message = self.inliner.reporter.warning(str(fault), line=self.lineno)
             return [nodes.problematic(self.rawtext, self.rawtext)], [message]
-        return [
-            nodes.inline(
-                self.rawtext, text, classes=["isonb-not-run" if text in (NOT_RUN, DAMAGED) else "isonb-number"]
-            )
-        ], []
+        if text in (NOT_RUN, DAMAGED):
+            return [nodes.inline(self.rawtext, text, classes=["isonb-not-run"])], []
+        link = RunLink("", text, cell=(cell.study, cell.run.run_id))
+        return [nodes.inline(self.rawtext, "", link, classes=["isonb-number"])], []
 
 
-def name_executed_cell(app: Sphinx, doctree: nodes.document) -> None:
-    """Give an executed notebook its run's name as title: all of them come from one template with one heading."""
-    if app.env.docname.startswith(PAGES):
-        for title in itertools.islice(doctree.findall(nodes.title), 1):
-            title.children = []
-            title += nodes.Text(app.env.docname.rsplit("/", 1)[1])
+def lead_to_runs(app: Sphinx, doctree: nodes.document, page: str) -> None:
+    """Let each number lead to its run's page or, where it has none, to its row on the page of all runs."""
+    for link in list(doctree.findall(RunLink)):
+        study, run_id = link["cell"]
+        own = f"book/{executed.pages_folder()}/{study}/{run_id}"
+        target, chosen = (own, "") if own in app.env.found_docs else (f"book/{runs.PAGE}", _chosen(study, run_id))
+        if app.builder.format == "html" and target in app.env.found_docs:
+            address = app.builder.get_relative_uri(page, target) + chosen
+            link.replace_self(nodes.reference("", "", *link.children, refuri=address, internal=True))
+        else:
+            link.replace_self(link.children)
+
+
+def _chosen(study: str, run_id: str) -> str:
+    """What the address of the page of all runs has behind its name to show this one alone."""
+    return runs.address(study=study, run=run_id).removeprefix(f"{runs.PAGE}.html")
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
     """Register all of this with Sphinx."""
     app.add_role("num", NumberRole())
-    app.connect("doctree-read", name_executed_cell, priority=100)  # before Sphinx collects titles
+    app.connect("doctree-resolved", lead_to_runs)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

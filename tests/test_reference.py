@@ -1,0 +1,106 @@
+"""The records that come with the project: they stand beside a reader's own, never in front of them."""
+
+import re
+
+import pytest
+from made_records import leave_record, made_record
+
+from isonb import config, places, records, studies
+from isonb.evidence import figures, tables
+from isonb.pages import numbers
+
+MIXER, CONV = config.smoke(block="mixer"), config.smoke(block="conv")
+
+
+@pytest.fixture(autouse=True)
+def ours(tmp_path, monkeypatch):
+    """A folder of the project's records, with a mixer of loss 3.5, and no results of one's own."""
+    monkeypatch.setattr(records, "REFERENCE", tmp_path / "reference")
+    monkeypatch.setenv("ISONB_RESULTS", str(tmp_path / "reference"))
+    leave_record(made_record(MIXER, 3.5))
+    monkeypatch.setenv("ISONB_RESULTS", str(tmp_path / "own"))
+    return tmp_path / "reference"
+
+
+def losses_and_owners():
+    rows = tables.study("smoke").set_index(["block", "encoding"])
+    return rows.loc[("mixer", "continuous")].get(["validation loss", "whose"]).tolist()
+
+
+def test_ours_stands_in_until_the_cell_has_run():
+    assert losses_and_owners() == ["3.500", "ours"]
+    assert [run.training.validation_loss for run in tables.shown("smoke")] == [3.5]
+    leave_record(made_record(CONV, 3.25))
+    leave_record(made_record(MIXER, 3.75))
+    assert "whose" not in tables.study("smoke")
+    assert [run.training.validation_loss for run in tables.shown("smoke")] == [3.25, 3.75]
+
+
+def test_whose_each_row_is_where_both_kinds_are_there():
+    leave_record(made_record(CONV, 3.25))
+    assert tables.study("smoke")["whose"].value_counts().to_dict() == {"": 7, "ours": 1, "yours": 1}
+
+
+def test_ours_counts_for_nothing_that_is_judged():
+    assert records.finished(MIXER) is None
+    assert tables.finished("smoke") == []
+
+
+def test_ours_does_not_hide_a_damaged_one_of_your_own():
+    leave_record(made_record(MIXER, 3.75)).write_text("null")
+    assert tables.study("smoke").query("block == 'mixer'")["validation loss"].iloc[0] == "damaged"
+    assert records.shown(MIXER) is None
+
+
+def test_ours_of_earlier_numerics_is_not_shown(monkeypatch):
+    monkeypatch.setattr(records, "NUMERICS", records.NUMERICS + 1)
+    assert records.reference(MIXER) is None
+
+
+def test_ours_fills_in_the_picture_of_all_networks():
+    assert "1 network," in figures.reconstruction_grid(studies.cells("smoke")).caption
+
+
+# The last figure of a notebook
+
+
+def test_a_network_is_drawn_among_those_that_can_be_compared():
+    record = made_record(CONV, 3.25, test_accuracy=0.5)
+    other_images = made_record(config.smoke(block="conv", encoding="rff"))
+    other_images = other_images.model_copy(update={"data": other_images.data.model_copy(update={"test": 41})})
+    other_objective = made_record(config.smoke(block="mixer", objective="mse"))
+    figure = figures.among(record, [record, *tables.shown("smoke"), other_images, other_objective])
+    assert "among 1 other network of the study smoke" in figure.caption
+    assert "convolution with continuous, size 1: 3.25, 50.0 %. mixer with continuous, size 1: 3.50" in figure.alt
+
+
+def test_a_network_without_others_is_drawn_alone():
+    assert figures.among(made_record(CONV), []).caption == "This network; no other of its study is here."
+
+
+# What the project brings
+
+
+def cells_of_the_book():
+    """The smoke study, and each cell whose number a chapter shows."""
+    cells = {cell.run.run_id: cell for cell in studies.cells("smoke")}
+    for path in sorted((places.PROJECT / "book").glob("*.md")):
+        for key in re.findall(r"{num}`(smoke:[^`]*)`", path.read_text()):
+            cell = numbers.parse(key)[0]
+            cells[cell.run.run_id] = cell
+    return cells
+
+
+def test_every_number_of_an_exercise_comes_with_the_project(monkeypatch):
+    monkeypatch.setattr(records, "REFERENCE", places.REFERENCE)
+    missing = []
+    for name, cell in cells_of_the_book().items():
+        record, path = records.shown(cell) or (None, None)
+        if record is None or records.read_arrays(path)["test_loss_B"].shape != (record.data.test,):
+            missing.append(name)
+    assert missing == []
+
+
+def test_nothing_else_comes_with_it():
+    files = {path.name for path in (places.REFERENCE / "smoke").iterdir()}
+    assert files == {f"{name}{suffix}" for name in cells_of_the_book() for suffix in (".json", ".npz")}
