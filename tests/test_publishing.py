@@ -2,6 +2,9 @@
 
 import os
 import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -10,15 +13,21 @@ from isonb.running import publishing
 from isonb.validation import ConfigError
 
 
-def test_a_book_is_built_again_after_any_change_of_what_it_is_built_from(tmp_path, monkeypatch):
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    """A folder in the place of the project's."""
+    monkeypatch.setattr(places, "PROJECT", tmp_path)
+    monkeypatch.setattr(publishing, "PAGE", tmp_path / "_build/html/index.html")
+    monkeypatch.setattr(publishing, "CONTENTS", tmp_path / "_build/contents.sha256")
+    return tmp_path
+
+
+def test_a_book_is_built_again_after_any_change_of_what_it_is_built_from(project, tmp_path, monkeypatch):
     (tmp_path / "book").mkdir()
     chapter = tmp_path / "book/index.md"
     chapter.write_text("one")
     (tmp_path / "_config.yml").write_text("title: none")
     monkeypatch.setenv("ISONB_RESULTS", str(tmp_path / "results"))
-    monkeypatch.setattr(places, "PROJECT", tmp_path)
-    monkeypatch.setattr(publishing, "PAGE", tmp_path / "_build/html/index.html")
-    monkeypatch.setattr(publishing, "CONTENTS", tmp_path / "_build/contents.sha256")
     assert not publishing.is_built()
 
     def build(status):
@@ -44,18 +53,55 @@ def test_a_book_is_built_again_after_any_change_of_what_it_is_built_from(tmp_pat
         assert build(0) == 0 and publishing.is_built()
 
 
-def test_pages_of_cells_that_an_earlier_book_had_are_gone(tmp_path, monkeypatch):
-    monkeypatch.setattr(places, "PROJECT", tmp_path)
-    monkeypatch.setattr(publishing, "PAGE", tmp_path / "_build/html/index.html")
-    monkeypatch.setattr(publishing, "CONTENTS", tmp_path / "_build/contents.sha256")
-    monkeypatch.setattr(publishing, "_run", lambda command: 0)
-    old = [tmp_path / "_build/html/book" / folder / "smoke/one.html" for folder in ("results", "elsewhere")]
-    chapter = tmp_path / "_build/html/book/run.html"
-    for path in (*old, chapter):
+def test_pages_that_an_earlier_book_had_are_gone(project, monkeypatch):
+    monkeypatch.setattr(publishing, "_run", lambda command: publishing.PAGE.parent.mkdir(parents=True) or 0)
+    old = [project / "_build/html/book" / name for name in ("results/smoke/one.html", "chapter.html")]
+    for path in old:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
     assert publishing.build_book() == 0
-    assert chapter.exists() and not any(path.exists() for path in old)
+    assert not any(path.exists() for path in old)
+
+
+def test_two_builds_of_one_book_wait_for_each_other(project, monkeypatch, capsys):
+    first_is_at_it, may_end, at_work = threading.Event(), threading.Event(), []
+
+    def run(command):
+        at_work.append(1)
+        first_is_at_it.set()
+        assert may_end.wait(60)
+        assert at_work.pop() and not at_work  # nobody else has begun meanwhile
+        return 0
+
+    monkeypatch.setattr(publishing, "_run", run)
+    with ThreadPoolExecutor(2) as threads:
+        first = threads.submit(publishing.build_book)
+        assert first_is_at_it.wait(60)
+        second = threads.submit(publishing.build_book)
+        printed = ""
+        while "Another process is building this book" not in printed and not second.done():
+            printed += capsys.readouterr().out
+            time.sleep(0.01)
+        may_end.set()
+        assert (first.result(), second.result()) == (0, 0)
+    assert publishing.CONTENTS.exists()
+
+
+def test_checking_links_leaves_the_book_as_it_is(tmp_path, monkeypatch):
+    page = tmp_path / "_build/html/index.html"
+    page.parent.mkdir(parents=True)
+    page.touch()
+    monkeypatch.setattr(publishing, "PAGE", page)
+    monkeypatch.setattr(publishing, "CONTENTS", tmp_path / "_build/contents.sha256")
+
+    def check(command):
+        assert "linkcheck" in command
+        (page.parent / "output.txt").write_text("broken")
+        return 1
+
+    monkeypatch.setattr(publishing, "_run", check)
+    assert publishing.check_links() == 1
+    assert list(page.parent.iterdir()) == [page]
 
 
 def test_a_package_without_its_project_says_where_the_book_is_built(monkeypatch):

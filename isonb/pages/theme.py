@@ -6,13 +6,15 @@ Book: every chapter.
 from __future__ import annotations
 
 import functools
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import nbformat
 from sphinx.application import Sphinx
 from sphinx.config import Config
+
+from isonb.pages import handouts
 
 REPOSITORY_BUTTONS = ("use_repository_button", "use_issues_button", "use_edit_page_button")
 OF_EVERY_MACHINE = ("book/results/smoke/", "book/elsewhere/")  # cells that stay on the machine that ran them
@@ -33,7 +35,17 @@ def offer_notebook(app: Sphinx, page: str, template: str, context: dict[str, Any
     if str(context.get("page_source_suffix")) == ".md" and executed.exists():
         offered = Path(app.outdir) / "_sources" / f"{page}.ipynb"
         offered.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(executed, offered)
+        titles = app.env.titles
+        chapter = handouts.Chapter(
+            Path(app.env.doc2path(page)),
+            Path(app.srcdir) / "book",
+            lambda other: titles[other].astext() if other in titles else None,
+        )
+        options = app.config.html_theme_options
+        notebook = chapter.notebook(
+            nbformat.read(executed, as_version=4), options.get("repository_url", ""), options["repository_branch"]
+        )
+        nbformat.write(notebook, offered)
         context["ipynb_source"] = f"{page}.ipynb"
 
 

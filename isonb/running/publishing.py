@@ -5,13 +5,16 @@ Book: chapter "Run it yourself".
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+
+import filelock
 
 from isonb import disk, places
 from isonb.validation import ConfigError
@@ -19,7 +22,10 @@ from isonb.validation import ConfigError
 PAGE = places.PROJECT / "_build" / "html" / "index.html"
 CONTENTS = places.PROJECT / "_build" / "contents.sha256"  # of what the book was built from
 NOISE = "Kernel is running over TCP without encryption"  # warns every kernel; its sockets stay on this machine
-READ_BY_THE_BOOK = ("_config.yml", "_toc.yml", "CHANGELOG.md", "CITATION.cff", "book", "isonb", "notebooks")
+READ_BY_THE_BOOK = (
+    "_config.yml", "_toc.yml", "CHANGELOG.md", "CITATION.cff", "requirements.lock", "book", "isonb", "notebooks",
+    "tests/test_distributed.py",
+)  # fmt: skip
 BUILDER = [sys.executable, "-c", "from jupyter_book.cli.main import main; main()"]  # wherever its script may be
 # Of a person's configuration the builder is to know nothing: matplotlib's backend, and what docutils reads elsewhere
 OWN = {"MPLBACKEND": "agg", "DOCUTILSCONFIG": os.devnull}
@@ -52,15 +58,41 @@ def build_book() -> int:
             f"The package in {places.PROJECT} was installed without the book's pages: run the same command in the "
             "project's folder."
         )
-    CONTENTS.unlink(missing_ok=True)
-    read = contents()
-    for folder in ("results", "elsewhere"):  # of executed cells, which may be others now
-        shutil.rmtree(PAGE.parent / "book" / folder, ignore_errors=True)
-    status = _run([*BUILDER, "build", ".", "--all", "-W", "-n", "--keep-going", "--quiet"])
-    if status == 0:
-        disk.write_atomically(CONTENTS, read.encode())
-        print(f"The book is built: open {PAGE.as_uri()}")
-    return status
+    with _alone():
+        CONTENTS.unlink(missing_ok=True)
+        read = contents()
+        shutil.rmtree(PAGE.parent, ignore_errors=True)  # it may have pages that are no more
+        # Every page is made anew, which takes seconds; chapters are executed only where something has changed.
+        status = _run([*BUILDER, "build", ".", "--all", "-W", "-n", "--keep-going", "--quiet"])
+        if status == 0:
+            disk.write_atomically(CONTENTS, read.encode())
+            print(f"The book is built: open {PAGE.as_uri()}")
+        return status
+
+
+def check_links() -> int:
+    """Check every link of the chapters with Sphinx's own checker, on other sites too; returns its exit status."""
+    with _alone():
+        status = _run([*BUILDER, "build", ".", "--builder", "linkcheck", "-W", "--keep-going", "--quiet"])
+        for name in ("output.txt", "output.json"):  # lists of the links, left among the pages
+            PAGE.with_name(name).unlink(missing_ok=True)
+        return status
+
+
+@contextlib.contextmanager
+def _alone() -> Iterator[None]:
+    """Wait until no other process builds this book."""
+    CONTENTS.parent.mkdir(parents=True, exist_ok=True)
+    lock = filelock.FileLock(CONTENTS.with_name("book.lock"))
+    try:
+        lock.acquire(timeout=0)
+    except filelock.Timeout:
+        print("Another process is building this book; this build begins when it has ended.", flush=True)
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _run(command: Sequence[str | Path]) -> int:

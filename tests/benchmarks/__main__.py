@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+import explorer
 import faults
 import forecast
 import machinery
@@ -29,6 +30,7 @@ import torch
 import worlds
 from timing import machine
 
+import book
 from isonb import disk, places
 
 PARTS: dict[str, Callable[..., Iterable[dict[str, Any]]]] = {
@@ -50,6 +52,8 @@ PARTS: dict[str, Callable[..., Iterable[dict[str, Any]]]] = {
     "precision": precision.run,
     "worlds": worlds.run,
     "faults": faults.run,
+    "book": book.run,
+    "explorer": explorer.run,
 }
 
 
@@ -67,7 +71,7 @@ def main() -> None:
         torch.set_num_threads(chosen.threads)
         os.environ["OMP_NUM_THREADS"] = str(chosen.threads)
     for part in chosen.parts or PARTS:
-        takes_turns = part in ("steps", "large", "compiled", "peers", "processes")
+        takes_turns = part in ("steps", "large", "compiled", "peers", "processes", "explorer")
         options = {"rounds": chosen.rounds, "repeats": chosen.repeats} if takes_turns else {}
         print(write(part, PARTS[part](**options)), flush=True)
 
@@ -260,6 +264,21 @@ def _faults(rows: list[dict[str, Any]], about: dict[str, Any]) -> Iterator[str]:
         yield f"{row['kind']:<34} {row['tried']} tried, {row['noticed']} noticed, the others without an effect"
 
 
+def _explorer(rows: list[dict[str, Any]], about: dict[str, Any]) -> Iterator[str]:
+    for row in rows:
+        clock, processor = row["milliseconds"], row["processor_milliseconds"]
+        for name, how in (("kept", "with its figure kept"), ("anew", "with a new figure")):
+            yield f"a step {how}: {clock[name]:.0f} ms, of processor time {processor[name]:.0f} ms"
+        yield f"  {ratio(row['speed_up'])} times as fast"
+
+
+def _book(rows: list[dict[str, Any]], about: dict[str, Any]) -> Iterator[str]:
+    for row in rows:
+        clock, processor = row["ratio"]["seconds"], row["ratio"]["processor_seconds"]
+        yield f"{row['build']:<20} {row['seconds']:.0f} s, of processor time {row['processor_seconds']:.0f} s; ratios"
+        yield f"  {clock:.2f} and {processor:.2f}"
+
+
 TEXTS = {
     "steps": _steps,
     "large": _steps,
@@ -279,6 +298,8 @@ TEXTS = {
     "precision": _precision,
     "worlds": _worlds,
     "faults": _faults,
+    "book": _book,
+    "explorer": _explorer,
 }
 
 if __name__ == "__main__":
