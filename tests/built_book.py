@@ -22,9 +22,9 @@ LOSSES = {"conv": 3.25, "mixer": 3.75, "transformer": 4.5}
 def copy_sources(folder: Path) -> Path:
     """The book's pages and the package, without any result."""
     folder.mkdir(parents=True)
-    for name in ("_config.yml", "_toc.yml"):
+    for name in ("_config.yml", "_toc.yml", "CITATION.cff"):
         shutil.copy(places.PROJECT / name, folder)
-    leave_out = shutil.ignore_patterns("results", "__pycache__", ".ipynb_checkpoints")
+    leave_out = shutil.ignore_patterns("results", "reference", "__pycache__", ".ipynb_checkpoints")
     for name in ("book", "isonb"):
         shutil.copytree(places.PROJECT / name, folder / name, ignore=leave_out)
     (folder / "tests").mkdir()
@@ -88,6 +88,23 @@ def book_with_results(shared: Path) -> Path:
             built = build(folder, "--all")
             (folder / "build.log").write_text(f"exit {built.returncode}\n{built.stdout}\n{built.stderr}")
     return folder
+
+
+def published_book(shared: Path) -> Path:
+    """The pages of the project's own book, built from its own results as `make book` does, unless they are there."""
+    environment = {name: value for name, value in os.environ.items() if name not in ("ISONB_RESULTS", "ISONB_RUNS")}
+    code = "from isonb.running import publishing as p; raise SystemExit(0 if p.is_built() else p.build_book())"
+    with FileLock(shared / "published.lock"):
+        built = subprocess.run(
+            [sys.executable, "-c", code],
+            cwd=places.PROJECT,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    assert built.returncode == 0, built.stdout + built.stderr
+    return places.PROJECT / "_build" / "html"
 
 
 def shared_folder(tmp_path_factory) -> Path:

@@ -16,7 +16,8 @@ from isonb.running import runner
 
 BOOK = places.PROJECT / "book"
 TEXTS = {path.stem: path.read_text(encoding="utf-8") for path in sorted(BOOK.glob("*.md"))}
-REFERENCE = {"index", "notation", "cells", "run", "bibliography"}  # pages that are looked up, not studied
+# Pages that are looked up, not studied
+REFERENCE = {"index", "notation", "cells", "run", "training_tables", "bibliography"}
 REFUSED = {"learning_rte=0.1", "block=conv heads=4"}  # an exercise shows what the program says to these
 OWN = "block=depthwise"  # exists where the patch of the chapter "Add your own" has been applied
 

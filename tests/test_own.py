@@ -84,7 +84,7 @@ def test_the_fast_tests_pass_with_all_three(copy_with_all):
 
 TRAINED = """
 from isonb import config, rows, studies
-from isonb.evidence import figures, metrics, tables
+from isonb.evidence import executed, figures, metrics, tables
 from isonb.running import runner
 
 tiny = {"image_size": 8, "width": 8, "data_fraction": 0.05, "epochs": 1, "batch_size": 16, "evaluation_masks": 1,
@@ -101,7 +101,7 @@ if kind == "block":
         assert "has no causal form" in str(refusal)
 runs = metrics.runs("smoke")
 assert set(runs[kind]) == {name} and set(runs["objective"]) == set(declared if kind != "objective" else [name])
-assert len(tables.executed_cells()) == len(runs)
+assert len(list(executed.notebooks())) == len(runs)
 
 of_study = studies.cells("cpu" if kind == "objective" else "smoke")
 assert any(getattr(cell.run, kind) == name for cell in of_study)

@@ -90,13 +90,18 @@ def test_points_stand_at_their_loss_and_accuracy():
     losses = {0: (3.0, 0.25), 1: (3.5, 0.5), 2: (4.0, 0.375)}
     every = [runs.Run(made_record(config.smoke(seed=seed), *result)) for seed, result in losses.items()]
     every.append(runs.Run(made_record(config.smoke(objective="mse"), 0.25)))
+    of_others = made_record(config.cpu(), 3.25)
+    of_others = of_others.model_copy(update={"data": of_others.data.model_copy(update={"name": "cifar10"})})
+    every.insert(0, runs.Run(of_others))
     usual, others = chart.page(every).split("<details>")
     assert 'bottom:100.00%">50 %</i>' in usual
     # ticks from 3 to 4 and from 25 to 50
     assert re.findall(r'style="left:([\d.]+)%;bottom:([\d.]+)%"', usual) == [
         ("0.00", "0.00"), ("50.00", "100.00"), ("100.00", "50.00"),
     ]  # fmt: skip
-    assert others.count("isonb-point") == 1 and "squared error per masked sub-pixel" in others
+    of_images, of_unit = others.split("</figure>")[:2]
+    assert of_images.count("isonb-point") == 1 and "nats per masked sub-pixel, on cifar10</figcaption>" in of_images
+    assert of_unit.count("isonb-point") == 1 and "squared error per masked sub-pixel, on photos" in of_unit
     assert 'title="Convolution, continuous, size 1, seed 1, study smoke: loss 3.500, accuracy 50.0%"' in usual
     assert chart.page([]) == "<p>not run</p>"
 
@@ -108,7 +113,7 @@ def test_text_of_results_is_text():
         "environment": run.environment.model_copy(update={"device": HOSTILE}),
     })  # fmt: skip
     shown = chart.page([runs.Run(run)])
-    assert "<script" not in shown and shown.count("&lt;script&gt;") == 2
+    assert "<script" not in shown and shown.count("&lt;script&gt;") == 4
 
 
 def test_the_library_is_the_one_that_was_published():

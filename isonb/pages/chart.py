@@ -1,6 +1,7 @@
 """All runs as points, loss against accuracy: each a link in HTML, so that it can be read, tapped and reached by key.
 
-Losses in different units have a chart each, those in unusual ones folded.
+Runs that must not be compared, on other images or with losses in other units, have charts of their own, of which all
+but that with the most runs are folded.
 
 Book: chapter "All runs".
 """
@@ -21,16 +22,17 @@ SHAPES = {"o": "circle", "s": "square", "^": "up", "v": "down"}  # of the marker
 
 
 def page(every: Iterable[Run]) -> str:
-    """Room for the filters, a chart for each unit of the loss, and the table; "not run" where there is no run."""
-    listed = list(every)
-    if not listed:
+    """Room for the filters, the charts, and the table; "not run" where there is no run."""
+    alike: dict[tuple[str, str], list[Run]] = {}
+    for run, images in runs.with_images(every):
+        alike.setdefault((run.unit, images), []).append(run)
+    if not alike:
         return f"<p>{NOT_RUN}</p>"
-    by_unit: dict[str, list[Run]] = {unit: [] for unit in (runs.USUAL, *(run.unit for run in listed))}
-    for run in listed:
-        by_unit[run.unit].append(run)
-    usual, *others = [_chart(unit, of_unit) for unit, of_unit in by_unit.items() if of_unit]
+    groups = sorted(alike.items(), key=lambda group: (group[0][0] != runs.USUAL, -len(group[1])))
+    usual, *others = [_chart(unit, images, of_group) for (unit, images), of_group in groups]
     if others:
-        usual += f"<details><summary>Losses in other units</summary>{''.join(others)}</details>"
+        usual += f"<details><summary>Other images, and losses in other units</summary>{''.join(others)}</details>"
+    listed = [run for _, of_group in groups for run in of_group]
     return (
         f'<div class="isonb-filters" role="group" aria-label="Filters" data-names="{" ".join(runs.FILTERS)}" hidden>'
         f'</div><p class="isonb-count" aria-live="polite">{len(listed)} runs</p>{_legend(listed)}'
@@ -45,7 +47,7 @@ def _legend(listed: list[Run]) -> str:
     return f'<ul class="isonb-legend">{items}</ul>'
 
 
-def _chart(unit: str, listed: list[Run]) -> str:
+def _chart(unit: str, images: str, listed: list[Run]) -> str:
     losses = [run.record.training.validation_loss for run in listed]
     accuracies = [100 * run.record.probe.test_accuracy for run in listed]
     x, y = _ticks(losses), _ticks(accuracies)
@@ -56,12 +58,14 @@ def _chart(unit: str, listed: list[Run]) -> str:
     ticks = "".join(f'<i class="isonb-x" style="left:{_place(tick, x):.2f}%">{tick:g}</i>' for tick in x)
     ticks += "".join(f'<i class="isonb-y" style="bottom:{_place(tick, y):.2f}%">{tick:g} %</i>' for tick in y)
     label = (
-        f"Accuracy of the trained network against its loss, in {unit}: {len(listed)} runs, which the table lists, too"
+        f"Accuracy of the trained network against its loss, in {unit}, on {markup.plain(images)}: {len(listed)} runs, "
+        "which the table lists, too"
     )
     return (
         f'<figure class="isonb-chart"><div class="isonb-plot" role="group" aria-label="{html.escape(label)}">'
         f'<div aria-hidden="true">{ticks}</div>{points}</div>'
-        f"<figcaption>accuracy (upwards) against loss in {html.escape(unit)}</figcaption></figure>"
+        f"<figcaption>accuracy (upwards) against loss in {html.escape(unit)}, on "
+        f"{html.escape(markup.plain(images))}</figcaption></figure>"
     )
 
 

@@ -98,10 +98,8 @@ def every() -> tuple[list[Run], list[str]]:
 
 def table(runs: Iterable[Run]) -> str:
     """The runs as an HTML table, a row each."""
-    runs = list(runs)
-    images = _images(runs)
     heads = "".join(f'<th scope="col" data-name="{name}"{_folds(name)}>{title}</th>' for name, title in COLUMNS.items())
-    body = "".join(_row(run, images[_read(run)]) for run in runs)
+    body = "".join(_row(run, images) for run, images in with_images(runs))
     return (
         '<table class="table isonb-runs-table sortable asc"><caption class="isonb-spoken">Every run, with its settings '
         f"and results</caption><thead><tr>{heads}</tr></thead><tbody>{body}</tbody></table>"
@@ -152,21 +150,23 @@ def _folds(name: str) -> str:
     return "" if name in ALWAYS else ' class="isonb-more"'
 
 
-def _read(run: Run) -> tuple[str, int]:
-    """What decides whether two runs may be compared."""
-    return metrics.data_id(run.record.data), run.record.numerics
+def with_images(runs: Iterable[Run]) -> list[tuple[Run, str]]:
+    """Each run with what the images are called that it has read: by their name alone, where no others have the same.
 
-
-def _images(runs: list[Run]) -> dict[tuple[str, int], str]:
-    """What each set of images is called: by its name alone, where no other set has the same."""
+    Runs with the same name have read the same images, under the same numerics, and may be compared.
+    """
+    runs = list(runs)
     sets = metrics.by_images(run.record for run in runs)
     names = Counter(of_set[0].data.name for of_set in sets)
-    return {
-        (metrics.data_id(of_set[0].data), of_set[0].numerics): (
-            of_set[0].data.name if names[of_set[0].data.name] == 1 else metrics.images_read(of_set)
-        )
+    called = {
+        _read(of_set[0]): of_set[0].data.name if names[of_set[0].data.name] == 1 else metrics.images_read(of_set)
         for of_set in sets
     }
+    return [(run, called[_read(run.record)]) for run in runs]
+
+
+def _read(record: schema.Record) -> tuple[str, int]:
+    return metrics.data_id(record.data), record.numerics
 
 
 def add_scripts(app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: Any) -> None:
