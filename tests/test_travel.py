@@ -109,7 +109,7 @@ def test_what_a_chapter_refers_to_stands_in_its_notebook(tmp_path):
     (book / "references.bib").write_text("@article{a, author = {Oz, Bo and Lee, Ann}, title = {T}, year = {2020}}")
     (book / "code.py").write_text("def one():\n    return 1\n\n\ndef two():\n    return 2\n")
     text = (
-        "(target)=\nSee {cite:t}`a` and {cite}`a`, [](run.md) and [there](run.md#x).\n\n"
+        "(target)=\n```{index} ! sight\n```\nSee {cite:t}`a` and {cite}`a`, [](run.md) and [there](run.md#x).\n\n"
         "```{literalinclude} code.py\n:pyobject: two\n```\n\n"
         "   ````{dropdown} Solution\n   ```bash\n   make\n   ```\n   Of {cite:p}`a`.\n   ````\nEnd"
     )

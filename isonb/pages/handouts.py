@@ -92,6 +92,8 @@ class Chapter:
             inside = inside[1:]
         if name == "literalinclude":
             return self._included(argument, options)
+        if name == "index":
+            return []
         if name in AS_THEY_ARE:
             return [f"```{argument}", *inside, "```"]
         if name == "math":
