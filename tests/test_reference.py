@@ -38,7 +38,9 @@ def test_ours_stands_in_until_the_cell_has_run():
 
 def test_whose_each_row_is_where_both_kinds_are_there():
     leave_record(made_record(CONV, 3.25))
-    assert tables.study("smoke")["whose"].value_counts().to_dict() == {"": 7, "ours": 1, "yours": 1}
+    whose = tables.study("smoke")["whose"].value_counts()
+    assert (whose["ours"], whose["yours"]) == (1, 1)
+    assert whose.sum() == len(studies.cells("smoke"))
 
 
 def test_ours_counts_for_nothing_that_is_judged():
@@ -80,6 +82,8 @@ def test_a_network_without_others_is_drawn_alone():
 
 # What the project brings
 
+with_records = pytest.mark.skipif(not places.REFERENCE.is_dir(), reason="this is a copy without the project's records")
+
 
 def cells_of_the_book():
     """The smoke study, and each cell whose number a chapter shows."""
@@ -91,6 +95,7 @@ def cells_of_the_book():
     return cells
 
 
+@with_records
 def test_every_number_of_an_exercise_comes_with_the_project(monkeypatch):
     monkeypatch.setattr(records, "REFERENCE", places.REFERENCE)
     missing = []
@@ -101,6 +106,7 @@ def test_every_number_of_an_exercise_comes_with_the_project(monkeypatch):
     assert missing == []
 
 
+@with_records
 def test_nothing_else_comes_with_it():
     files = {path.name for path in (places.REFERENCE / "smoke").iterdir()}
     assert files == {f"{name}{suffix}" for name in cells_of_the_book() for suffix in (".json", ".npz")}
