@@ -5,6 +5,7 @@ Book: chapter "Run it yourself".
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import tempfile
@@ -20,7 +21,8 @@ from isonb import places
 from isonb.validation import ConfigError
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--no-pdf-header-footer", "--generate-pdf-document-outline"]
+FLAGS = ["--headless", "--disable-gpu", "--no-pdf-header-footer", "--generate-pdf-document-outline"]
+AS_ROOT = "--no-sandbox"  # without which Chromium does not start as root, as in a container
 NAME = "isonb.pdf"
 OF_A_PAGE = (".headerlink", "script", "button", ".only-dark", "#searchbox")
 
@@ -104,7 +106,12 @@ def write(folder: Path, contents: Path = places.PROJECT / "_toc.yml") -> Path:
     whole.write_text(one_page(folder, chapters), encoding="utf-8")
     try:
         with tempfile.TemporaryDirectory() as profile:
-            options = [*FLAGS, f"--user-data-dir={profile}", f"--print-to-pdf={result}"]
+            options = [
+                *FLAGS,
+                *[AS_ROOT] * (os.geteuid() == 0),
+                f"--user-data-dir={profile}",
+                f"--print-to-pdf={result}",
+            ]
             done = subprocess.run([program, *options, whole.as_uri()], capture_output=True, text=True, check=False)
     finally:
         whole.unlink()
