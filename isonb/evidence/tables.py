@@ -27,8 +27,10 @@ def study(name: str) -> pd.DataFrame:
     """
     cells = studies.cells(name)
     images = _images(name)
-    has_ours = any(map(_is_ours, cells))
-    return pd.DataFrame([_study_row(cell, images) | ({"whose": _whose(cell)} if has_ours else {}) for cell in cells])
+    shown = pd.DataFrame([_study_row(cell, images) for cell in cells])
+    if any(map(_is_ours, cells)):
+        shown.insert(3, "whose", list(map(_whose, cells)))  # before the results, where a phone shows it
+    return shown
 
 
 def _is_ours(cell: config.Cell) -> bool:
