@@ -16,7 +16,7 @@ pytestmark = pytest.mark.slow
 
 BOOK = places.PROJECT / "book"
 CHAPTER = (BOOK / "own.md").read_text(encoding="utf-8")
-LEFT_OUT = (".git", ".venv", "_build", "_runs", ".snakemake", ".*_cache", ".hypothesis", "__pycache__", "smoke")
+LEFT_OUT = (".git", ".venv", "_build", "_runs", ".snakemake", ".*_cache", ".hypothesis", "__pycache__")
 OWN = {"block": "depthwise", "encoding": "octaves", "objective": "logistic"}
 
 
