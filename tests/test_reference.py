@@ -119,8 +119,8 @@ def test_the_smoke_study_comes_with_the_project_but_for_what_a_reader_has_added(
     missing = without_record(cells)
     present = [cell for cell in cells if cell not in missing]
     for row in ("block", "encoding", "objective"):
-        known = {getattr(cell, row) for cell in present}
-        missing = [cell for cell in missing if getattr(cell, row) in known]
+        known = {getattr(cell.run, row) for cell in present}
+        missing = [cell for cell in missing if getattr(cell.run, row) in known]
     assert present
     assert missing == []
 
