@@ -6,6 +6,7 @@ TORCH_ARGS ?=
 BENCH ?=
 LOCK ?=
 SNAKEMAKE ?=
+MINUTES ?=
 JOBS ?= auto
 LAB ?=
 
@@ -25,14 +26,14 @@ ENTRY = sed -n '/^$(1)==/,/[^\]$$/p' requirements.lock
 unexport SNAKEMAKE_PROFILE
 
 .DEFAULT_GOAL := help
-.PHONY: help study test quick lab book pdf links nbval bench chaos lock locked clean
+.PHONY: help study test quick lab book pdf links nbval bench gpu chaos lock locked clean
 
 help: ## say what can be made
 	@echo "make ... (STUDY=$(STUDY), PYTHON=$(PYTHON))"
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-study: $(READY) ## train and probe the cells of STUDY that have yet to run, then build the book
-	@$(BIN)/snakemake --config "study=$(STUDY)" $(addprefix profile=,$(PROFILE)) $(SNAKEMAKE)
+study: $(READY) ## train and probe the cells of STUDY that have yet to run, then build the book; MINUTES=12 for a part
+	@$(BIN)/snakemake --config "study=$(STUDY)" $(addprefix profile=,$(PROFILE)) $(addprefix minutes=,$(MINUTES)) $(SNAKEMAKE)
 
 test: $(READY) ## check style and import rules, then run every test, every notebook and the book's build
 	$(BIN)/ruff check .
@@ -63,6 +64,9 @@ nbval: $(READY) ## run every notebook twice and see that the second run shows wh
 
 bench: $(READY) ## time a training step against a plain one, other libraries and more processes; BENCH=steps for a part
 	$(BIN)/python tests/benchmarks $(BENCH)
+
+gpu: $(READY) ## check and time training on the GPU at hand, in under four minutes; says so where there is none
+	@$(BIN)/python tests/benchmarks gpu
 
 chaos: $(READY) ## kill a sweep's processes at random moments and see that its table stays the same; takes minutes
 	$(BIN)/python tests/chaos.py

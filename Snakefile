@@ -4,6 +4,7 @@
     snakemake --config study=cpu    another study, or the cells that a TOML file lists
     snakemake -n                    what would run, and why
 
+minutes=12 stops after so many minutes with everything saved; cells_per_gpu=auto|N lets cells share a GPU.
 Further settings: only=missing takes records of other numerics and data as they are; threads=N and
 placement=auto|cpu|gpu-each|gpu-all|given say where a cell computes; execution={...} is handed to every cell, as in
 'execution={precision: float32}'; template=another.ipynb runs another notebook; book=no leaves the book as it is.

@@ -10,7 +10,9 @@ positions, L layers, F features, K classes; H and W the rows and columns of a pi
 of E channels each (`BHNE`). `x_BND` is a batch of N tokens of D channels.
 """
 
+import importlib
 import os
+from typing import Any
 
 from isonb import places as places  # folders are settled before a program can leave the one it was started in
 
@@ -19,3 +21,8 @@ from isonb import places as places  # folders are settled before a program can l
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 __version__ = "0.1.0"
+
+
+def load(kept: str | os.PathLike[str]) -> Any:
+    """The trained network in a file, a run's folder or a run by its name (`isonb.training.keeping.load`)."""
+    return importlib.import_module("isonb.training.keeping").load(kept)  # here, as torch takes seconds to import

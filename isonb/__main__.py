@@ -1,4 +1,4 @@
-"""The command line, `python -m isonb`: run-cell, cells, estimate, complete, claims, report, book, pdf, links."""
+"""The command line, `python -m isonb`: run-cell, cells, estimate, pack and the others below."""
 
 from __future__ import annotations
 
@@ -75,6 +75,11 @@ def _parser() -> argparse.ArgumentParser:
         ("complete", _complete, "add to a study's records what later versions measure; nothing is trained"),
         ("claims", _claims, "judge the paper's claims from a study's results"),
         ("report", _report, "write the table, the verdicts and the failures of a sweep, as the Snakefile does"),
+        ("sample", _sample, "complete test images by an autoregressive network whose weights were kept, as a picture"),
+        ("probe", _probe, "probe every layer of a network whose weights were kept, image-GPT's own or that of a run"),
+        ("import-igpt", _import_igpt, "make a network for isonb.load of a checkpoint of image-GPT by Hugging Face"),
+        ("pack", _pack, "write a study's results, checkpoints and weights into one file, to go on with elsewhere"),
+        ("unpack", _unpack, "take over what a pack has beyond what is here"),
         ("book", _book, "build the book from the results at hand; warnings are errors"),
         ("pdf", _pdf, "print the whole book into one file, by Chromium"),
         ("links", _links, "check that every link of the book leads somewhere, on other sites too"),
@@ -83,6 +88,21 @@ def _parser() -> argparse.ArgumentParser:
         sub.set_defaults(command=command)
         if command is _report:
             sub.add_argument("folder", type=Path, help="of the sweep")
+        elif command is _probe:
+            sub.add_argument("network", help="the file of its weights, or the name of its run")
+            sub.add_argument("settings", nargs="*", metavar="name=value", help="as in probe_data=cifar10")
+        elif command is _import_igpt:
+            sub.add_argument("folder", type=Path, help="with config.json, preprocessor_config.json and the weights")
+            sub.add_argument("out", type=Path, nargs="?", help="the file to write; else FOLDER.safetensors, right here")
+        elif command is _sample:
+            sub.add_argument("run", help="its name or the file of its weights")
+            sub.add_argument("out", type=Path, help="the picture to write, OUT.png")
+            sub.add_argument("--images", type=int, default=8, help="the first so many test images; 8 unless told")
+            sub.add_argument("--rows", type=int, default=16, help="of each image that are given; 16 unless told")
+            sub.add_argument("--temperature", type=float, default=1.0, help="of the draws; 1 unless told, 0: no chance")
+            sub.add_argument("--seed", type=int, default=0, help="of the draws; 0 unless told")
+        elif command is _unpack:
+            sub.add_argument("file", type=Path, help="the pack, or the first of its parts")
         elif command not in (_book, _pdf, _links):
             text = "smoke, which is the default, cpu or paper; --profile is the older name of this option"
             sub.add_argument("--study", "--profile", action="append", dest="studies", metavar="STUDY", help=text)
@@ -95,6 +115,9 @@ def _parser() -> argparse.ArgumentParser:
         if command is _estimate:
             sub.add_argument("--device", default="auto", help="auto, cpu or cuda; some steps are timed on it, once")
             sub.add_argument("--images-per-second", type=float, help="of the study's first cell, instead of timing any")
+        if command is _pack:
+            sub.add_argument("file", type=Path, help="to write; with --part-size, FILE.001 and so on")
+            sub.add_argument("--part-size", default="", metavar="SIZE", help="of a part at most, as in 500M or 2G")
         if command is _claims:
             sub.add_argument("--json", action="store_true", help="print JSON instead of a table")
     return parser
@@ -149,15 +172,20 @@ def _study(chosen: argparse.Namespace, *among_settings: Any) -> Any:
 
 def _settings(chosen: argparse.Namespace) -> dict[str, Any]:
     """The study and the settings by name. Raises `ConfigError` for a name that is unknown or given twice."""
+    settings = _by_name(chosen.settings)
+    study = _study(chosen, settings.pop("study", None), settings.pop("profile", None))
+    return {"study": study, **settings}
+
+
+def _by_name(words: Sequence[str]) -> dict[str, Any]:
     settings: dict[str, Any] = {}
-    for name, value in map(_setting, chosen.settings):
+    for name, value in map(_setting, words):
         if name not in (known := ("study", "profile", *config.setting_names())):
             raise config.ConfigError(unknown_name(name, known))
         if name in settings:
             raise config.ConfigError(f"{name!r} is given twice: remove one of the two.")
         settings[name] = value
-    study = _study(chosen, settings.pop("study", None), settings.pop("profile", None))
-    return {"study": study, **settings}
+    return settings
 
 
 def _setting(text: str) -> tuple[str, Any]:
@@ -197,7 +225,7 @@ def _estimate(chosen: argparse.Namespace) -> int:
     study = _study(chosen)
     if chosen.images_per_second is not None and not chosen.images_per_second > 0:
         raise config.ConfigError(f"images-per-second={chosen.images_per_second:g} is not allowed: it must be above 0.")
-    from isonb.running import estimate, throughput
+    from isonb.running import estimate, predictions, throughput
     from isonb.training import launch
     from isonb.training.sources import DataError
 
@@ -212,12 +240,15 @@ def _estimate(chosen: argparse.Namespace) -> int:
         estimate.remember(alone)  # at once: what follows takes minutes, too
     print(estimate.as_text(alone))
     if is_measured:
-        cores = placement.cores()
-        if cores > 1 and not launch.is_on_gpu(execution):
-            together = estimate.study(study, config.Execution(device="cpu", threads=1), at_once=cores)
-            estimate.remember(alone, together)
-            hours = sum(one.hours for one in together) / cores
-            print(f"That is one cell after another; {cores} at once, a core each: {hours:.1f} hours in all.")
+        is_on_gpu = launch.is_on_gpu(execution)
+        at_once = predictions.ON_A_GPU if is_on_gpu else placement.cores()
+        if at_once > 1:
+            shared = execution if is_on_gpu else config.Execution(device="cpu", threads=1)
+            together = estimate.study(study, shared, at_once=at_once)
+            estimate.remember(alone, together, at_once if is_on_gpu else None)
+            hours = sum(one.hours for one in together) / at_once
+            how = "on each GPU" if is_on_gpu else "a core each"
+            print(f"That is one cell after another; {at_once} at once, {how}: {hours:.1f} hours in all.")
         print(f"Throughputs are measured once and kept in {throughput.cache(execution)}; delete it to measure again.")
     return 0
 
@@ -262,6 +293,78 @@ def _report(chosen: argparse.Namespace) -> int:
     print(sweep.summary(chosen.folder), flush=True)
     for fault in faults:
         print(fault, file=sys.stderr)
+    return 0
+
+
+def _sample(chosen: argparse.Namespace) -> int:
+    from isonb.running import samples  # here, as torch takes seconds to import
+    from isonb.training import checkpoint
+
+    wanted = samples.Wanted(chosen.images, chosen.rows, chosen.temperature, chosen.seed)
+    try:
+        print(f"{chosen.out}: {samples.write(chosen.run, chosen.out, wanted, shown=sys.stderr.isatty())}")
+    except checkpoint.CheckpointError as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+def _probe(chosen: argparse.Namespace) -> int:
+    from isonb.running import probing  # here, as torch takes seconds to import
+    from isonb.training import checkpoint
+    from isonb.training.sources import DataError
+
+    try:
+        table = probing.probe(chosen.network, _by_name(chosen.settings), _say, sys.stderr.isatty())
+    except (checkpoint.CheckpointError, DataError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    print(table)
+    return 0
+
+
+def _import_igpt(chosen: argparse.Namespace) -> int:
+    from isonb.models.network import parameters  # here, as torch takes seconds to import
+    from isonb.training import checkpoint, hugging_face
+
+    out = chosen.out or Path(f"{chosen.folder.resolve().name}.safetensors")
+    try:
+        network = hugging_face.convert(chosen.folder, out)
+    except checkpoint.CheckpointError as error:
+        print(error, file=sys.stderr)
+        return 1
+    run = network.config
+    size = f"{run.depth} blocks of width {run.width}, {parameters(network):,} parameters"
+    print(f"{out}: {size}. In Python, isonb.load({str(out)!r}) gives the network.")
+    return 0
+
+
+def _pack(chosen: argparse.Namespace) -> int:
+    part_size = _bytes(chosen.part_size) if chosen.part_size else 0
+    from isonb.running import packing  # here, as torch takes seconds to import
+
+    for sentence in packing.pack(_study(chosen), chosen.file, part_size):
+        print(sentence)
+    return 0
+
+
+def _bytes(text: str) -> int:
+    """A number of bytes, as people write them. Raises `ConfigError` for what is none, and for too few or too many."""
+    from isonb.running import packs
+
+    number, unit = text[:-1], text[-1:].upper()
+    factor = {"K": 2**10, "M": 2**20, "G": 2**30}.get(unit)
+    is_number = factor and number.isascii() and number.isdecimal() and len(number) < 10
+    if not (is_number and packs.SMALLEST_PART <= int(number) * factor <= packs.FILE_LIMIT):
+        raise config.ConfigError(f"part-size={text!r} is not allowed: write 500M or 2G, from 64K to 7G.")
+    return int(number) * factor
+
+
+def _unpack(chosen: argparse.Namespace) -> int:
+    from isonb.running import unpacking  # here, as torch takes seconds to import
+
+    for sentence in unpacking.unpack(chosen.file):
+        print(sentence)
     return 0
 
 

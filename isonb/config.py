@@ -1,296 +1,33 @@
 """What a cell is: the network to pre-train and the ways to judge it, and the studies that give them useful defaults.
 
-The paper leaves many details open. Each such point is a field here, with its number in the book's table of
-departures (A1 to A26) and the reason for its default on the same line. Nothing in this module computes.
-
-A setting may be added at any time: with `since=VERSION`, after VERSION has been raised by one, it is a part of a run's
-name only where it is not at its default, so that every earlier result keeps its name.
+The settings themselves are fields of the models in `isonb.settings`, which are known here, too.
 
 Paper: section 4.2. Book: chapters "Departures from the paper" and "From pixels to probes".
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, Literal
 
 import pydantic
 
-from isonb import rows
+from isonb import presets, rows, subsets
+from isonb.settings import BLOCKS as BLOCKS
+from isonb.settings import ENCODINGS as ENCODINGS
+from isonb.settings import GRID_BLOCKS as GRID_BLOCKS
+from isonb.settings import GRID_ENCODINGS as GRID_ENCODINGS
+from isonb.settings import IMAGES as IMAGES
+from isonb.settings import VERSION as VERSION
+from isonb.settings import Block as Block
+from isonb.settings import Data as Data
+from isonb.settings import Encoding as Encoding
+from isonb.settings import Execution as Execution
+from isonb.settings import FinetuneConfig as FinetuneConfig
+from isonb.settings import Objective as Objective
+from isonb.settings import ProbeConfig as ProbeConfig
+from isonb.settings import RunConfig as RunConfig
 from isonb.validation import ConfigError, Frozen, choice, given, unknown_name
-
-VERSION = 4  # of settings and records together: raised when either grows, so that older programs refuse in a sentence
-BLOCKS = tuple(rows.BLOCKS)
-ENCODINGS = tuple(rows.ENCODINGS)
-Block = Literal[BLOCKS]
-Encoding = Literal[ENCODINGS]
-Objective = Literal[tuple(rows.OBJECTIVES)]
-Data = Literal[tuple(rows.SOURCES)]
-
-
-class RunConfig(Frozen):
-    """Everything that decides the weights of one pre-trained network. Equal configurations give equal networks.
-
-    Raises `ConfigError` with one sentence for each unknown, ill-typed, out-of-range or ineffective field.
-    Paper: sections 3 and 4. Book: chapter "Departures from the paper".
-    """
-
-    # The network
-    block: Block = choice("conv", "3.1", "the three block types of the paper")
-    depth: int = choice(1, "4.3", "the paper's sizes are 1, 3, 6 and, in its supplement, 12", ge=1, le=48)
-    width: int = choice(128, "4.3", "the paper's latent channel dimension", ge=4, le=4096)
-    heads: int = choice(1, "4.3", "the paper trains 1 and 4 heads", {"block": "transformer"}, ge=1, le=64)
-    positions: Literal["none", "learned", "sincos"] = choice(
-        "none", "A3", "learned for transformers as in image-GPT (the paper names none), none for conv and mixer"
-    )
-    positions_base: float = choice(
-        10_000.0,
-        "A3",
-        "angular frequencies fall from 1 to about 1/base; that of Vaswani et al. (2017), whose sequences are longer",
-        {"positions": "sincos"},
-        since=3,
-        ge=2,
-        le=1_000_000,
-    )
-    kernel_size: Literal[3, 5] = choice(3, "A10", "3x3 makes conv and mixer cost the same", {"block": "conv"})
-    padding: Literal["zeros", "reflect", "circular"] = choice("zeros", "A10", "Keras 'same'", {"block": "conv"})
-    token_ratio: float = choice(
-        1.0, "A8", "token-mixing hidden units per position; 1 matches conv's cost", {"block": "mixer"}, gt=0, le=8
-    )
-    channel_ratio: float = choice(
-        1.0, "A8", "channel-mixing hidden units per channel, as for tokens", {"block": "mixer"}, gt=0, le=8
-    )
-    mlp_ratio: float = choice(
-        1.0, "A9", "hidden units per channel; isotropic like the other blocks", {"block": "transformer"}, gt=0, le=8
-    )
-    attention_output: bool = choice(True, "A9", "the usual output projection after the heads", {"block": "transformer"})
-    layer_norm_eps: float = choice(1e-3, "A11", "Keras default; the paper used Keras", gt=0, le=0.1)
-    initialisation: Literal["keras", "keras-mha", "torch"] = choice(
-        "keras",
-        "A12",
-        "as the paper's framework: maps Glorot uniform, tables U(-0.05, 0.05); keras-mha scales attention as the "
-        "framework's own MultiHeadAttention layer of that time; torch has tables N(0, 1)",
-    )
-    head_norm: bool = choice(True, "A17", "a LayerNorm before the head, as in image-GPT")
-
-    # The encoding
-    encoding: Encoding = choice("continuous", "3.2", "the three encodings of the paper")
-    channel_merge: Literal["sum", "concat"] = choice(
-        "sum", "A4", "sum of one map per colour channel: 'separately for each channel' (section 3.2)"
-    )
-    sigma: float = choice(
-        1.0, "A5", "standard deviation of the frequencies; the paper's middle value", {"encoding": "rff"}, gt=0, le=1000
-    )
-    frequencies: int = choice(128, "A5", "k of equation 4: 2k features", {"encoding": "rff"}, ge=1, le=4096)
-    rff_range: Literal["symmetric", "unit"] = choice(
-        "symmetric", "A5", "p in [-1, 1] like the continuous input; 'unit' is [0, 1]", {"encoding": "rff"}
-    )
-    rff_trainable: bool = choice(False, "A5", "the paper draws beta once", {"encoding": "rff"})
-
-    # The objective
-    objective: Objective = choice(
-        "bert",
-        "3.3",
-        "cross-entropy on 256 values, as the paper; 'mse' is squared error on one value (claim C20), 'autoregressive' "
-        "predicts every pixel from those before it (image-GPT)",
-    )
-    mask_rate: float = choice(0.15, "3.3", "the paper's 15 %", gt=0, lt=1)
-    mask_unit: Literal["pixel", "subpixel"] = choice("pixel", "A1", "the paper masks pixels: all three channels")
-    mask_fill: Literal["zero", "learned"] = choice("zero", "A2", "zero content before positions, as image-GPT")
-    evaluation_masks: int = choice(4, "A19", "fixed masks per image, the same for every network", ge=1, le=64)
-
-    # The data
-    data: Data = choice("photos", "4.1", "CIFAR-10 in the paper; photos needs no download")
-    image_size: int = choice(32, "4.1", "1024 positions, one token per pixel", ge=8, le=64)
-    data_fraction: float = choice(1.0, "C24", "share of the training images that is used", gt=0, le=1)
-    validation_fraction: float = choice(0.1, "A20", "share of the training images kept for validation", gt=0, lt=1)
-    test_fraction: float = choice(
-        0.2,
-        "4.1",
-        "share kept for the test of a folder that has no train/ and test/",
-        {"data": "folder"},
-        since=2,
-        gt=0,
-        lt=1,
-    )
-    collection: str = choice(
-        "",
-        "4.1",
-        "a name for the pictures, so that runs on two folders stand side by side; empty means the folder's own name",
-        {"data": "folder"},
-        since=2,
-        pattern=r"^([\w][\w .-]*)?$",
-        max_length=40,
-    )
-    image_fit: Literal["resize", "crop"] = choice(
-        "resize",
-        "4.1",
-        "the central square, shrunk by area averaging; 'crop' cuts a piece out",
-        {"data": "folder"},
-        since=2,
-    )
-    augmentation: Literal["none", "flip-crop"] = choice("none", "A25", "the paper names none")
-    seed: int = choice(0, "A26", "decides weights, order and masks together", ge=0, le=2**31 - 1)
-
-    # The optimiser
-    learning_rate: float = choice(0.01, "A14", "the paper's peak", gt=0, le=1)
-    batch_size: int = choice(128, "A15", "the paper's; attention that is linear in memory lifts its 4-head limit", ge=1)
-    epochs: int = choice(51, "A16", "1 epoch of warm-up and 50 of cosine decay", ge=1, le=100_000)
-    warmup_epochs: float = choice(1.0, "A16", "linear from 0, per step", ge=0)
-    adam_beta1: float = choice(0.9, "A13", "Keras default", ge=0, lt=1)
-    adam_beta2: float = choice(0.999, "A13", "Keras default; image-GPT used 0.95", ge=0, lt=1)
-    adam_eps: float = choice(1e-7, "A13", "Keras default", gt=0, le=0.1)
-    weight_decay: float = choice(0.0, "A25", "the paper names none", ge=0, le=1)
-
-    @pydantic.model_validator(mode="before")
-    @classmethod
-    def _positions_by_block(cls, values: dict[str, Any]) -> dict[str, Any]:
-        if isinstance(values, dict) and "positions" not in values and (row := rows.BLOCKS.get(values.get("block"))):
-            values = {**values, "positions": row.default_positions}
-        return values
-
-    @pydantic.model_validator(mode="after")
-    def _consistent(self) -> RunConfig:
-        if self.width % self.heads:
-            raise ValueError(f"heads={self.heads} does not divide width={self.width}: choose a divisor.")
-        if self.positions == "sincos" and self.width % 4:
-            raise ValueError(f"width={self.width} is not allowed with positions='sincos': it must be divisible by 4.")
-        if self.initialisation == "keras-mha" and self.block != "transformer":
-            raise ValueError(
-                f"initialisation='keras-mha' has no effect with block={self.block!r}: choose 'keras', the same "
-                "without attention, or set block='transformer'."
-            )
-        if self.is_causal and not rows.BLOCKS[self.block].has_causal_form:
-            raise ValueError(
-                f"objective={self.objective!r} is not allowed with block={self.block!r}, which has no causal form: it "
-                "would see the pixels that it is to predict; choose another objective or block."
-            )
-        if self.is_causal and self.padding != "zeros":
-            raise ValueError(
-                f"padding={self.padding!r} is not allowed with objective='autoregressive': at the border it would show "
-                "pixels that are yet to be predicted; choose 'zeros'."
-            )
-        if self.is_causal and self.mask_fill != "zero":
-            raise ValueError(
-                "mask_fill='learned' has no effect with objective='autoregressive', which hides nothing: choose 'zero'."
-            )
-        if self.warmup_epochs > self.epochs:
-            raise ValueError(f"warmup_epochs={self.warmup_epochs} is longer than epochs={self.epochs}: shorten it.")
-        source = rows.SOURCES[self.data]
-        if source.size not in (None, self.image_size):
-            raise ValueError(
-                f"image_size={self.image_size} is not allowed with data={self.data!r}: "
-                f"its images are {source.size}x{source.size}."
-            )
-        if source.has_own_validation and self.validation_fraction != 0.1:
-            raise ValueError(
-                f"validation_fraction={self.validation_fraction} has no effect with data={self.data!r}: "
-                "it has validation images of its own."
-            )
-        return self
-
-    @property
-    def is_causal(self) -> bool:
-        """True where a position must not see those after it in raster order."""
-        return rows.OBJECTIVES[self.objective].is_causal
-
-    @property
-    def network(self) -> str:
-        """The name of this kind of network: its block's, with the number of heads where the block has any."""
-        return rows.network(self.block, self.heads)
-
-    @property
-    def run_id(self) -> str:
-        """A readable name that is unique to this configuration: block, encoding, depth, seed and a digest of all."""
-        block = self.network.replace("-", "")
-        return f"{block}-{self.encoding}-L{self.depth}-s{self.seed}-{self.digest[:8]}"
-
-    @property
-    def digest(self) -> str:
-        """Hexadecimal SHA-256 of the canonical JSON of the settings that make its identity."""
-        return hashlib.sha256(json.dumps(self.identity(), sort_keys=True).encode()).hexdigest()
-
-
-class ProbeConfig(Frozen):
-    """How the layers of a frozen network are judged by linear classifiers. Paper: section 4.2."""
-
-    pooling: Literal["mean", "grid4", "flatten"] = choice("mean", "A21", "mean over positions, as image-GPT")
-    feature: Literal["layernorm", "raw"] = choice("layernorm", "A22", "each token normalised, no learned scale")
-    scaling: Literal["whiten", "standardise", "none"] = choice(
-        "whiten", "A22", "the same classifiers, found by Adam within 100 epochs; only 'mean' has few enough features"
-    )
-    inputs: Literal["unmasked", "masked", "vote5"] = choice("unmasked", "A24", "the whole image, as image-GPT")
-    solver: Literal["adam", "lbfgs"] = choice("adam", "A23", "the paper's optimiser; L-BFGS is the cross-check")
-    learning_rate: float = choice(0.01, "A23", "the paper: the same as in pre-training", {"solver": "adam"}, gt=0, le=1)
-    epochs: int = choice(100, "A23", "the paper decays over 100 epochs", {"solver": "adam"}, ge=1, le=10_000)
-    batch_size: int = choice(128, "A23", "the same as in pre-training", {"solver": "adam"}, ge=1)
-    select_on: Literal["validation", "test"] = choice("validation", "A20", "the best layer is chosen off the test set")
-    along: bool = choice(False, "C29", "after each epoch too, as image-GPT; each costs as much again")
-    pixels: bool = choice(False, "C36", "linear maps from each layer to the pixels, too: another pass over the images")
-
-    @pydantic.model_validator(mode="before")
-    @classmethod
-    def _scaling_by_pooling(cls, values: dict[str, Any]) -> dict[str, Any]:
-        if isinstance(values, dict) and "scaling" not in values and values.get("pooling", "mean") != "mean":
-            values = {**values, "scaling": "standardise"}
-        return values
-
-    @pydantic.model_validator(mode="after")
-    def _consistent(self) -> ProbeConfig:
-        if self.scaling == "whiten" and self.pooling != "mean":
-            raise ValueError(f"scaling='whiten' is not allowed with pooling={self.pooling!r}: choose 'standardise'.")
-        return self
-
-    def with_extras(self, other: ProbeConfig) -> ProbeConfig:
-        """These probes and those that the other has besides: extras add numbers to a record and change none."""
-        return self.model_copy(update={name: True for name in ("along", "pixels") if getattr(other, name)})
-
-
-class FinetuneConfig(Frozen):
-    """How the whole network is trained on to name the classes, beside the same network from its initial weights.
-
-    Seed, Adam's constants and the shape of the schedule are those of pre-training. Book: chapter "image-GPT".
-    """
-
-    epochs: int = choice(
-        0, "C33", "0 does not fine-tune; an epoch costs as much as two of pre-training", ge=0, le=10_000
-    )
-    learning_rate: float = choice(0.001, "C33", "peak; a tenth of pre-training's, to keep what was learned", gt=0, le=1)
-    batch_size: int = choice(0, "C33", "0 is that of pre-training, as in image-GPT", ge=0)
-    generative_weight: float = choice(1.0, "C33", "of pre-training's loss beside that of the classes", ge=0, le=100)
-    augmentation: Literal["none", "flip-crop"] = choice("flip-crop", "C34", "labels are few; the same from scratch")
-
-    @pydantic.model_validator(mode="after")
-    def _consistent(self) -> FinetuneConfig:
-        for name, field in type(self).model_fields.items():
-            if not self.epochs and getattr(self, name) != field.default:
-                raise ValueError(f"{name}={getattr(self, name)!r} has no effect with epochs=0: set the epochs, too.")
-        return self
-
-
-class Execution(Frozen):
-    """Where and how a run computes. Changes its speed and its rounding, never what it is."""
-
-    device: Literal["auto", "cpu", "cuda"] = choice("auto", "-", "all local GPUs if there are any, else the CPU")
-    processes: int = choice(0, "-", "0 means one per GPU, or one on a CPU", ge=0, le=1024)
-    threads: int = choice(0, "-", "CPU threads per process; 0 shares the cores among the processes", ge=0, le=1024)
-    micro_batch: int = choice(0, "-", "images per forward pass; 0 means a rank's whole share of the batch", ge=0)
-    precision: Literal["auto", "float32", "bfloat16", "float64"] = choice(
-        "auto", "-", "bfloat16 autocast where the hardware multiplies it faster, else float32"
-    )
-    compile: bool = choice(False, "-", "torch.compile: faster steps after a slow start, needs a C++ compiler on a CPU")
-    data_folder: str = choice(
-        "", "-", "CIFAR's files or, for data=folder, the pictures; empty means ISONB_DATA, else a download"
-    )
-    checkpoint_seconds: float = choice(60.0, "-", "how often the state of a run is saved", ge=0)
-
-    @property
-    def data_path(self) -> Path | None:
-        """The data folder as a path, or None where it is left to ISONB_DATA."""
-        return Path(self.data_folder) if self.data_folder else None
 
 
 class Cell(Frozen):
@@ -301,21 +38,56 @@ class Cell(Frozen):
     probe: ProbeConfig = choice(ProbeConfig(), "-", "the probes of its layers")
     finetune: FinetuneConfig = choice(FinetuneConfig(), "-", "the fine-tuning of the whole network")
 
+    @pydantic.model_validator(mode="after")
+    def _require_images_of_their_own(self) -> Cell:
+        for part in ("probe", "finetune"):
+            own = getattr(self, part)
+            try:
+                read = self.run.read_by(own)
+            except ConfigError as error:
+                raise ValueError(f"Of {IN_WORDS[part]} images, {error}") from None
+            if own.names_images and all(getattr(read, name) == getattr(self.run, name) for name in IMAGES):
+                named = next(name for name in subsets.OWN if getattr(own, name))
+                raise ValueError(
+                    f"{PREFIXES[part]}{named}={getattr(own, named)!r} names the images of pre-training: leave it out."
+                )
+        return self
+
+    @property
+    def reads(self) -> tuple[RunConfig, ...]:
+        """The settings by which the images of pre-training, of the probes and of fine-tuning are read, each once."""
+        parts = [self.probe, *([self.finetune] if self.finetune.epochs else [])]
+        return tuple(dict.fromkeys([self.run, *(self.run.read_by(part) for part in parts)]))
+
+    @property
+    def is_beside_grid(self) -> bool:
+        """True where the tables of its study's grid and arms have no place for it: other images, rows or targets."""
+        in_grid = rows.BLOCKS[self.run.block].in_grid and rows.ENCODINGS[self.run.encoding].in_grid
+        return self.selects_images or self.run.predicts_palette or not in_grid
+
+    @property
+    def selects_images(self) -> bool:
+        """True where it reads a part of a source, or more than one, so that it stands beside its study's grid."""
+        return bool(self.run.classes or self.run.fold or self.run.unlabelled or len(self.reads) > 1)
+
     def with_extras(self, other: Cell) -> Cell:
-        """This cell, judged in every further way that the other is, too: that adds to a record and changes nothing."""
-        finetune = self.finetune if self.finetune.epochs else other.finetune
+        """This cell, judged in every further way that the other is, too: that adds to a record and changes nothing.
+
+        Fine-tuning on images of its own is no such way: its accuracy would stand among those on the run's.
+        """
+        finetune = self.finetune if self.finetune.epochs or other.finetune.names_images else other.finetune
         return self.model_copy(update={"probe": self.probe.with_extras(other.probe), "finetune": finetune})
 
 
 PREFIXES = {"run": "", "probe": "probe_", "finetune": "finetune_"}  # of the settings' names, by part of a cell
 PROBE_PREFIX = PREFIXES["probe"]
-TEXTS = ("collection", "data_folder")  # settings that may hold any words
+TEXTS = ("collection", "data_folder", "classes", "probe_classes", "finetune_classes")  # that may hold any words
 MODELS: dict[str, type[Frozen]] = {name: Cell.model_fields[name].annotation for name in PREFIXES}
 IN_WORDS = {"probe": "the probe's", "finetune": "the fine-tuning's"}
 
 
 def _cell(study: str, defaults: Mapping[str, Any], changes: Mapping[str, Any]) -> Cell:
-    values = {**defaults, **given(changes)}
+    values = {**defaults, **presets.written_out(given(changes))}
     if unknown := set(values) - set(_part_names()):
         if elsewhere := unknown & {*Execution.model_fields}:
             raise ConfigError(f"{min(elsewhere)!r} says how a cell is computed, not what it is: leave it out here.")
@@ -335,8 +107,8 @@ def _part_names() -> list[str]:
 
 
 def setting_names() -> list[str]:
-    """Every name that a cell's parameters may set: run, `probe_`, `finetune_` and execution settings."""
-    return [*_part_names(), *Execution.model_fields]
+    """Every name that a cell's parameters may set: run, `probe_`, `finetune_` and execution settings, and a preset."""
+    return [*_part_names(), *Execution.model_fields, presets.NAME]
 
 
 def smoke(**changes: Any) -> Cell:
@@ -384,10 +156,18 @@ def from_parameters(namespace: Mapping[str, Any]) -> tuple[Cell, Execution]:
     }
     execution = Execution(**{key: values.pop(key) for key in list(values) if key in Execution.model_fields})
     one = cell(one_study(values.pop("study", None), values.pop("profile", None)), **values)
-    if execution.data_folder and not rows.SOURCES[one.run.data].reads_folder:
+    _require_read_folders(one, execution)
+    return one, execution
+
+
+def _require_read_folders(one: Cell, execution: Execution) -> None:
+    """Raise `ConfigError` for a data folder that nothing is read from."""
+    read = {run.data for run in one.reads if rows.SOURCES[run.data].reads_folder}
+    if execution.data_folder and not read:
         reading = ", ".join(name for name, row in rows.SOURCES.items() if row.reads_folder)
         raise ConfigError(f"data_folder has no effect with data={one.run.data!r}: set data to one of {reading}.")
-    return one, execution
+    if idle := (subsets.folders(execution.data_folder) or {}).keys() - read:
+        raise ConfigError(f"data_folder names a folder of {min(idle)}, which this cell does not read: leave it out.")
 
 
 def one_study(study: str | None, profile: str | None) -> str:

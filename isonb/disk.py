@@ -17,8 +17,9 @@ import os
 import stat
 import tempfile
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, BinaryIO, NoReturn
 
 import numpy as np
 
@@ -97,11 +98,18 @@ def require_writable(*folders: Path) -> None:
 
 def write_atomically(path: Path, content: bytes) -> None:
     """Write a file so that a crash leaves the old one or the new one, never a part."""
+    with written(path) as file:
+        file.write(content)
+
+
+@contextlib.contextmanager
+def written(path: Path) -> Iterator[BinaryIO]:
+    """A file to write to, which appears at `path` when all is written; a crash or an exception leaves the old one."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with temporary.open("wb") as file:
-            file.write(content)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
@@ -117,6 +125,25 @@ def write_atomically(path: Path, content: bytes) -> None:
         temporary.unlink(missing_ok=True)
 
 
+def size(path: Path, limit: int) -> int:
+    """How many bytes a regular file has. Raises `Unreadable` for anything else and for more than `limit`."""
+    try:
+        status = path.stat()
+    except OSError as error:
+        raise Unreadable(error.strerror or str(error)) from None
+    except ValueError as error:  # a null character in the name
+        raise Unreadable(str(error)) from None
+    _require_regular(status, limit)
+    return status.st_size
+
+
+def _require_regular(status: os.stat_result, limit: int) -> None:
+    if not stat.S_ISREG(status.st_mode):
+        raise Unreadable("it is not a regular file")
+    if status.st_size > limit:
+        raise Unreadable(f"it has {status.st_size:,} bytes, more than the {limit:,} that such a file may have")
+
+
 def read_bytes(path: Path, limit: int) -> bytes:
     """A regular file's content. Raises `Unreadable` for anything else and for more than `limit` bytes."""
     try:
@@ -124,10 +151,7 @@ def read_bytes(path: Path, limit: int) -> bytes:
         descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
         try:
             status = os.fstat(descriptor)
-            if not stat.S_ISREG(status.st_mode):
-                raise Unreadable("it is not a regular file")
-            if status.st_size > limit:
-                raise Unreadable(f"it has {status.st_size:,} bytes, more than the {limit:,} that such a file may have")
+            _require_regular(status, limit)
             with open(descriptor, "rb", closefd=False) as file:
                 content = file.read(status.st_size + 1)  # a file can grow after it was looked at
         finally:

@@ -13,6 +13,7 @@ from isonb import draws
 
 VALUES = 256  # of one 8-bit sub-pixel
 CHANNELS = 3  # red, green, blue
+COLOURS = 512  # of a palette, as image-GPT has it
 OFF_BAND = 9  # levels: beyond the paper's "very narrow local band just off the main diagonal"
 SHADES = 64  # steps from -1 to 1 in which a similarity is kept for a picture
 
@@ -74,6 +75,21 @@ def expected_profile(sigma: float, value_range: str = "symmetric") -> np.ndarray
     """
     delta_V = scaled_values(value_range) - scaled_values(value_range)[0]
     return np.exp(-2.0 * (np.pi * sigma * delta_V) ** 2)
+
+
+def even_colours() -> np.ndarray:
+    """A palette that no image has fitted: 8 evenly spaced levels of each channel. Shape K, C; uint8."""
+    level = np.rint(np.linspace(0, VALUES - 1, round(COLOURS ** (1 / CHANNELS))))
+    return np.stack(np.meshgrid(*[level] * CHANNELS, indexing="ij"), -1).reshape(-1, CHANNELS).astype(np.uint8)
+
+
+def order_kept(similarity_KK: np.ndarray, distance_KK: np.ndarray) -> float:
+    """Spearman's correlation of similarity with -distance over all pairs; a constant similarity keeps nothing: 0."""
+    pairs = np.triu_indices(len(similarity_KK), 1)
+    similarity, distance = similarity_KK[pairs], distance_KK[pairs]
+    if min(np.ptp(similarity), np.ptp(distance)) < 1e-12:
+        return 0.0
+    return float(np.corrcoef(_ranks(similarity), _ranks(-distance))[0, 1])
 
 
 def half_width(profile_V: np.ndarray) -> int | None:

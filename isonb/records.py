@@ -206,6 +206,7 @@ def _upgraded(content: dict[str, Any]) -> dict[str, Any]:
 def _require_agreement(record: Record, arrays: Mapping[str, np.ndarray]) -> None:
     """Raise `ValueError` where a record's arrays are not of its shapes, or not of its numbers."""
     layers, images, size = record.cell.run.depth + 1, record.data.test, record.cell.run.image_size
+    probed, tuned = record.probed_on.test, record.tuned_on.test
     answers = {"test_correct_LB": record.probe, "untrained_correct_LB": record.probe.untrained}
     for other in record.other_probes:
         if " " not in other.name and other.name != "l2":  # with a penalty, no answers are kept
@@ -215,7 +216,7 @@ def _require_agreement(record: Record, arrays: Mapping[str, np.ndarray]) -> None
             }
     for name, probes in answers.items():
         if probes is not None:
-            correct_LB = _array(arrays, name, bool, (layers, images))
+            correct_LB = _array(arrays, name, bool, (layers, probed))
             if not np.allclose(correct_LB.mean(axis=1), [layer.test_accuracy for layer in probes.layers], atol=1e-6):
                 raise ValueError(f"{name} has not the accuracies of the record")
     loss_B = _array(arrays, "test_loss_B", np.float32, (images,))
@@ -233,10 +234,27 @@ def _require_agreement(record: Record, arrays: Mapping[str, np.ndarray]) -> None
     _array(arrays, "filled_S", np.uint8, (is_masked_BHWC.sum(),))
     if "similarity_P" in arrays:
         _array(arrays, "similarity_P", np.uint8, (features.VALUES * (features.VALUES + 1) // 2,))
+    if record.cell.run.has_palette:
+        _array(arrays, "palette_KC", np.uint8, (features.COLOURS, features.CHANNELS))
+    _require_completions(arrays, shown[:2])
     if record.finetune:
         for name, accuracy in (("finetune", record.finetune.accuracy), ("scratch", record.finetune.scratch_accuracy)):
-            if not np.isclose(_array(arrays, f"{name}_correct_B", bool, (images,)).mean(), accuracy, atol=1e-6):
+            if not np.isclose(_array(arrays, f"{name}_correct_B", bool, (tuned,)).mean(), accuracy, atol=1e-6):
                 raise ValueError(f"{name}_correct_B has not the accuracy of the record")
+
+
+def _require_completions(arrays: Mapping[str, np.ndarray], shown: tuple[int, int]) -> None:
+    """Raise `ValueError` for lower halves of the images shown that are not halves, if a record has any."""
+    images, size = shown
+    lower = size - size // 2
+    if "filled_below_BHWC" in arrays:
+        _array(arrays, "filled_below_BHWC", np.uint8, (images, lower, size, 3))
+    if "completed_BSHWC" in arrays:
+        ways = max((1, *arrays["completed_BSHWC"].shape[1:2]))
+        _array(arrays, "completed_BSHWC", np.uint8, (images, ways, lower, size, 3))
+        _array(arrays, "neighbour_BKHWC", np.uint8, (images, 2, size, size, 3))
+        if not (_array(arrays, "nearest_BK", np.float32, (images, ways + 1)) >= 0).all():
+            raise ValueError("nearest_BK has distances that cannot be")
 
 
 def _array(arrays: Mapping[str, np.ndarray], name: str, dtype: type, shape: tuple[int, ...]) -> np.ndarray:

@@ -58,7 +58,11 @@ class Block(Row):
     """A block: `implementation` is its class, x_BND -> x_BND, which also counts its `multiply_accumulates`.
 
     Its networks stand in the order of every legend, those of the first in the colour of the block itself. A block
-    without a causal form would see pixels that it is to predict autoregressively.
+    without a causal form would see pixels that it is to predict autoregressively. One that is `in_grid` is crossed with
+    every encoding in the studies, and has its place in their tables and figures whether or not it has been run.
+
+    A block that `has_heads` has networks that are told apart by their number. One that is `like` another has the
+    settings of that one, too; `defaults` are those of its settings that are not everybody's.
     """
 
     title: str
@@ -66,6 +70,10 @@ class Block(Row):
     has_heads: bool = False
     has_causal_form: bool = False
     default_positions: str = "none"
+    in_grid: bool = True
+    like: str = ""
+    has_head_bias: bool = True
+    defaults: tuple[tuple[str, Any], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -73,7 +81,8 @@ class Encoding(Row):
     """An encoding: `implementation` is its class, a `models.encodings.Encoding`.
 
     `is_learned` says that it is a table of vectors that training changes, whose similarities are worth a picture,
-    `in_paper` that the paper's claims are about it.
+    `in_paper` that the paper's claims are about it, `in_grid` that studies cross it with every block (`Block`),
+    `reads_palette` that it is given the numbers of a palette's colours in the place of pixels.
     """
 
     title: str
@@ -81,6 +90,8 @@ class Encoding(Row):
     marker: str
     is_learned: bool = False
     in_paper: bool = False
+    in_grid: bool = True
+    reads_palette: bool = False
 
 
 @dataclass(frozen=True)
@@ -88,12 +99,14 @@ class Objective(Row):
     """An objective: `implementation` is its class, a `models.objectives.Loss`.
 
     `unit` is that of its loss, and of the losses of guesses without a network; `outputs` is how many numbers the head
-    gives for one sub-pixel; an objective that `is_causal` needs a block with a causal form.
+    gives for one sub-pixel; an objective that `is_causal` needs a block with a causal form. `palette_unit` is the unit
+    where a palette's colours are predicted, empty for an objective that cannot.
     """
 
     unit: str
     outputs: int
     is_causal: bool = False
+    palette_unit: str = ""
 
 
 @dataclass(frozen=True)
@@ -101,13 +114,20 @@ class Source(Row):
     """A source of images: `implementation` has the functions `load` and `checksums` of `training.sources.Source`.
 
     `size` is the only image size that it has, None where it has any; `published` the number of its training and test
-    images, where the whole is known. One that `has_own_validation` images cuts none off its training images; one that
-    does not `reads_folder` comes with the program.
+    images, where the whole is known, and `classes` of its classes. One that `has_own_validation` images cuts none off
+    its training images; one that does not `reads_folder` comes with the program. Of its training images, `folds` parts
+    of `fold_size` images may be chosen, where it has any, and `unlabelled` is how many it has without a class.
+    `has_equal_classes` says that every class has as many images as any other.
     """
 
     title: str
     size: int | None = None
     published: tuple[int, int] | None = None
+    classes: int | None = None
+    folds: int = 0
+    fold_size: int = 0
+    unlabelled: int = 0
+    has_equal_classes: bool = False
     has_own_validation: bool = False
     reads_folder: bool = True
 
@@ -149,24 +169,85 @@ BLOCKS = _by_name(
         has_causal_form=True,
         default_positions="learned",
     ),
+    Block(
+        "image-gpt",
+        "models.imagegpt:ImageGPTBlock",
+        "image-GPT's transformer",
+        (Network("image-gpt", "image-GPT's transformer", "#5B3A8C", "p"),),
+        in_grid=False,
+        like="transformer",
+        has_head_bias=False,
+        defaults=(("mlp_ratio", 4.0), ("layer_norm_eps", 1e-5)),
+        has_causal_form=True,
+        default_positions="learned",
+    ),
 )
 
 ENCODINGS = _by_name(
     Encoding("continuous", "models.encodings:Continuous", "continuous", "#222222", "D", in_paper=True),
     Encoding("rff", "models.encodings:RandomFourier", "random Fourier", "#B0469C", "P", in_paper=True),
     Encoding("pix2vec", "models.encodings:Pix2vec", "pix2vec", "#8C6D00", "X", is_learned=True, in_paper=True),
+    Encoding("palette", "models.encodings:Palette", "palette", "#7A0019", "*", in_grid=False, reads_palette=True),
 )
 
 OBJECTIVES = _by_name(
-    Objective("bert", "models.objectives:CrossEntropy", "nats per masked sub-pixel", outputs=256),
+    Objective(
+        "bert",
+        "models.objectives:CrossEntropy",
+        "nats per masked sub-pixel",
+        outputs=256,
+        palette_unit="nats per masked palette pixel",
+    ),
     Objective("mse", "models.objectives:SquaredError", "squared error per masked sub-pixel", outputs=1),  # on [-1, 1]
-    Objective("autoregressive", "models.objectives:CrossEntropy", "nats per sub-pixel", outputs=256, is_causal=True),
+    Objective(
+        "autoregressive",
+        "models.objectives:CrossEntropy",
+        "nats per sub-pixel",
+        outputs=256,
+        is_causal=True,
+        palette_unit="nats per palette pixel",
+    ),
 )
 
 SOURCES = _by_name(
-    Source("photos", "training.sources.photos", "photographs", has_own_validation=True, reads_folder=False),
-    Source("cifar10", "training.sources.cifar:CIFAR10", "CIFAR-10", size=32, published=(50_000, 10_000)),
-    Source("cifar100", "training.sources.cifar:CIFAR100", "CIFAR-100", size=32, published=(50_000, 10_000)),
+    Source("photos", "training.sources.photos", "photographs", classes=10, has_own_validation=True, reads_folder=False),
+    Source(
+        "cifar10",
+        "training.sources.cifar:CIFAR10",
+        "CIFAR-10",
+        size=32,
+        published=(50_000, 10_000),
+        classes=10,
+        has_equal_classes=True,
+    ),
+    Source(
+        "cifar100",
+        "training.sources.cifar:CIFAR100",
+        "CIFAR-100",
+        size=32,
+        published=(50_000, 10_000),
+        classes=100,
+        has_equal_classes=True,
+    ),
+    Source(
+        "stl10",
+        "training.sources.stl10",
+        "STL-10",
+        published=(5_000, 8_000),
+        classes=10,
+        has_equal_classes=True,
+        folds=10,
+        fold_size=1_000,
+        unlabelled=100_000,
+    ),
+    Source(
+        "imagenet32",
+        "training.sources.imagenet32",
+        "ImageNet 32x32",
+        size=32,
+        published=(1_281_167, 50_000),
+        classes=1_000,
+    ),
     Source("folder", "training.sources.folder", "a folder of pictures"),
 )
 

@@ -12,7 +12,7 @@ from typing import Annotated
 
 import pydantic
 
-from isonb.config import VERSION, Cell
+from isonb.config import VERSION, Cell, RunConfig
 from isonb.numerics import NUMERICS
 from isonb.validation import Frozen
 
@@ -73,7 +73,8 @@ class Counts(Frozen):
 class Baselines(Frozen):
     """Losses that need no network, in the same unit, on the same validation images and masks.
 
-    `linear_filter` is that of a linear map from the 5x5 window around a masked pixel, where it has been fitted.
+    `linear_filter` is that of a linear map from the 5x5 window around a masked pixel, where it has been fitted. Of a
+    run that predicts a palette the unit is its own, too: `channel_marginal` is of the histogram of its colours.
     """
 
     uniform: NotNegative
@@ -149,6 +150,19 @@ class Learned(Frozen):
     after: ByChannel
 
 
+class Palette(Frozen):
+    """What a palette keeps of the images, and what the table of its colours keeps of their distances.
+
+    `nearest` has the errors of masked test sub-pixels that are filled with the colour nearest to the true one, which
+    no prediction of the palette can beat by much. `before` and `after` training: rank correlation of the cosine
+    similarity of two colours' vectors with -distance over all pairs; None where the palette is predicted and not read.
+    """
+
+    nearest: Reconstruction
+    before: Correlation | None = None
+    after: Correlation | None = None
+
+
 class Layer(Frozen):
     """The linear probe of one layer; layer 0 is the encoding. Accuracies are shares in [0, 1].
 
@@ -195,13 +209,15 @@ class Probe(Probes):
     """The probes of the finished network, and of its untrained twin: the same network with its initial weights.
 
     `along`, where it was asked for, has those of every epoch, the last included. `seconds` are of the last probes
-    alone. Records of versions 1 and 2 have no twin until `isonb complete` has added it.
+    alone. Records of versions 1 and 2 have no twin until `isonb complete` has added it. `data` are the images that they
+    are on, where these are others than those of pre-training.
     """
 
     chance: Share
     protocol: str
     along: list[ProbedEpoch] = pydantic.Field(default=[])
     untrained: Probes | None = None
+    data: Data | None = None
 
 
 class OtherProbe(Frozen):
@@ -221,7 +237,8 @@ class Finetuned(Frozen):
     """Test accuracy of the whole network trained to name the classes, after the epoch that is best on validation.
 
     `curve` has the validation accuracy after every epoch, the first included; the same three of the same network
-    trained alike from its initial weights are those from scratch. `seconds` are of both.
+    trained alike from its initial weights are those from scratch. `seconds` are of both. `data` are the images that
+    they are on, where these are others than those of pre-training.
     """
 
     accuracy: Share
@@ -232,6 +249,7 @@ class Finetuned(Frozen):
     scratch_curve: list[Share]
     seconds: NotNegative
     protocol: str
+    data: Data | None = None
 
     @pydantic.model_validator(mode="after")
     def _refuse_an_epoch_that_was_not_run(self) -> Finetuned:
@@ -262,6 +280,7 @@ class Checksums(Frozen):
 class Record(Frozen):
     """One finished cell. See each part for units; `numerics` is the number of `isonb.numerics` that it was made under.
 
+    `encoding` is None where a palette is read, whose colours have no order; `palette` where there is no palette.
     Records of every earlier version can be read. `completed` says where those parts were computed that a later version
     has added, where it has.
     """
@@ -276,7 +295,8 @@ class Record(Frozen):
     baselines: Baselines
     training: Training
     reconstruction: Reconstruction
-    encoding: Learned
+    encoding: Learned | None
+    palette: Palette | None = None
     probe: Probe
     other_probes: list[OtherProbe] = pydantic.Field(default=[])
     finetune: Finetuned | None = None
@@ -293,12 +313,38 @@ class Record(Frozen):
             raise ValueError(f"its learning curve has {self.training.curve[-1].epoch} of {run.epochs} epochs")
         if any(len(probes.layers) != run.depth + 1 for probes in self.every_probe()):
             raise ValueError(f"it has not one probe for each of {run.depth + 1} layers")
+        if (self.palette is not None) != run.has_palette:
+            raise ValueError("it has a palette that its settings have not, or the other way round")
         select = f"{self.cell.probe.select_on}_accuracy"
         for probes in self.every_probe():
             accuracies = [getattr(layer, select) for layer in probes.layers]
             if accuracies[probes.best_layer] < max(accuracies):
                 raise ValueError(f"the layer that was chosen is not the best on {self.cell.probe.select_on}")
         return self
+
+    @pydantic.model_validator(mode="after")
+    def _refuse_images_that_were_not_asked_for(self) -> Record:
+        run, cell = self.cell.run, self.cell
+        parts = [("probes", cell.probe, self.probe), ("fine-tuning", cell.finetune, self.finetune)]
+        for name, asked, found in parts:
+            if found and (found.data is not None) != (run.read_by(asked) != run):
+                raise ValueError(f"its {name} are not on the images that its settings name")
+        return self
+
+    @property
+    def probed_on(self) -> Data:
+        """The images that the accuracies of its probes are on."""
+        return self.probe.data or self.data
+
+    @property
+    def tuned_on(self) -> Data:
+        """The images that the accuracies of its fine-tuning are on."""
+        return (self.finetune and self.finetune.data) or self.data
+
+    def read(self) -> list[tuple[RunConfig, Data]]:
+        """Every set of images that it has read, by the settings that read it: that of pre-training is the first."""
+        others = [(self.cell.probe, self.probe.data), (self.cell.finetune, self.finetune and self.finetune.data)]
+        return [(self.cell.run, self.data), *((self.cell.run.read_by(part), data) for part, data in others if data)]
 
     def every_probe(self) -> list[Probes]:
         """The probes of every protocol and epoch, of the network and of its untrained twin, where they are there."""

@@ -78,12 +78,16 @@ class Frozen(pydantic.BaseModel):
     def _refuse_settings_without_effect(self) -> Frozen:
         for name, field in type(self).model_fields.items():
             for other, needed in ((field.json_schema_extra or {}).get("only") or {}).items():
-                if getattr(self, other) != needed and getattr(self, name) != field.default:
+                if not self._is(other, needed) and getattr(self, name) != field.default:
                     raise ValueError(
                         f"{name}={getattr(self, name)!r} has no effect with {other}={getattr(self, other)!r}: "
                         f"leave {name} at {field.default!r} or set {other}={needed!r}."
                     )
         return self
+
+    def _is(self, name: str, value: Any) -> bool:
+        """Whether this field has the value, where `only` asks for it."""
+        return getattr(self, name) == value
 
 
 def given(values: Mapping[Any, Any]) -> dict[str, Any]:

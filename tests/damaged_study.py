@@ -71,7 +71,7 @@ def everything() -> list[str]:
         tables.along_training(t), tables.data_read(), verdicts.summary(every_study),
         glance.leads(t), glance.twins(t), gap.by_length(t), gap.longer(t), gap.shares(study),
         gap.losses_by_positions(t), overview.beside_no_network(t), overview.what_size_changes(t),
-        overview.after_an_epoch(t), glance.what_training_adds(t), gap.in_short(study), gap.by_positions(t),
+        overview.after_an_epoch(t), glance.what_training_adds(t), gap.by_positions(t),
         gap.gap_shares(study), overview.by_size(t), overview.on_the_same_images(study), overview.undecided(study),
         *map(tables.particulars, finished[:1]), *map(tables.settings, cells[:1]),
     ]  # fmt: skip

@@ -18,6 +18,7 @@ import torch
 
 from isonb import draws, rows
 from isonb.config import BLOCKS, ENCODINGS, Cell, Execution, FinetuneConfig, ProbeConfig, RunConfig
+from isonb.features import even_colours
 from isonb.models import network as networks
 from isonb.numerics import NUMERICS
 from isonb.training import classifiers, data, evaluate, finetune, probe, sources, train
@@ -60,6 +61,9 @@ OTHERS: dict[str, dict[str, Any]] = {
     "grid of 4": {"probe_pooling": "grid4"},
     "flattened, raw": {"probe_pooling": "flatten", "probe_feature": "raw", "probe_scaling": "none"},
     "probed on votes": {"probe_inputs": "vote5", "probe_scaling": "standardise"},
+    "palette in and out": {"block": "transformer", "encoding": "palette", "target": "palette"},
+    "palette in and out, causal": {"encoding": "palette", "target": "palette", "objective": "autoregressive"},
+    "palette out": {"block": "mixer", "encoding": "pix2vec", "target": "palette"},
     "classes alone": {"finetune_generative_weight": 0.0, "finetune_augmentation": "none"},
 }  # fmt: skip
 
@@ -103,7 +107,7 @@ def images() -> data.Images:
         smooth_BHWC[np.arange(count), :, :, label_B] += 0.5
         pixels_BNC = np.floor(smooth_BHWC * (255 / 3.5)).astype(np.uint8).reshape(count, -1, 3)
         splits[name] = data.Split(*map(torch.from_numpy, (pixels_BNC, label_B, 7 * np.arange(count))))
-    return data.Images(name="golden", classes=CLASSES, size=SIZE, **splits, sha256={})
+    return data.Images(name="golden", classes=CLASSES, size=SIZE, **splits, sha256={}, palette_KC=even_colours())
 
 
 def numbers(cell: Cell, of: data.Images) -> dict[str, float]:
@@ -138,7 +142,7 @@ def numbers(cell: Cell, of: data.Images) -> dict[str, float]:
 def _of_initial_weights(run: RunConfig) -> dict[str, float]:
     """Of each parameter as it is initialised: its mean size, and one number that tells its values apart."""
     given = {}
-    for name, parameter in networks.build_network(run).named_parameters():
+    for name, parameter in networks.build_network(run, even_colours()).named_parameters():
         x_P = parameter.detach().double().flatten()
         order_P = torch.from_numpy(draws.uniform(0, "golden places", np.arange(len(x_P))))
         given |= {f"{name}, initial size": x_P.abs().mean().item(), f"{name}, initial": (x_P @ order_P).item()}
@@ -150,8 +154,8 @@ def _exact_weights() -> Iterator[None]:
     """Networks that are built meanwhile start from float64 numbers of known bits, where theirs are not constant."""
     build = networks.build_network
 
-    def build_exact(run: RunConfig) -> torch.nn.Module:
-        network = build(run).double()
+    def build_exact(run: RunConfig, palette_KC: np.ndarray | None = None) -> torch.nn.Module:
+        network = build(run, palette_KC).double()
         for name, parameter in network.named_parameters():
             if parameter.unique().numel() > 1 and parameter.requires_grad:
                 number_P = 2 * draws.uniform(run.seed, f"golden/{name}", np.arange(parameter.numel())) - 1

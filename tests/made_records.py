@@ -6,9 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
-from isonb import config, records, rows, schema, studies
+from isonb import config, features, records, rows, schema, studies
 
 IMAGES = 3
+DATA = schema.Data(name="photos", classes=["a", "b"], train=80, validation=20, test=40, sha256={})
 KEEPS_NOTHING = schema.Similarity(kept=0.0, kept_off_band=0.0, half_width=1, rank=125)
 
 
@@ -35,7 +36,7 @@ def made_record(cell: config.Cell, validation_loss: float = 4.0, test_accuracy: 
     return schema.Record(
         run_id=cell.run.run_id,
         cell=cell,
-        data=schema.Data(name="photos", classes=["a", "b"], train=80, validation=20, test=40, sha256={}),
+        data=DATA,
         environment=schema.Environment(
             isonb="0", python="3", torch="2", numpy="2", platform="test", device="cpu", processes=1, threads=1,
             precision="float32", compiled=False, git_revision=None, git_dirty=None,
@@ -48,9 +49,15 @@ def made_record(cell: config.Cell, validation_loss: float = 4.0, test_accuracy: 
             curve=curve, validation_loss=validation_loss, test_loss=4.1, steps=5, seconds=1, peak_memory_bytes=None
         ),
         reconstruction=schema.Reconstruction(mean_absolute_error=9, share_within_8=0.5, colour_error=9),
-        encoding=schema.Learned(before=[KEEPS_NOTHING] * 3, after=[KEEPS_NOTHING] * 3),
+        encoding=None
+        if rows.ENCODINGS[cell.run.encoding].reads_palette
+        else schema.Learned(before=[KEEPS_NOTHING] * 3, after=[KEEPS_NOTHING] * 3),
+        palette=schema.Palette(
+            nearest=schema.Reconstruction(mean_absolute_error=3, share_within_8=0.75, colour_error=6)
+        ) if cell.run.has_palette else None,
         probe=schema.Probe(
-            layers=layers, best_layer=1, test_accuracy=test_accuracy, chance=0.1, seconds=1, protocol="made by a test"
+            layers=layers, best_layer=1, test_accuracy=test_accuracy, chance=0.1, seconds=1, protocol="made by a test",
+            data=None if cell.run.read_by(cell.probe) == cell.run else DATA.model_copy(update={"name": "others"}),
         ),
     )  # fmt: skip
 
@@ -74,6 +81,8 @@ def made_arrays(record: schema.Record | None = None, seed: int = 0) -> dict[str,
     if tuned := record.finetune:
         arrays["finetune_correct_B"] = _first(tuned.accuracy, images)
         arrays["scratch_correct_B"] = _first(tuned.scratch_accuracy, images)
+    if record.cell.run.has_palette:
+        arrays["palette_KC"] = features.even_colours()
     is_masked_BHWC = np.zeros((IMAGES, size, size, 3), bool)
     is_masked_BHWC[:, ::2] = True
     return arrays | {

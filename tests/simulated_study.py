@@ -65,8 +65,10 @@ def study(
                         best = int(correct_LB.mean(axis=1).argmax())
                         nats = loss(**cell)
                         key = cell | {"run_id": run_id, "data_id": "same"}
+                        block, _, heads = network.partition("-")
                         runs.append(
                             key
+                            | {"study": "cpu", "block": block, "heads": int(heads or 1)}
                             | {
                                 "validation_loss": nats,
                                 "test_loss": nats,

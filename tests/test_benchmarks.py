@@ -248,6 +248,15 @@ def test_steps_of_both_batch_sizes_are_measured_kept_and_shown(bench, monkeypatc
     assert "transformer, depth 3, batch 128: 1 timed steps" in text
 
 
+def test_drawing_with_what_blocks_remember_is_measured_beside_whole_passes(bench):
+    text = bench.write("samples", bench.samples.run(1, 1, sizes=(2,), image_size=8, width=8))
+    measured = json.loads((places.results_folder("benchmarks") / "samples.json").read_text())["rows"]
+    assert [row["block"] for row in measured] == ["conv", "mixer", "transformer"]
+    assert all(row["difference"] < 1e-12 and row["speed_up"]["median"] > 0 for row in measured)
+    assert "mixer, depth 2, 8 images: " in text
+    assert benchmarks.table("samples")["size"].tolist() == [2, 2, 2]
+
+
 def test_a_library_that_is_not_installed_is_named_with_the_way_to_install_it(bench, monkeypatch):
     monkeypatch.setattr(bench.peers.importlib.util, "find_spec", lambda name: None)
     text = bench.write("peers", bench.peers.run(1, 1))
@@ -266,6 +275,7 @@ def test_the_causal_blocks_between_a_palette_see_no_later_colour(bench):
     with torch.autocast("cpu", dtype=torch.bfloat16):
         before, after = network(colour_BN), network(changed_BN)
     assert before.shape == (1, 64, bench.peers.PALETTE)
+    assert before.dtype == torch.bfloat16 and network(colour_BN).dtype == torch.float32  # as the machine multiplies
     assert torch.equal(before[:, :40], after[:, :40])
     assert not torch.equal(before[:, 40:], after[:, 40:])
 

@@ -227,7 +227,7 @@ def test_a_transformer_block_learns_under_autocast(monkeypatch, heads):
 def test_the_configured_eps_reaches_every_layer_norm():
     for name in rows.BLOCKS:
         block = blocks.build_block(RunConfig(block=name, layer_norm_eps=0.07, **SMALL))
-        norms = [module.eps for module in block.modules() if isinstance(module, torch.nn.LayerNorm)]
+        norms = [module.eps for module in block.modules() if isinstance(module, torch.nn.LayerNorm | torch.nn.RMSNorm)]
         assert norms and set(norms) == {0.07}
 
 

@@ -222,8 +222,8 @@ def test_loss_and_probe_along_training_are_told_by_cell_and_in_words():
     t.curves["probe_accuracy"] = [0.1, 0.2, 0.2, 0.5, 0.4, 0.3, np.nan, np.nan]
     rows = tables.along_training(t)
     assert rows.values.tolist() == [
-        ["convolution", "continuous", 1, 2, "5.500 to 4.000", "15.0% to 35.0%", "epoch 6 of 6"],
-        ["mixer", "continuous", 1, 1, "5.500 to 4.000", "40.0% to 30.0%", "epoch 0 of 6"],
+        ["convolution", "continuous", 1, "2", "5.500 to 4.000", "15.0% to 35.0%", "epoch 6 of 6"],
+        ["mixer", "continuous", 1, "1", "5.500 to 4.000", "40.0% to 30.0%", "epoch 0 of 6"],
     ]
     assert tables.along_training_in_words(t) == (
         "Of 3 networks, study cpu, 2 seeds, probed after every epoch: in 2 the features are better after the last "
@@ -234,14 +234,14 @@ def test_loss_and_probe_along_training_are_told_by_cell_and_in_words():
 
 def test_encodings_are_compared_where_all_of_them_have_run():
     assert tables.start_by_encoding(metrics.tables({})).iloc[0, 0] == "not run"
-    cells = [config.cpu(encoding=encoding) for encoding in config.ENCODINGS] + [config.cpu(block="mixer")]
+    cells = [config.cpu(encoding=encoding) for encoding in config.GRID_ENCODINGS] + [config.cpu(block="mixer")]
     losses = dict(zip((cell.run.run_id for cell in cells), (3.5, 3.0, 2.5, 9.0), strict=True))
     found = {cell.run.run_id: made_record(cell, losses[cell.run.run_id]) for cell in cells}
     t = metrics.tables(found)
     t.learned.loc[(t.learned["stage"] == "after") & (t.learned["encoding"] == "rff"), "kept"] = [0.25, 0.5, 0.75]
     rows = tables.start_by_encoding(t).set_index("encoding")
     assert rows["loss at the end"].tolist() == ["3.500", "3.000", "2.500"]  # without the mixer, which stands alone
-    assert rows.loc["random Fourier"].tolist() == ["convolution", 1, "125", "125", "0.00", "0.50", "3.000", "3.000"]
+    assert rows.loc["random Fourier"].tolist() == ["convolution", "1", "125", "125", "0.00", "0.50", "3.000", "3.000"]
 
 
 def test_a_loss_in_another_unit_has_no_change(results):

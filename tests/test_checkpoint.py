@@ -540,3 +540,9 @@ def test_the_final_weights_are_kept_with_their_checksum(tmp_path):
     assert set(kept) == set(pretrained.network.state_dict())
     for name, tensor in pretrained.network.state_dict().items():
         assert torch.equal(kept[name], tensor)
+
+
+def test_equal_weights_are_equal_files(tmp_path):
+    """safetensors writes the two parts of its metadata in any order: so many files would hardly be alike by chance."""
+    pretrained = pretrain(RUN, tmp_path)
+    assert len({checkpoint.keep_final(tmp_path, RUN, pretrained.network).sha256 for _ in range(12)}) == 1

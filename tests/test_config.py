@@ -21,8 +21,9 @@ from isonb.evidence import metrics
 PAPERS = ("conv", "mixer", "transformer")
 MODELS = [RunConfig, ProbeConfig, FinetuneConfig, Execution, Cell]
 # What somebody has added to the paper's blocks and encodings: studies hold it, too.
-OWN_NETWORKS = [network.name for network in rows.networks() if not network.in_paper]
-OWN_ENCODINGS = [name for name in rows.ENCODINGS if name not in ("continuous", "rff", "pix2vec")]
+OWN_BLOCKS = [block for block in rows.BLOCKS.values() if block.in_grid]
+OWN_NETWORKS = [network.name for network in rows.networks(OWN_BLOCKS) if not network.in_paper]
+OWN_ENCODINGS = [name for name in config.GRID_ENCODINGS if name not in ("continuous", "rff", "pix2vec")]
 # For the fields of a run another value that is allowed, with what it needs to mean something.
 CHOSEN = {
     "block": ("mixer", {}),
@@ -58,6 +59,9 @@ CHOSEN = {
     "test_fraction": (0.5, {"data": "folder"}),
     "image_fit": ("crop", {"data": "folder"}),
     "collection": ("birds", {"data": "folder"}),
+    "classes": ("0-4,7", {}),
+    "fold": (3, {"data": "stl10"}),
+    "unlabelled": (True, {"data": "stl10"}),
     "augmentation": ("flip-crop", {}),
     "seed": (1, {}),
     "learning_rate": (0.003, {}),
@@ -227,7 +231,9 @@ def test_nothing_keeps_what_the_study_says_in_every_spelling(nothing):
 
 
 def test_settings_that_hold_any_words_are_known():
-    fields = {**RunConfig.model_fields, **Execution.model_fields}
+    fields = {**Execution.model_fields}
+    for part, prefix in config.PREFIXES.items():
+        fields |= {prefix + name: field for name, field in config.MODELS[part].model_fields.items()}
     assert set(config.TEXTS) == {name for name, field in fields.items() if field.annotation is str}
 
 
@@ -319,6 +325,11 @@ def test_a_block_without_a_causal_form_is_refused_where_one_is_needed(monkeypatc
 # Studies and parameters
 
 
+def listed(name):
+    """The cells of a study's grid and of its arms."""
+    return [cell for cell in studies.cells(name) if not cell.is_beside_grid]
+
+
 @pytest.mark.parametrize("name", ["smoke", "cpu", "paper"])
 def test_a_study_has_its_cells_once_and_the_whole_grid(name):
     cells = studies.cells(name)
@@ -354,6 +365,8 @@ def test_the_cpu_study_goes_from_one_whole_grid_to_more_seeds():
         (1, 6, grid), (2, 6, grid),
         (0, 1, arm), (1, 1, arm), (2, 1, arm),  # controls, with the first seed longer training, too
         (0, 1, arm), (1, 1, arm), (2, 1, arm),  # the longest training
+        (0, 1, arm), (1, 1, arm), (2, 1, arm),  # transfers between halves of the classes
+        (0, 3, arm), (1, 3, arm), (2, 3, arm),  # image-GPT's palette
     ]  # fmt: skip
 
 
@@ -371,7 +384,7 @@ CONTROLS = {
 
 @pytest.mark.parametrize("name", ["cpu", "paper"])
 def test_controls_are_run_with_every_seed_after_what_the_paper_has(name):
-    cells = studies.cells(name)
+    cells = listed(name)
     kinds = [(cell.run.network, cell.run.encoding, metrics.arm(cell)) for cell in cells]
     places = [place for place, kind in enumerate(kinds) if kind in CONTROLS]
     assert {(*kinds[place], cells[place].run.seed) for place in places} >= {
@@ -411,7 +424,7 @@ def test_a_part_of_the_images_is_trained_on_for_as_many_steps():
 
 
 def test_probes_along_training_are_asked_for_where_a_claim_hangs_on_them():
-    along = [cell for name in config.STUDIES for cell in studies.cells(name) if cell.probe.along]
+    along = [cell for name in config.STUDIES for cell in listed(name) if cell.probe.along]
     assert {(cell.study, metrics.arm(cell), cell.run.heads, cell.run.epochs) for cell in along} == {
         ("cpu", metrics.MAIN, 1, 6),  # six epochs, which claim C29 needs
         ("paper", metrics.MAIN, 1, 51),
@@ -420,7 +433,7 @@ def test_probes_along_training_are_asked_for_where_a_claim_hangs_on_them():
     # two steps of size with three encodings: six cells, the fewest of which a sign test, C30's, can have p < 0.05
     assert {(cell.run.block, cell.run.encoding, cell.run.depth, cell.run.seed) for cell in large} == {
         ("transformer", encoding, size, seed)
-        for encoding in config.ENCODINGS
+        for encoding in config.GRID_ENCODINGS
         for size in (1, 3, 6)
         for seed in (0, 1, 2)
     }
@@ -428,8 +441,8 @@ def test_probes_along_training_are_asked_for_where_a_claim_hangs_on_them():
     seeds = {"transformer": (0, 1, 2)}
     assert Counter((cell.run.block, cell.run.encoding, cell.run.depth, cell.run.seed) for cell in along) == Counter(
         (block, encoding, size, seed)
-        for block in config.BLOCKS
-        for encoding in config.ENCODINGS
+        for block in config.GRID_BLOCKS
+        for encoding in config.GRID_ENCODINGS
         for size in sizes.get(encoding, (1,))
         for seed in seeds.get(block, (0,))
     )
@@ -437,7 +450,7 @@ def test_probes_along_training_are_asked_for_where_a_claim_hangs_on_them():
 
 @pytest.mark.parametrize(("name", "sizes"), [("cpu", {1}), ("paper", {1, 3})])
 def test_transformers_like_image_gpts_are_fine_tuned_by_both_objectives(name, sizes):
-    tuned = [cell for cell in studies.cells(name) if cell.finetune.epochs]
+    tuned = [cell for cell in listed(name) if cell.finetune.epochs]
     assert Counter((cell.run.objective, cell.run.depth, cell.run.seed) for cell in tuned) == Counter(
         (objective, size, seed) for objective in ("bert", "autoregressive") for size in sizes for seed in (0, 1, 2)
     )
@@ -449,13 +462,31 @@ def test_transformers_like_image_gpts_are_fine_tuned_by_both_objectives(name, si
 def test_pixels_are_decoded_from_the_largest_networks_of_every_block():
     decoded = [cell for cell in studies.cells("cpu") if cell.probe.pixels and cell.run.depth == 6]
     assert Counter((cell.run.block, cell.run.encoding, cell.run.seed) for cell in decoded) == Counter(
-        (block, "pix2vec", seed) for block in config.BLOCKS for seed in (0, 1, 2)
+        (block, "pix2vec", seed) for block in config.GRID_BLOCKS for seed in (0, 1, 2)
     )
+
+
+@pytest.mark.parametrize("name", ["cpu", "paper"])
+def test_image_gpts_palette_comes_last_and_is_judged_in_every_way(name):
+    cells = studies.cells(name)
+    assert [(cell.run.seed, cell.run.objective) for cell in cells[-6:]] == [
+        (seed, objective) for seed in (0, 1, 2) for objective in ("bert", "autoregressive")
+    ]
+    for cell in cells[-6:]:
+        run = cell.run
+        assert (run.network, run.encoding, run.target, run.depth, run.width) == (
+            "transformer-1",
+            *["palette"] * 2,
+            3,
+            128,
+        )
+        assert cell.probe.along and cell.probe.pixels and cell.finetune.epochs and cell.is_beside_grid
+    assert not any(cell.run.has_palette for cell in cells[:-6])
 
 
 @pytest.mark.parametrize(("name", "batch_size"), [("cpu", 128), ("paper", 32)])
 def test_every_arm_changes_one_setting_of_a_cell_of_the_grid(name, batch_size):
-    cells = studies.cells(name)
+    cells = listed(name)
     grid = {tuple(getattr(cell.run, key) for key in metrics.IDENTITY) for cell in cells if metrics.arm(cell) == "main"}
     arms = [cell for cell in cells if metrics.arm(cell) != "main"]
     changed = {frozenset(name.split("=")[0] for name in metrics.arm(cell).split()) for cell in arms}
@@ -467,7 +498,7 @@ def test_every_arm_changes_one_setting_of_a_cell_of_the_grid(name, batch_size):
     assert {tuple(getattr(cell.run, key) for key in metrics.IDENTITY) for cell in arms} <= grid
     by_block = {
         block: {metrics.arm(cell).split()[0] for cell in arms if cell.run.block == block and cell.run.depth == 1}
-        for block in config.BLOCKS
+        for block in config.GRID_BLOCKS
     }
     of_all = {
         "learning_rate=0.003", "learning_rate=0.001", "data_fraction=0.25", "data_fraction=0.5",
@@ -478,7 +509,7 @@ def test_every_arm_changes_one_setting_of_a_cell_of_the_grid(name, batch_size):
     assert by_block["transformer"] >= of_all | {"positions=none", "positions=sincos", "objective=autoregressive"}
     for kind in ("none", "sincos"):
         changed = {cell.run.encoding for cell in arms if metrics.arm(cell) == f"positions={kind}"}
-        assert changed == set(config.ENCODINGS)
+        assert changed == set(config.GRID_ENCODINGS)
     initial = {cell.run.network for cell in arms if metrics.arm(cell) == "initialisation=torch"}
     assert initial == {
         "conv",

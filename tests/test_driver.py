@@ -7,6 +7,8 @@ import shlex
 import signal
 import subprocess
 import sys
+import threading
+import time
 import types
 from pathlib import Path
 
@@ -17,12 +19,13 @@ from made_records import leave_record, made_arrays, made_record
 from nbformat.v4 import new_code_cell, new_notebook
 
 from isonb import config, places, records
-from isonb.running import driver, interruption, placement, predictions, publishing, sweep
+from isonb.running import box, driver, interruption, placement, predictions, publishing, remaining, sweep
 from isonb.running.driver import Driver
 from isonb.training import signals
 
 pytestmark = pytest.mark.slow
 
+BLOCKS = ("conv", "mixer", "transformer")
 SNAKEMAKE = Path(sys.executable).with_name("snakemake")
 # A cell that leaves the record that the test wrote down for it, or fails as it is told to.
 SOURCE = """
@@ -48,7 +51,7 @@ def folders(tmp_path, monkeypatch):
 def study(tmp_path):
     """A TOML file with three cells."""
     path = tmp_path / "study.toml"
-    path.write_text('study = "smoke"\n' + "".join(f'[[cell]]\nblock = "{block}"\n' for block in config.BLOCKS))
+    path.write_text('study = "smoke"\n' + "".join(f'[[cell]]\nblock = "{block}"\n' for block in BLOCKS))
     return path
 
 
@@ -104,17 +107,19 @@ def test_the_book_is_built_after_a_sweep_and_where_it_is_not_up_to_date(
     assert [path.stem for path in driven(study, book=book).targets()] == names
 
 
-def test_what_cells_compute_on_is_theirs_unless_execution_settings_say_otherwise(study):
-    cell = sweep.cells(str(study))[0]
+def test_what_cells_compute_on_is_theirs_unless_execution_settings_say_otherwise(study, tmp_path):
+    cell, template = sweep.cells(str(study))[0], tmp_path / "my own.ipynb"
+    template.write_text('{"cells": []}')
     asked = {"threads": 3, "precision": "float32"}
-    words = shlex.split(driven(study, threads=2, execution=asked, template="my own.ipynb").command(cell))
+    words = shlex.split(driven(study, threads=2, execution=asked, template=str(template)).command(cell))
     execution = {"threads": 3, "device": "cpu", "precision": "float32"}
-    assert words == shlex.split(sweep.command(cell, execution, "my own.ipynb"))
+    assert words == shlex.split(sweep.command(cell, execution, str(template)))
 
 
 def test_a_cell_on_a_gpu_asks_for_one_of_its_own_and_for_little_memory(study, monkeypatch):
     monkeypatch.setattr(placement, "resolve", lambda place: place)
     monkeypatch.setattr(placement, "gpus", lambda: ["0"])
+    monkeypatch.setattr(placement, "gpu_memories", lambda visible: (8 * 2**30,))  # which are not enough for two
     cell = sweep.cells(str(study))[0]
     predicted = predictions.Prediction(alone=60, together=None, memory_bytes=8 * 2**30)
     predictions.write({cell.run.run_id: predicted})
@@ -130,6 +135,11 @@ def test_a_cell_on_a_gpu_asks_for_one_of_its_own_and_for_little_memory(study, mo
     [
         ({"study": "smok"}, "study='smok' is not allowed: choose smoke, cpu, paper."),
         ({"study": "smoke", "profile": "paper"}, "'smoke' and 'paper' name two studies: remove one of them."),
+        (
+            {"template": "/nowhere.ipynb"},
+            "/nowhere.ipynb cannot be run as a template (No such file or directory): name a notebook, as "
+            "notebooks/cell.ipynb.",
+        ),
         ({"stdy": "cpu"}, "There is no setting called 'stdy': did you mean 'study'?"),
         ({"execution": {"precison": "x"}}, "There is no setting called 'precison': did you mean 'precision'?"),
     ],
@@ -252,7 +262,7 @@ def test_a_stopped_sweep_says_how_to_continue_and_makes_no_book(
     request_to_stop, study, logger, interrupts, commands, capfd, monkeypatch
 ):
     asked = []
-    monkeypatch.setattr(interruption, "end_jobs", lambda: asked.append("jobs"))
+    monkeypatch.setattr(interruption, "end_jobs", lambda over: asked.append("jobs"))
     one = driven(study, is_dry=False)
     one.attend()
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # as Snakemake takes it before the first rule
@@ -267,6 +277,121 @@ def test_a_stopped_sweep_says_how_to_continue_and_makes_no_book(
     assert (end.value.code, asked, commands) == (75, ["jobs"], [])
     command = sweep.again(str(study))
     assert capfd.readouterr().err == f"Stopped; all training so far is saved: run `{command}` to continue.\n"
+
+
+class Alarm:
+    """A timer that goes off when a test says so."""
+
+    def __init__(self, seconds, function):
+        self.seconds, self.function, self.is_on = seconds, function, False
+
+    def start(self):
+        self.is_on = True
+
+    def cancel(self):
+        self.is_on = False
+
+
+@pytest.fixture
+def boxed(study, logger, interrupts, monkeypatch):
+    """A sweep whose alarm a test sets off, and what would have been run and ended by then."""
+    asked, ran = [], []
+    monkeypatch.setattr(interruption, "end_jobs", lambda over: asked.append(over))
+    monkeypatch.setattr(interruption, "kill_children", lambda: None)
+    monkeypatch.delenv(box.UNTIL, raising=False)
+    monkeypatch.setattr(threading, "Timer", Alarm)
+    ending = [time.monotonic() + seconds for seconds in (1000, -20, -10)]
+    monkeypatch.setattr(box, "begin", lambda minutes, slowest: box.Box(minutes, *ending))
+    program = types.SimpleNamespace(
+        run=lambda command, check, timeout: ran.append((*command[3:], timeout)), TimeoutExpired=OSError
+    )
+    monkeypatch.setattr(driver, "subprocess", program)
+    one = driven(study, is_dry=False, minutes="7.5")
+    one.attend()
+    one.start()
+    yield one, asked, ran
+    one.held.close()
+    os.environ.pop(box.UNTIL, None)
+
+
+def marked(one, number, end, log=""):
+    """Let a cell of a sweep have ended, or not."""
+    run_id = one.cells[number].run.run_id
+    (one.folder / f"{run_id}.log").write_text(f"{run_id} {log}")
+    if end is not None:
+        (one.folder / f"{run_id}.{'failed' if end else 'done'}").write_text(f"{end}\n" * bool(end))
+
+
+@pytest.mark.parametrize(
+    ("middle", "status", "words"),
+    [
+        (0, 75, "saved as far as they are: 0, not begun: 1"),
+        (75, 75, "saved as far as they are: 1, not begun: 1"),
+        (None, 75, "saved as far as they are: 1, not begun: 1"),
+        (1, 1, ""),
+    ],
+)
+def test_when_the_time_is_up_everything_is_saved_and_told_apart_from_a_failure(middle, status, words, boxed, capfd):
+    one, asked, ran = boxed
+    assert 0 < one.alarm.seconds <= 1000 and one.alarm.is_on and 0 < box.left() <= 1000
+    assert sweep.Plan.read(one.folder).minutes == 7.5
+    with pytest.raises(KeyboardInterrupt):
+        threading.Thread(target=one.alarm.function).start()
+        time.sleep(60)
+    assert len(asked) == 1 and not asked[0].is_set()
+    marked(one, 0, 0)
+    marked(one, 1, middle)
+    with pytest.raises(SystemExit) as end:
+        one.fail()
+    assert end.value.code == status and asked[0].is_set()
+    [(command, folder, limit)] = ran  # a table and no book, and not for longer than there is
+    assert (command, folder) == ("report", one.folder) and limit == box.LEAST
+    sentence = f"The time is up; cells {words}: run `{sweep.again(str(one.study), 7.5)}` to continue."
+    assert (sentence in capfd.readouterr().err) == (status == 75)
+
+
+def test_what_a_box_has_no_time_for_ends_it_early_and_what_no_box_has_time_for_is_no_reason_to_try_again(boxed, capfd):
+    one, asked, ran = boxed
+    for number in range(3):
+        marked(one, number, 75, "was not begun: it needs about 30 s")
+    with pytest.raises(SystemExit) as end:
+        one.fail()
+    assert (end.value.code, asked, len(ran)) == (1, [], 1)
+    assert "No cell could begin in 7.5 minutes: give more of them.\n" in capfd.readouterr().err
+    assert not one.alarm.is_on
+
+
+def test_a_study_that_is_finished_in_its_box_says_how_to_build_the_book(boxed, capfd):
+    one, asked, _ = boxed
+    assert [path.name for path in one.targets()] == ["report.done"]
+    one.end()
+    assert "All cells of the study are finished: `make book` builds the book." in capfd.readouterr().err
+    assert not one.alarm.is_on and asked == []
+
+
+def test_a_box_begins_what_it_can_finish_and_is_for_a_machine_of_ones_own(study, monkeypatch):
+    cells = sweep.cells(str(study))
+    monkeypatch.setattr(remaining, "in_order", lambda left, seconds: [left[2], left[0], left[1]])
+    priorities = driven(study, minutes=12).priorities
+    assert sorted(cells, key=lambda cell: -priorities[cell.run.run_id]) == [cells[2], cells[0], cells[1]]
+    with pytest.raises(config.ConfigError, match="minutes= is for a machine of one's own"):
+        driven(study, minutes=12, placement="given")
+
+
+def test_cells_that_share_a_gpu_are_as_many_as_it_holds(study, monkeypatch):
+    """One of a hundred GB holds twenty-odd of four: as many as were timed at most, or as somebody asks for."""
+    monkeypatch.setattr(placement, "resolve", lambda place: place)
+    monkeypatch.setattr(placement, "gpus", lambda: ["0"])
+    monkeypatch.setattr(placement, "gpu_memories", lambda visible: (100 * 2**30,))
+    monkeypatch.setattr(placement, "cores", lambda: 12)
+    listed = sweep.cells(str(study))
+    assert driven(study, placement="gpu-each").command(listed[0]).startswith("ISONB_GPU=2 ")
+    timed = predictions.Prediction(alone=60, together=70, at_once=4, memory_bytes=4 * 2**30)
+    predictions.write({cell.run.run_id: timed for cell in listed})
+    one = driven(study, placement="gpu-each")
+    assert one.command(listed[0]).startswith("ISONB_GPU=4 ") and one.threads == 4  # three are left: four cores each
+    one = driven(study, placement="gpu-each", cells_per_gpu="1")
+    assert one.command(listed[0]).startswith("ISONB_GPU=1 ") and one.threads == 12
 
 
 def test_after_a_failure_the_other_cells_have_a_table_and_a_book_but_only_once(study, commands):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from isonb import draws, features
+from isonb import draws, features, rows
 from isonb.config import ENCODINGS, RunConfig
 from isonb.models.encodings import build_encoding
 
@@ -116,7 +116,7 @@ def test_every_run_draws_its_own_frequencies():
 
 
 @pytest.mark.parametrize("merge", MERGES)
-@pytest.mark.parametrize("encoding", ENCODINGS)
+@pytest.mark.parametrize("encoding", [name for name in ENCODINGS if not rows.ENCODINGS[name].reads_palette])
 def test_a_masked_sub_pixel_adds_nothing_and_leaves_the_others(encoding, merge):
     module, pixels_BNC = build(encoding, channel_merge=merge), random_pixels()
     is_masked_BNC = torch.rand(2, 64, 3, generator=torch.Generator().manual_seed(2)) < 0.5
@@ -130,6 +130,22 @@ def test_a_masked_sub_pixel_adds_nothing_and_leaves_the_others(encoding, merge):
     assert not x_BND[is_masked_BNC.all(2)].any() and is_masked_BNC.all(2).any()
     nothing_masked = torch.zeros_like(is_masked_BNC)
     assert torch.equal(module(pixels_BNC, nothing_masked), module(pixels_BNC, None))
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_of_a_palette_a_pixel_is_one_row_and_a_masked_one_nothing(channels):
+    module = build("palette")
+    table_KD = module.embedding_CVF[0]
+    assert table_KD.shape == (512, 8)
+    number_BN = torch.randint(0, 512, (2, 64), generator=torch.Generator().manual_seed(1))
+    is_masked_BN = torch.rand(2, 64, generator=torch.Generator().manual_seed(2)) < 0.5
+    x_BND = module(number_BN[..., None], is_masked_BN[..., None].expand(-1, -1, channels))
+    for image, position in ((0, 0), (0, 63), (1, 17), (1, 18), (1, 19)):
+        own_D = table_KD[number_BN[image, position].item()]
+        expected_D = torch.zeros(8).double() if is_masked_BN[image, position] else own_D
+        assert torch.equal(x_BND[image, position], expected_D)
+    assert is_masked_BN[:, 17:20].any() and not is_masked_BN[:, 17:20].all()
+    assert torch.equal(module(number_BN[..., None], None), table_KD[number_BN])
 
 
 @pytest.mark.parametrize("initialisation", ["keras", "torch"])

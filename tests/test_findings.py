@@ -4,6 +4,7 @@ import re
 
 import pandas as pd
 import pytest
+from simulated_study import study
 
 from isonb import places
 from isonb.pages import findings
@@ -37,6 +38,19 @@ def test_text_of_records_is_text():
     statement = findings.Statement("See [this](results.md) of {name}.", True, name="<b>*a*")
     assert statement.markdown() == "See [this](results.md) of &#60;b&#62;&#42;a&#42;."
     assert statement.html() == "See [this](results.md) of &lt;b&gt;*a*."
+
+
+def test_a_number_leads_to_its_runs_and_reads_the_same():
+    t = study(seeds=(0,), depths=(1,))
+    mixers = t.runs[t.runs["network"] == "mixer"]
+    statement = findings.Statement("*It* wins by {lead:.1f} & {n}.", True, n=3, **findings.behind(t, mixers, lead=0.25))
+    link = '<a class="isonb-behind" href="cells.html?study=cpu&amp;images=same&amp;block=mixer">0.2</a>'
+    assert str(statement) == "*It* wins by 0.2 & 3."
+    assert statement.markdown() == f"*It* wins by {link} & 3."
+    assert statement.html() == f"*It* wins by {link} &amp; 3."
+    each = findings.behind_each(t, t.runs, "encoding", pd.Series({"rff": 1.0, "none": 2.0}))
+    assert each["rff"].address == "cells.html?study=cpu&images=same&encoding=rff"
+    assert each["none"] == 2.0 and findings.behind(t, t.runs[:0], lead=0.5) == {"lead": 0.5}
 
 
 @pytest.mark.parametrize(("values", "holds"), [([1, 2], True), ([1, -2], False), ([], None)])

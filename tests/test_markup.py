@@ -105,9 +105,18 @@ def test_a_text_is_cut_to_as_many_letters_as_there_is_room_for():
 
 def test_a_link_leads_to_its_place_and_its_text_is_text():
     link = markup.Link("*a*](x)<b>", 'cells.html?block=conv&size="1"')
+    address = "cells.html?block=conv&amp;size=&quot;1&quot;"
     assert markup.table(pd.DataFrame({"cell": [link]})).endswith(
-        '| <a href="cells.html?block=conv&amp;size=&quot;1&quot;">&#42;a&#42;&#93;(x)&#60;b&#62;</a> |'
+        f'| <a class="isonb-behind" href="{address}">&#42;a&#42;&#93;(x)&#60;b&#62;</a> |'
     )
+    assert link == "*a*](x)<b>" and str(link) == "*a*](x)<b>" and link != "b"
+
+
+def test_links_of_numbers_stand_on_the_right_and_those_of_a_row_to_one_place_are_one_stop():
+    row = {"n": markup.Link("1.5", "a.html"), "of": markup.Link("2%", "a.html"), "x": markup.Link("3", "b.html")}
+    _, rule, shown = markup.table(pd.DataFrame([row])).splitlines()
+    assert [part.endswith(":") for part in rule.strip("|").split("|")] == [True, True, True]
+    assert ['tabindex="-1"' in cell for cell in shown.strip("|").split("|")] == [False, True, False]
 
 
 def test_columns_of_numbers_are_on_the_right_and_floats_as_asked():

@@ -10,7 +10,7 @@ import pytest
 
 from isonb import records
 from isonb.__main__ import main
-from isonb.evidence import benchmarks, claims, figures, markup, measurements
+from isonb.evidence import benchmarks, claims, figures, markup, measured, measurements, palette
 
 ARRAYS = {
     "psnr_B": np.array([30.0, 31.0]),
@@ -42,8 +42,12 @@ ROWS = {
     "memory": {"kind": "mixer", "positions": 256, "batch": 8, "peak_bytes": 2**20},
     "equivariance": {"block": "conv", "change": "shift", "error": 1e-7},
     "palette": {"data": "photos", "colours": 512, "test_images": 2, "tokens": 16, "sub_pixels": 48},
+    "palette-steps": NETWORK | {"is_causal": True, "batch": 32, "speed_up": RATIO,
+                                "peak_bytes": {"palette": 2**20, "pix2vec": 2**21}},
     "repeat": {"run_id": "conv", "numbers": 100, "arrays": 5, "different": []},
     "faults": {"kind": "record", "tried": 10, "noticed": 9},
+    "samples": NETWORK | {"images": 8, "speed_up": RATIO, "difference": 1e-15},
+    "gpu": {"name": "A card", "rate": 1e15},
     "worlds": {"state": "complete", "world": "noise", "worlds": 10, "verdicts": {"C5": {"supported": 1}}},
 }  # fmt: skip
 ALL = {"rows": [], "machine": MACHINE}
@@ -71,12 +75,12 @@ def everything():
     shown += [benchmarks.machine(part) for part in ROWS]
     shown += [benchmarks.probing_in_words(), benchmarks.worlds_in_words(), figures.palette().caption]
     tables = benchmarks.memory_by_positions(), benchmarks.repeat(), benchmarks.faults(), benchmarks.worlds("complete")
-    shown += map(markup.table, tables)
+    shown += map(markup.table, (*tables, palette.steps()))
     return shown
 
 
 def test_every_part_that_the_book_reads_is_looked_at():
-    assert set(benchmarks.COLUMNS) <= set(measurements.ROWS) == {*ROWS, "large"}
+    assert set(benchmarks.COLUMNS) <= set(measured.ROWS) == {*ROWS, "large"}
 
 
 def test_what_is_of_the_right_form_is_shown_without_a_fault(results):

@@ -9,7 +9,9 @@ from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from isonb import rows
 from isonb.config import BLOCKS, ENCODINGS, RunConfig
+from isonb.features import even_colours
 from isonb.models import blocks
 from isonb.models import network as networks
 from isonb.models.objectives import sample_masks, summed_loss
@@ -20,7 +22,7 @@ MASKING = list(product(["zero", "learned"], ["pixel", "subpixel"]))
 
 
 def build(**changes):
-    return networks.build_network(RunConfig(**{**SMALL, **changes}))
+    return networks.build_network(RunConfig(**{**SMALL, **changes}), even_colours())
 
 
 def shaken(**changes):
@@ -93,6 +95,7 @@ def test_layers_of_whole_images_see_every_value_and_no_mask_token():
 @pytest.mark.parametrize("encoding", ENCODINGS)
 @pytest.mark.parametrize("block", BLOCKS)
 def test_a_value_under_a_mask_reaches_no_prediction(block, encoding, mask_fill, mask_unit):
+    mask_unit = "pixel" if rows.ENCODINGS[encoding].reads_palette else mask_unit
     network = shaken(block=block, encoding=encoding, depth=2, mask_fill=mask_fill, mask_unit=mask_unit, mask_rate=0.4)
     pixels_BNC, is_masked_BNC = random_pixels(), masks_of(network)
     if mask_unit == "subpixel":
@@ -128,14 +131,18 @@ def test_a_visible_neighbour_reaches_as_far_as_the_block_lets_it(block, reach):
 CAUSAL = [{"block": "conv"}, {"block": "mixer"}, {"block": "mixer", "token_ratio": 0.3}, {"block": "transformer"}]
 
 
+PALETTE = [{}, {"encoding": "palette"}, {"target": "palette"}, {"encoding": "palette", "target": "palette"}]
+
+
+@pytest.mark.parametrize("palette", PALETTE, ids=["values", "palette in", "palette out", "palette in and out"])
 @pytest.mark.parametrize("positions", ["none", "learned"])
 @pytest.mark.parametrize("settings", CAUSAL)
-def test_a_pixel_reaches_the_predictions_after_it_and_no_other(settings, positions):
-    network = shaken(depth=3, objective="autoregressive", positions=positions, **settings).double()
+def test_a_pixel_reaches_the_predictions_after_it_and_no_other(settings, positions, palette):
+    network = shaken(depth=3, objective="autoregressive", positions=positions, **settings, **palette).double()
     pixels_BNC = random_pixels(1)
     everything_BNC = torch.ones_like(pixels_BNC, dtype=torch.bool)
     logits_NCV = network(pixels_BNC, everything_BNC)
-    assert logits_NCV.shape == (64, 3, 256)
+    assert logits_NCV.shape == (64, *((1, 512) if "target" in palette else (3, 256)))
     for position in (0, 1, 7, 8, 37, 62, 63):
         changed_BNC = pixels_BNC.clone()
         changed_BNC[0, position, 1] += 101  # modulo 256
@@ -171,7 +178,7 @@ def test_an_untrained_network_knows_nothing(block):
     network = build(block=block, encoding="rff", mask_unit="subpixel").double()
     nats, count = summed_loss(network.config, network, random_pixels(8), masks_of(network, 8))
     assert nats.item() / count == pytest.approx(log(256), rel=1e-12)
-    assert not network.head.weight.any() and not network.head.bias.any()
+    assert not any(parameter.any() for parameter in network.head.parameters())
 
 
 @pytest.mark.parametrize(
@@ -182,12 +189,14 @@ def test_an_untrained_network_knows_nothing(block):
 @pytest.mark.parametrize("block", BLOCKS)
 def test_every_parameter_learns(block, encoding, positions, mask_fill, mask_unit):
     settings = {"rff_trainable": True} if encoding == "rff" else {"channel_merge": "concat"}
+    if rows.ENCODINGS[encoding].reads_palette:
+        settings, mask_unit = {"target": "palette"}, "pixel"
     choices = {"positions": positions, "mask_fill": mask_fill, "mask_unit": mask_unit}
     network = build(block=block, encoding=encoding, depth=2, **choices, **settings)
     sgd = torch.optim.SGD(network.parameters(), 0.1)
     for _ in range(2):  # the head starts at zero, so the first step moves the head alone
         sgd.zero_grad()
-        summed_loss(network.config, network, random_pixels(4), masks_of(network, 4))[0].backward()
+        summed_loss(network.config, network, random_pixels(4), masks_of(network, 4), network.palette)[0].backward()
         sgd.step()
     for name, parameter in network.named_parameters():
         assert parameter.grad is not None, name

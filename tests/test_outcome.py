@@ -6,10 +6,11 @@ import subprocess
 
 import numpy as np
 import pytest
+import scipy.stats
 import torch
 
 import isonb
-from isonb import config, features, numerics, places, records, schema
+from isonb import config, features, numerics, places, records, rows, schema
 from isonb.config import Execution
 from isonb.models import network as networks
 from isonb.training import checkpoint, data, evaluate, finetune, outcome, probes
@@ -25,6 +26,7 @@ def random_split(images, seed):
 IMAGES = data.Images(
     "made", ("a", "b", "c"), 8, random_split(12, 1), random_split(5, 2), random_split(7, 3), {"file": "00ff"}
 )
+PALETTE_KC = np.random.default_rng(0).integers(0, 256, (512, 3), np.uint8)
 CURVE = [
     schema.Epoch(epoch=0, learning_rate=0, train_loss=None, validation_loss=5.5, seconds=1, images=0),
     schema.Epoch(epoch=1, learning_rate=0.01, train_loss=5.25, validation_loss=5.125, seconds=2, images=12),
@@ -35,7 +37,7 @@ def finished(encoding="continuous", **changes):
     """A cell, its network after some imagined training, and what is recorded of it."""
     small = {"width": 8, "image_size": 8, "evaluation_masks": 2, "epochs": 1, "warmup_epochs": 0, "probe_epochs": 2}
     cell = config.smoke(encoding=encoding, **small | changes)
-    network = networks.build_network(cell.run).eval()
+    network = networks.build_network(cell.run, PALETTE_KC).eval()
     generator = torch.Generator().manual_seed(1)
     for parameter in network.parameters():
         parameter.data += 0.3 * torch.randn(parameter.shape, generator=generator)
@@ -100,7 +102,7 @@ def test_only_pix2vec_keeps_a_picture_of_its_learned_table():
     np.testing.assert_allclose(similarity_VV, unit_VD @ unit_VD.T, atol=1 / 64 + 1e-6)
 
 
-@pytest.mark.parametrize("encoding", config.ENCODINGS)
+@pytest.mark.parametrize("encoding", [name for name in config.ENCODINGS if not rows.ENCODINGS[name].reads_palette])
 def test_what_the_encoding_keeps_of_distance_is_measured_before_and_after_training(encoding):
     cell, network, _, record, _ = finished(encoding)
     for found, of in ((record.encoding.before, networks.build_network(cell.run)), (record.encoding.after, network)):
@@ -112,6 +114,44 @@ def test_what_the_encoding_keeps_of_distance_is_measured_before_and_after_traini
             assert kept.half_width == features.half_width(features.similarity_profile(similarity_VV))
             assert kept.rank == features.rank_at_energy(rows_VD)
     assert record.encoding.before != record.encoding.after
+
+
+@pytest.mark.parametrize("encoding", ["palette", "pix2vec"])
+def test_a_palette_is_kept_with_what_it_costs_and_what_its_table_learns(tmp_path, monkeypatch, encoding):
+    monkeypatch.setenv("ISONB_RESULTS", str(tmp_path))
+    cell, network, _, record, arrays = finished(encoding, target="palette")
+    assert np.array_equal(arrays["palette_KC"], PALETTE_KC)
+    original_BNC = IMAGES.test.pixels_BNC.numpy().astype(int)
+    masked_BN = evaluate.reconstruct(network, cell.run, IMAGES.test, "float32", torch.arange(7))[1][..., 0].numpy()
+    apart_PK = np.linalg.norm(original_BNC[masked_BN][:, None] - PALETTE_KC.astype(int), axis=2)
+    error_PC = np.abs(original_BNC[masked_BN] - PALETTE_KC.astype(int)[apart_PK.argmin(1)])
+    assert record.palette.nearest.mean_absolute_error == pytest.approx(error_PC.mean())
+    assert record.palette.nearest.share_within_8 == pytest.approx((error_PC <= 8).mean())
+    assert record.palette.nearest.colour_error == pytest.approx(apart_PK.min(1).mean())
+    assert {*map(tuple, arrays["filled_S"].reshape(-1, 3).tolist())} <= {*map(tuple, PALETTE_KC.tolist())}
+    if encoding == "palette":
+        rows_KD = network.encoding.embedding_CVF[0].detach().double().numpy()
+        unit_KD = rows_KD / np.linalg.norm(rows_KD, axis=1, keepdims=True)
+        apart_KK = np.linalg.norm(PALETTE_KC[:, None].astype(float) - PALETTE_KC, axis=2)
+        pairs = np.triu_indices(512, 1)
+        expected = scipy.stats.spearmanr((unit_KD @ unit_KD.T)[pairs], -apart_KK[pairs]).statistic
+        assert record.palette.after == pytest.approx(expected, abs=1e-5) and record.encoding is None
+        assert -0.05 < record.palette.before < 0.05  # initial rows know nothing of colours
+    else:
+        assert record.palette.after is None and record.encoding
+    path = records.write_record(record, arrays)
+    assert records.read(path)[0].palette == record.palette
+    for missing in ("palette_KC", "original_BHWC"):
+        records.write_record(record, {name: array for name, array in arrays.items() if name != missing})
+        with pytest.raises(records.RecordError, match=f"{missing} is missing|original_BHWC"):
+            records.read(path)
+
+
+def test_a_palette_that_a_record_should_not_have_is_refused():
+    record = finished("continuous")[3]
+    palette = finished("palette")[3].palette
+    with pytest.raises(schema.pydantic.ValidationError, match="a palette that its settings have not"):
+        schema.Record.model_validate(record.model_dump() | {"palette": palette.model_dump()})
 
 
 def test_a_continuous_encoding_starts_with_two_directions_and_one_dimension():

@@ -49,6 +49,28 @@ def test_a_cell_without_a_record_and_one_that_is_judged_otherwise_have_to_be_run
     assert outdated.why(cell) == ""  # it has all that is asked, and more
 
 
+def test_a_record_of_probes_on_other_images_is_not_replaced(at_hand):
+    cell = config.smoke()
+    leave(cell)
+    for changes in ({"probe_data": "cifar10"}, {"finetune_data": "cifar10", "finetune_epochs": 1}):
+        with pytest.raises(config.ConfigError) as refusal:
+            outdated.why(config.smoke(**changes))
+        assert str(refusal.value) == (
+            f"The record of {cell.run.run_id} is of probes or fine-tuning on other images, and would be lost: set "
+            "ISONB_RESULTS to another folder."
+        )
+
+
+def test_the_images_of_the_probes_outdate_a_record_too(at_hand):
+    cell = config.smoke(probe_data="cifar10")
+    at_hand.name = "others"  # of the probes' images in a made record
+    leave(cell)
+    assert outdated.why(cell) == ""
+    at_hand.sha256 = {"a": "1"}
+    with pytest.raises(config.ConfigError, match="is of the pictures 'photos', and these are 'others'"):
+        outdated.why(cell)
+
+
 def test_numerics_that_were_raised_since_outdate_a_record_and_say_what_has_changed(at_hand, monkeypatch):
     changes = {1: "the first", 2: "masks of their own", 3: "a fairer mean"}
     monkeypatch.setattr(numerics, "CHANGES", changes)

@@ -9,27 +9,35 @@ import pytest
 from isonb.config import ConfigError, Execution
 from isonb.running import placement
 
-TORCH = "class cuda:\n    is_available = lambda: {count} > 0\n    device_count = lambda: {count}\n"
+TORCH = """
+class cuda:
+    is_available = lambda: {count} > 0
+    device_count = lambda: {count}
+    get_device_properties = lambda number: type("Properties", (), {{"total_memory": ({gib} - number) * 2**30}})
+"""
 
 
 @pytest.fixture
 def torch_sees(tmp_path, monkeypatch):
-    """A function that stands in for torch with so many GPUs; nvidia-smi is on no path, and nobody has set any apart."""
+    """A function that stands in for torch with so many GPUs, each of a GiB less than the one before it.
+
+    nvidia-smi is on no path, and nobody has set any apart.
+    """
     monkeypatch.setenv("ISONB_RUNS", str(tmp_path / "runs"))
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), str(tmp_path / "installed")]))
     monkeypatch.syspath_prepend(tmp_path / "installed")  # here its version alone, as another torch may be imported
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
 
-    def see(count, noise="", version="2.13.0+cu130"):
-        (tmp_path / "torch.py").write_text(noise + TORCH.format(count=count))
+    def see(count, noise="", version="2.13.0+cu130", gib=80):
+        (tmp_path / "torch.py").write_text(noise + TORCH.format(count=count, gib=gib))
         about = tmp_path / "installed" / "torch.dist-info" / "METADATA"
         about.parent.mkdir(parents=True, exist_ok=True)
         about.write_text(f"Metadata-Version: 2.1\nName: torch\nVersion: {version}\n")
-        placement.count_gpus.cache_clear()
+        placement.gpu_memories.cache_clear()
 
     yield see
-    placement.count_gpus.cache_clear()
+    placement.gpu_memories.cache_clear()
 
 
 @pytest.fixture
@@ -175,6 +183,58 @@ def test_every_runner_has_a_gpu_of_its_own_until_it_ends(two_gpus, monkeypatch):
         assert name == visible and name in ("0", "1")
         third.communicate("\n")
     runners[1].communicate("\n")
+
+
+def test_cells_that_share_gpus_fill_the_empty_ones_first(two_gpus, monkeypatch):
+    """Two on each of two: the third waits for none, the fifth for one of the four to end."""
+    code = "import os; from isonb.running import placement\nwith placement.a_gpu() as name:\n"
+    code += "    print(name, flush=True); input()"
+    monkeypatch.setenv(placement.GPU, "2")
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    runners, taken = [], []
+    for _ in range(4):
+        runners.append(subprocess.Popen([sys.executable, "-c", code], **pipes))
+        taken.append(runners[-1].stdout.readline().strip())
+    assert taken == ["0", "1", "0", "1"]
+    with subprocess.Popen([sys.executable, "-c", code], **pipes) as fifth:
+        runners[1].kill()
+        runners[1].communicate()
+        assert fifth.stdout.readline() == "1\n"
+        fifth.communicate("\n")
+    for runner in runners[:1] + runners[2:]:
+        runner.communicate("\n")
+
+
+@pytest.mark.parametrize(
+    ("wanted", "megabytes", "most", "cells"),
+    [
+        ("auto", 4864, 4, 2),  # 90 % of the smaller one's 15 GiB are 13 824 MiB
+        ("auto", 7000, 4, 1),
+        ("auto", 1000, 2, 2),  # more would fit, and be no faster
+        ("auto", 1000, 9, 4),  # eight cores feed four on each of two
+        ("auto", 99_000, 4, 1),  # one is tried whatever was predicted
+        (7, 99_000, 1, 7),  # who asks for a number gets it
+    ],
+)
+def test_a_gpu_is_filled_by_memory_by_what_is_faster_and_by_the_cores_that_feed_it(
+    wanted, megabytes, most, cells, torch_sees, monkeypatch
+):
+    torch_sees(2, gib=16)
+    monkeypatch.setattr(placement, "cores", lambda: 8)
+    assert placement.cells_per_gpu(wanted, megabytes, most) == cells
+
+
+def test_cells_that_share_gpus_share_the_cores_too(two_gpus, monkeypatch):
+    monkeypatch.setattr(placement, "cores", lambda: 16)
+    assert [placement.threads("gpu-each", 99, per_gpu=count) for count in (1, 2, 4)] == [8, 4, 2]
+    assert placement.threads("gpu-each", 2, per_gpu=4) == 8  # no more than are left
+
+
+@pytest.mark.parametrize("word", ["many", "-1", "²", "1.5", "65", "9" * 5000])
+def test_a_number_of_cells_on_a_gpu_that_is_none_is_refused(word, two_gpus, monkeypatch):
+    monkeypatch.setenv(placement.GPU, word)
+    with pytest.raises(ConfigError, match=r"ISONB_GPU=.* is not allowed: give a number"), placement.a_gpu():
+        pass
 
 
 @pytest.mark.parametrize("wish", [None, "", "0"])

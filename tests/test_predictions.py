@@ -95,6 +95,25 @@ def test_cells_run_together_when_that_is_faster_in_all():
     assert predictions.is_faster_together({}, ["a"], cores=2)
 
 
+def test_cells_share_a_gpu_where_that_is_faster_in_all():
+    def known(alone, together, at_once=predictions.ON_A_GPU):
+        return {"a": Prediction(alone=alone, together=together, at_once=at_once, memory_bytes=1)}
+
+    assert predictions.ON_A_GPU == 4
+    assert predictions.most_on_a_gpu(known(10.0, 39.0), ["a"]) == 4
+    assert predictions.most_on_a_gpu(known(10.0, 41.0), ["a"]) == 1
+    assert predictions.most_on_a_gpu(known(10.0, None), ["a"]) == predictions.most_on_a_gpu({}, ["a"]) == 2
+    assert predictions.most_on_a_gpu(known(10.0, 39.0, at_once=None), ["a"]) == 2  # timed on a CPU
+    assert predictions.is_faster_together(known(10.0, 99.0), ["a"], cores=2)  # timed on a GPU
+
+
+def test_a_gpu_has_to_hold_the_largest_step_and_cudas_context():
+    known = {name: Prediction(alone=1, together=1, memory_bytes=size * 2**30) for name, size in (("a", 1), ("b", 3))}
+    assert predictions.gpu_megabytes(known, ["a"]) == 768 + 1024
+    assert predictions.gpu_megabytes(known, ["a", "b"]) == 768 + 3072
+    assert predictions.gpu_megabytes(known, ["a", "unknown"]) == 768 + 4096
+
+
 @pytest.mark.parametrize(
     ("seconds", "words"), [(7200, "about 2.0 h, 1.5 GiB"), (150, "about 2 min, 1.5 GiB"), (20, "about 1 min, 1.5 GiB")]
 )

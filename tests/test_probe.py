@@ -22,8 +22,8 @@ class MadeLayers(torch.nn.Module):
         super().__init__()
         self.config, self.layers, self.parameter = RUN, layers, torch.nn.Parameter(torch.zeros(1))
 
-    def forward_layers(self, pixels_BNC, is_masked_BNC):
-        return [layer((pixels_BNC.float() - 127.5) / 127.5) for layer in self.layers]
+    def each_layer(self, pixels_BNC, is_masked_BNC):
+        return (layer((pixels_BNC.float() - 127.5) / 127.5) for layer in self.layers)
 
 
 def split_of(pixels_BNC, labels_B, first=0):
@@ -257,17 +257,17 @@ def test_features_that_do_not_fit_are_refused_before_any_are_made():
     class Unread(torch.nn.Module):
         config = RunConfig(depth=6)
 
-        def forward_layers(self, *_):
+        def each_layer(self, *_):
             raise AssertionError("the network was run")
 
     split = split_of(torch.zeros(1, 1024, 3, dtype=torch.uint8).expand(45_000, -1, -1), torch.zeros(45_000))
     network = Unread()
     network.register_parameter("one", torch.nn.Parameter(torch.zeros(1)))
-    needed = 4 * 7 * 45_000 * 1024 * 128 / 2**30  # bytes x layers x images x positions x width
+    needed = 4 * 45_000 * 1024 * 128 / 2**30  # bytes x images x positions x width
     with pytest.raises(probe.ProbeError) as refusal:
         probe.extract(network, split, ProbeConfig(pooling="flatten"))
     assert str(refusal.value) == (
-        f"probe_pooling='flatten' would keep {needed:.0f} GiB of features, more than 8 GiB: "
+        f"probe_pooling='flatten' would keep {needed:.0f} GiB of features of a layer, more than 8 GiB: "
         "choose 'grid4' or 'mean', or a smaller data_fraction."
     )
     with pytest.raises(AssertionError, match="the network was run"):

@@ -7,7 +7,7 @@ from tiny_runs import made_images, pretrain, tiny_run
 
 from isonb.config import ProbeConfig
 from isonb.models import network as networks
-from isonb.training import probe, probes
+from isonb.training import probe, probes, room
 
 QUICK = ProbeConfig(epochs=3)
 IMAGES = made_images(train=40, validation=20)
@@ -83,7 +83,7 @@ def test_the_twin_is_the_network_as_it_was_built_and_the_finished_one_stays_as_i
 
 
 def test_a_grid_that_does_not_fit_into_memory_is_left_out(trained, monkeypatch):
-    monkeypatch.setattr(probe, "MEMORY", probe.feature_bytes(trained.config, QUICK, 40))
+    monkeypatch.setattr(room, "MEMORY", probe.feature_bytes(trained.config, QUICK, 40))
     made = probes.of_network(trained, IMAGES, QUICK)
     assert [other.name for other in made.others] == ["l2"]
     assert set(made.arrays) == {"test_correct_LB", "untrained_correct_LB"}

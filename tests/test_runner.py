@@ -2,6 +2,7 @@
 
 import ast
 import json
+import os
 from typing import Literal
 
 import nbformat
@@ -12,6 +13,7 @@ from nbformat.v4 import new_code_cell, new_notebook
 from papermill import iorw, parameterize
 
 from isonb import config, numerics, records, studies
+from isonb.__main__ import main
 from isonb.running import outdated, runner
 from isonb.validation import choice
 
@@ -90,6 +92,34 @@ def test_arrays_that_were_lost_are_made_again(template):
     arrays.unlink()
     assert runner.run_cell({}, source).status == "run"
     assert arrays.exists()
+
+
+@pytest.mark.parametrize(
+    ("make", "cause"),
+    [
+        (lambda path: None, "No such file or directory"),
+        (lambda path: path.mkdir(), "it is not a regular file"),
+        (os.mkfifo, "it is not a regular file"),
+        (lambda path: path.write_text("print(1)"), "it is no notebook"),
+        (lambda path: path.write_text("[]"), "it is no notebook"),
+        (lambda path: path.write_bytes(b"\xff" * 9), "it is no notebook"),
+        (lambda path: path.write_bytes(b"[" * 100_000), "it is no notebook"),
+    ],
+)
+def test_a_template_that_is_none_is_refused_before_anything_starts(make, cause, tmp_path, capsys):
+    path = tmp_path / "my own.ipynb"
+    make(path)
+    assert main(["run-cell", "--template", str(path)]) == 2
+    sentence = f"{path} cannot be run as a template ({cause}): name a notebook, as notebooks/cell.ipynb.\n"
+    assert capsys.readouterr().err == sentence
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_cell_that_reaches_its_end_although_it_was_asked_to_stop_is_kept(template):
+    deaf = "import os, signal, time\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\n"
+    deaf += "os.kill(os.getppid(), signal.SIGTERM)\ntime.sleep(1)"
+    assert runner.run_cell({"block": "conv"}, template(deaf, LEAVE_RECORD)).status == "run"
+    assert outdated.why(config.smoke()) == ""
 
 
 def test_of_a_progress_bar_the_last_state_stays(template):

@@ -17,6 +17,9 @@ from isonb.config import ConfigError
 from isonb.running import runner, sweep
 from isonb.training.sources import folder
 
+BLOCKS = ("conv", "mixer", "transformer")  # of the grid
+ENCODINGS = ("continuous", "rff", "pix2vec")
+
 
 @pytest.fixture(autouse=True)
 def folders(tmp_path, monkeypatch):
@@ -28,7 +31,7 @@ def folders(tmp_path, monkeypatch):
 def study(tmp_path):
     """A TOML file with three cells."""
     path = tmp_path / "study.toml"
-    path.write_text('study = "smoke"\n' + "".join(f'[[cell]]\nblock = "{block}"\n' for block in config.BLOCKS))
+    path.write_text('study = "smoke"\n' + "".join(f'[[cell]]\nblock = "{block}"\n' for block in BLOCKS))
     return path
 
 
@@ -38,8 +41,8 @@ def leave(of, **changes):
 
 
 def test_a_study_is_one_of_isonbs_or_that_of_a_file(study):
-    assert len(sweep.cells("smoke")) == len(config.BLOCKS) * len(config.ENCODINGS)
-    listed = [config.smoke(block=block) for block in config.BLOCKS]
+    assert len(sweep.cells("smoke")) == len(BLOCKS) * len(ENCODINGS)
+    listed = [config.smoke(block=block) for block in BLOCKS]
     assert sweep.cells(str(study)) == listed
     study.write_text(study.read_text().replace("study =", "profile ="))  # its older name
     assert sweep.cells(str(study)) == listed
@@ -89,6 +92,16 @@ def test_a_study_may_be_named_in_several_places_but_not_two_studies():
         ({"placement": "gpu"}, "placement='gpu' is not allowed: choose auto, cpu, gpu-each, gpu-all or given."),
         ({"execution": "float32"}, "execution='float32' is not allowed: write 'execution={precision: float32}'."),
         ({"execution": ["float32"]}, "execution=['float32'] is not allowed: write 'execution={precision: float32}'."),
+        *(
+            (
+                {"cells_per_gpu": word},
+                f"cells_per_gpu={shown} is not allowed: it must be auto or a number from 1 to 64.",
+            )
+            for word, shown in (("0", 0), (65, 65), ("many", "'many'"), ("1.5", 1.5))
+        ),
+        ({"minutes": "12m"}, "minutes='12m' is not allowed: it must be a number."),
+        ({"minutes": "0"}, "minutes='0' is not allowed: it must be greater than 0."),
+        ({"minutes": "inf"}, "minutes='inf' is not allowed: it must be a finite number."),
         ({"execution": {"precison": "float32"}}, "There is no setting called 'precison': did you mean 'precision'?"),
         ({"execution": {"compile": "perhaps"}}, "compile='perhaps' is not allowed: it must be True or False."),
         ({"execution": {True: "yes"}}, "There is no setting called 'True': choose among checkpoint_seconds, "),
@@ -116,6 +129,9 @@ def test_what_a_study_cannot_be_run_with_is_refused_in_a_sentence(given, message
         ),
         ({"execution": {"checkpoint_seconds": "1e-4", "threads": "~"}}, {"execution": {"checkpoint_seconds": 0.0001}}),
         ({"study": 2024}, {"study": "2024"}),
+        *(({"minutes": word}, {"minutes": 12.0}) for word in (12, "12", "12.0", "1.2e1")),
+        *(({"cells_per_gpu": word}, {"cells_per_gpu": 4}) for word in (4, "4", "4.0")),
+        ({"minutes": None, "cells_per_gpu": "auto"}, {}),
     ],
 )  # fmt: skip
 def test_every_channels_words_are_read_alike(given, meant):
@@ -219,7 +235,7 @@ def test_cells_begin_in_the_studys_order_and_those_of_a_short_study_longest_firs
 
     for name in ("cpu", str(study)):
         assert begun(name) == sweep.cells(name)
-    longest_first = [block for block in reversed(config.BLOCKS) for _ in config.ENCODINGS]
+    longest_first = [block for block in reversed(BLOCKS) for _ in ENCODINGS]
     assert [cell.run.block for cell in begun("smoke")] == longest_first
 
 
@@ -254,9 +270,11 @@ def test_one_sweep_at_a_time_holds_a_folder_until_its_process_ends():
     sweep.hold("smoke").close()
 
 
-def planned(tmp_path, **reasons):
+def planned(tmp_path, minutes=None, **reasons):
     folder = tmp_path / "runs/smoke/sweep/1"
-    plan = sweep.Plan(study="smoke", base="smoke", started=time.monotonic() - 65, reasons=reasons, reused=4)
+    plan = sweep.Plan(
+        study="smoke", base="smoke", started=time.monotonic() - 65, reasons=reasons, reused=4, minutes=minutes
+    )
     plan.write(folder)
     return folder
 
@@ -282,6 +300,25 @@ def test_what_failed_is_listed_with_its_last_words_and_its_logs(tmp_path):
     assert sweep.write_failures(folder) is None and not path.exists()
 
 
+def test_what_a_time_box_has_stopped_or_not_begun_has_not_failed(tmp_path):
+    cells = dict.fromkeys(("good", "bad", "stopped", "cut", "short", "early", "waiting"), "no record")
+    folder = planned(tmp_path, minutes=1.0, **cells)
+    (folder / "good.done").touch()
+    (folder / "bad.failed").write_text("1\n")
+    (folder / "stopped.failed").write_text("75\n")
+    (folder / "stopped.log").write_text("stopped was stopped: run it again.\n")
+    (folder / "cut.log").write_text("")  # its runner was killed with the sweep
+    (folder / "short.failed").write_text("75\n")
+    (folder / "short.log").write_text("short was not begun: it needs about 30 s, and 3 s are left of the time box.\n")
+    (folder / "early.failed").write_text("130\n")
+    (folder / "early.log").write_text("Traceback (most recent call last):\n  File\nKeyboardInterrupt\n")
+    assert sweep.left(folder) == (["stopped", "cut"], ["short", "early", "waiting"])
+    assert list(sweep.failures(folder)) == ["bad"]
+    counts = "1 run, 4 reused, 1 failed, 2 stopped and saved, 3 not begun"
+    assert sweep.summary(folder) == f"Study smoke: {counts}, in 1 min 5 s."
+    assert "1 of 7 cells failed" in sweep.write_failures(folder).read_text()
+
+
 @pytest.mark.parametrize(
     ("log", "words"),
     [
@@ -291,6 +328,7 @@ def test_what_failed_is_listed_with_its_last_words_and_its_logs(tmp_path):
         ("one failed: größer als 🎉 „so“\n".encode(), "one failed: größer als 🎉 „so“"),
         (b"a\xff\xfe b\n", "a\ufffd\ufffd b"),
         (b"\x1b[31mred\x1b[0m \x07bell", "red  bell"),
+        (b"Traceback\nKeyboardInterrupt\n", "one was not begun, as it was asked to stop."),
         (b"x" * 70_000, "x" * 150 + " ... " + "x" * 150),
     ],
 )
@@ -302,6 +340,9 @@ def test_last_words_are_the_runners_own_in_one_line(log, words, tmp_path):
 
 def test_the_command_that_goes_on_can_be_pasted_into_a_shell():
     assert sweep.again("cpu") == "make study STUDY=cpu"
+    assert [sweep.again("cpu", minutes) for minutes in (12.0, 0.5)] == [
+        "make study STUDY=cpu MINUTES=12", "make study STUDY=cpu MINUTES=0.5"]  # fmt: skip
+    assert shlex.split(sweep.again("mine.toml", 12.0))[1:] == ["--config", "study=mine.toml", "minutes=12"]
     program, option, setting = shlex.split(sweep.again("my 'own' $tudy.toml"))
     assert (option, setting) == ("--config", "study=my 'own' $tudy.toml")
     assert (sweep.places.PROJECT / program).name == "snakemake" and program.endswith("bin/snakemake")

@@ -3,10 +3,7 @@
 import math
 import os
 import signal
-import subprocess
-import sys
 import threading
-from pathlib import Path
 
 import pytest
 import torch
@@ -221,38 +218,3 @@ def test_an_infinite_validation_loss_is_a_divergence(tmp_path, monkeypatch):
     monkeypatch.setattr(evaluate, "loss_per_image", lambda *_: infinite)
     with pytest.raises(train.TrainingError, match="The validation loss is not finite at step 0"):
         pretrain(tiny_run(), tmp_path)
-
-
-COMPILED = """
-import tempfile
-from pathlib import Path
-import torch
-from tiny_runs import pretrain, tiny_run, weights
-
-original, compiled = torch.nn.Module.compile, []
-def trace(module):
-    compiled.append(module)
-    original(module, backend="aot_eager", fullgraph=True)
-torch.nn.Module.compile = trace
-
-for settings in ({"block": "mixer"}, {"block": "transformer", "objective": "autoregressive"}):
-    run = tiny_run(depth=2, epochs=1, **settings)
-    with tempfile.TemporaryDirectory() as folder:
-        ours = pretrain(run, Path(folder) / "compiled", compile=True)
-        plain = weights(pretrain(run, Path(folder) / "plain"))
-    assert compiled[-2:] == list(ours.network.blocks)
-    for name, tensor in weights(ours).items():
-        torch.testing.assert_close(tensor, plain[name], rtol=1e-9, atol=1e-12)
-print(len(compiled))
-"""
-
-
-@pytest.mark.slow
-def test_a_compiled_run_is_the_same_run():
-    """Whole blocks are traced, but not by the C++ back end, for which a machine needs a compiler.
-
-    In a process of its own: the annotations that the other tests check cannot be traced.
-    """
-    folder = Path(__file__).parent
-    done = subprocess.run([sys.executable, "-c", COMPILED], cwd=folder, capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stdout) == (0, "4\n"), done.stderr

@@ -173,6 +173,9 @@ COLUMNS: dict[str, dict[str, Callable[[Row], Any]]] = {
         "bfloat16 changes that by": lambda row: f"{100 * _change(row['accuracy']):+.1f}",
         "spread of its seeds": lambda row: _spread(row["seeds"], "accuracy", 100, ".1f"),
     },
+    # How many times as fast as by whole passes lower halves are drawn; outputs are compared with the largest.
+    "samples": SIZE
+    | {"as fast": lambda row: _ratio(row["speed_up"]), "outputs differ by": "{difference:.0e}".format_map},
     # What probing all layers at once takes, and the plain procedure.
     "probing": NETWORK
     | {

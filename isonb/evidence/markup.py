@@ -28,9 +28,9 @@ UNSEEN = {"Cc", "Cs", "Zl", "Zp"}  # controls, halves of letters, separators of 
 TURNING = {"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"}  # marks that turn the direction of reading
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Link:
-    """Text that leads to a page of the book, in a table's cell or, by `html()`, in a sentence.
+    """Text that leads to a page of the book, in a table's cell or, by `html()`, in a sentence; it equals its text.
 
     `address` is the page's, as seen from the page with the link: what its query says, no Markdown link could keep.
     """
@@ -38,9 +38,19 @@ class Link:
     text: str
     address: str
 
-    def html(self) -> str:
-        """The link in HTML, which Markdown takes as it is."""
-        return f'<a href="{html.escape(self.address)}">{escaped(self.text)}</a>'
+    def __str__(self) -> str:
+        return self.text
+
+    def __eq__(self, other: object) -> bool:
+        return self.text == str(other) if isinstance(other, str | Link) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self.text)
+
+    def html(self, is_stop: bool = True) -> str:
+        """The link in HTML, which Markdown takes as it is; the Tab key passes it over where it is no stop."""
+        passed = "" if is_stop else ' tabindex="-1"'
+        return f'<a class="isonb-behind" href="{html.escape(self.address)}"{passed}>{escaped(self.text)}</a>'
 
 
 def plain(text: object, most: int | None = None) -> str:
@@ -67,23 +77,35 @@ def escaped(text: object) -> str:
 def table(frame: pd.DataFrame | pd.Series, index: bool = False, spec: str = "g") -> str:
     """A Markdown table of a frame, with the index before its columns where that is wanted; numbers are on the right.
 
-    `spec` is the format of floats. Of all that stands in it, only a `Link` is more than text.
+    `spec` is the format of floats. Of all that stands in it, only a `Link` is more than text; of those of a row that
+    lead to the same place, the Tab key stops at the first.
     """
     frame = frame.to_frame() if isinstance(frame, pd.Series) else frame
     if index:
         frame = frame.rename_axis(frame.index.name or "").reset_index()
     if frame.columns.empty:
         return ""
-    rows = [[_cell(value, spec) for value in row] for row in frame.itertuples(index=False, name=None)]
-    align = ["right" if all(map(NUMBER.fullmatch, column)) else "left" for column in zip(*rows, strict=True)]
-    shown = pd.DataFrame(rows, columns=[escaped(name) for name in frame], dtype=object)
+    texts = [[_text(value, spec) for value in row] for row in frame.itertuples(index=False, name=None)]
+    align = [
+        "right" if all(NUMBER.fullmatch(str(text)) for text in column) else "left"
+        for column in zip(*texts, strict=True)
+    ]
+    shown = pd.DataFrame([_cells(row) for row in texts], columns=[escaped(name) for name in frame], dtype=object)
     return shown.to_markdown(index=False, disable_numparse=True, colalign=align or None)
 
 
-def _cell(value: object, spec: str) -> str:
+def _text(value: object, spec: str) -> Link | str:
     if isinstance(value, Link):
-        return value.html()
+        return value
     return escaped(format(value, spec) if isinstance(value, float) else value)
+
+
+def _cells(row: Sequence[Link | str]) -> list[str]:
+    places = [value.address if isinstance(value, Link) else "" for value in row]
+    return [
+        value.html(is_stop=place not in places[:at]) if isinstance(value, Link) else value
+        for at, (value, place) in enumerate(zip(row, places, strict=True))
+    ]
 
 
 def or_the_fault(form: Callable[[str], Shown]) -> Callable[[Callable[Arguments, Shown]], Callable[Arguments, Shown]]:

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from isonb import config, disk, places, records, schema
+from isonb import config, disk, places, records, rows, schema
 from isonb.config import MODELS, PREFIXES, Cell
 from isonb.numerics import NUMERICS
 
@@ -32,6 +32,7 @@ OTHER_PROBES = {
 }
 IDENTITY = ("block", "heads", "encoding", "depth", "seed", "data", "collection")
 MAIN = "main"
+ERRORS = tuple(schema.Reconstruction.model_fields)
 
 
 def _settings(model: type, prefix: str = "") -> dict[str, str]:
@@ -49,22 +50,30 @@ RUN_COLUMNS: dict[str, str] = {
     "arm": "'main' for the study's own grid; otherwise the settings in which the run departs from it.",
     "data_id": "Digest of the images read (names, checksums, test count): only runs with the same one are compared.",
     **{name: text for part, prefix in PREFIXES.items() for name, text in _settings(MODELS[part], prefix).items()},
+    "images": "Name of the images read, and of those that probes and fine-tuning are on where these are others.",
     "data_train": "Number of training images read.",
     "data_test": "Number of test images read.",
+    "probe_test": "Number of test images that accuracies of probes are on.",
     "parameters": "Number of parameters of the whole network.",
     "parameters_per_block": "Number of parameters of one block.",
     "multiply_accumulates": "Multiply-accumulates of one forward pass, per image.",
     "multiply_accumulates_per_block": "Multiply-accumulates of one block, per image.",
-    "baseline_uniform": "Loss per masked sub-pixel of a uniform guess over the 256 values, in the objective's unit.",
-    "baseline_channel_marginal": "The same of the channel's value frequencies.",
+    "baseline_uniform": "Loss per masked sub-pixel of a uniform guess over the 256 values, in the run's own unit; with "
+    "target=palette per masked pixel, over 512 colours.",
+    "baseline_channel_marginal": "The same of the channel's value frequencies, or of the palette's.",
     "baseline_neighbour_mean": "The same of a guess around the mean of the unmasked neighbours.",
     "baseline_linear_filter": "The same of a linear map from the 5x5 window around it; missing where none was fitted.",
     "validation_loss": "Loss on the validation images after training, a mean over masked sub-pixels in nats; squared "
-    "errors for objective=mse, and over all sub-pixels for objective=autoregressive.",
+    "errors for objective=mse, over all sub-pixels for objective=autoregressive, and over pixels for target=palette.",
     "test_loss": "The same on the test images.",
     "steps": "Optimiser steps taken.",
     "mean_absolute_error": "Predicted value against truth at masked test sub-pixels, in 8-bit levels.",
     "share_within_8": "Share of masked test sub-pixels whose predicted value is within 8 levels of the truth.",
+    **{
+        f"nearest_{name}": "The same where every pixel is filled with the palette's colour nearest to the true one; "
+        "missing without a palette."
+        for name in ERRORS
+    },
     "colour_error": "Mean Euclidean distance in RGB of masked test pixels from the truth, in 8-bit levels.",
     "best_layer": "Layer chosen by the probes on the configured split; 0 is the encoding.",
     "test_accuracy": "Test accuracy of the probe of the chosen layer, a share.",
@@ -104,7 +113,7 @@ CURVE_COLUMNS: dict[str, str] = {
     **KEYS,
     "epoch": "Epochs completed; 0 is before the first step.",
     "learning_rate": "Learning rate at the end of the epoch.",
-    "train_loss": "Mean training loss over the epoch, in the objective's unit; missing at epoch 0.",
+    "train_loss": "Mean training loss over the epoch, in the run's own unit; missing at epoch 0.",
     "validation_loss": "Loss on the validation images, in the same unit.",
     "seconds": "Seconds of the epoch's training.",
     "images": "Images seen in the epoch.",
@@ -127,7 +136,8 @@ class Tables:
 
     `arrays[run_id]` holds at least `test_correct_LB` (bool) and `test_loss_B` (mean loss per masked sub-pixel), in the
     same order of test images for every run. `more` holds further named frames, and `faults` names the files that were
-    skipped. `images` is the name of the set, and `remarks` say what makes numbers on it doubtful.
+    skipped. `images` is the name of the set, and `remarks` say what makes numbers on it doubtful. `encodings` are those
+    that claims are about: the paper's, unless they are asked about others.
     """
 
     runs: pd.DataFrame
@@ -139,6 +149,7 @@ class Tables:
     learned: pd.DataFrame = dataclasses.field(default_factory=lambda: pd.DataFrame(columns=list(LEARNED_COLUMNS)))
     images: str = ""
     remarks: tuple[str, ...] = ()
+    encodings: tuple[str, ...] = tuple(name for name, row in rows.ENCODINGS.items() if row.in_paper)
 
     def frame(self, name: str) -> pd.DataFrame:
         """The frame called `runs`, `layers`, `curves`, `learned` or one of `more`; empty when there is none."""
@@ -172,6 +183,18 @@ def data_id(data: schema.Data) -> str:
     return hashlib.sha256(content.encode()).hexdigest()[:8]
 
 
+def images_id(record: schema.Record) -> str:
+    """The `data_id` of all images of a record: another one where probes or fine-tuning are on images of their own."""
+    ids = [data_id(data) for data in (record.data, record.probed_on, record.tuned_on)]
+    return ids[0] if len({*ids}) == 1 else hashlib.sha256(json.dumps(ids).encode()).hexdigest()[:8]
+
+
+def images_name(record: schema.Record) -> str:
+    """What the images of a record are called: "cifar10, classes 0-4, probed on cifar10, classes 5-9"."""
+    others = {"probed": record.probe.data, "fine-tuned": record.finetune and record.finetune.data}
+    return record.data.name + "".join(f", {how} on {data.name}" for how, data in others.items() if data)
+
+
 def by_images(runs: Iterable[schema.Record]) -> list[list[schema.Record]]:
     """The records in sets that may be compared: of the same images (equal `data_id`), made under the same numerics.
 
@@ -179,7 +202,7 @@ def by_images(runs: Iterable[schema.Record]) -> list[list[schema.Record]]:
     """
     sets: dict[tuple[str, int], list[schema.Record]] = {}
     for run in runs:
-        sets.setdefault((data_id(run.data), run.numerics), []).append(run)
+        sets.setdefault((images_id(run), run.numerics), []).append(run)
 
     def rank(key: tuple[str, int]) -> tuple[bool, int, int, tuple[str, int]]:
         cells = [run.cell for run in sets[key]]
@@ -195,8 +218,9 @@ def images_read(runs: Sequence[schema.Record]) -> str:
     The counts are those of a run that was given the most; records of earlier numerics say so.
     """
     most = max((run.data for run in runs), key=lambda data: (data.train + data.validation, data.train))
+    others = images_name(runs[0]).removeprefix(runs[0].data.name)
     earlier = f", numerics {runs[0].numerics}" if runs[0].numerics != NUMERICS else ""
-    return f"{most.name}, {most.train}/{most.validation}/{most.test} images{earlier}"
+    return f"{most.name}, {most.train}/{most.validation}/{most.test} images{others}{earlier}"
 
 
 def run_row(record: schema.Record) -> dict[str, Any]:
@@ -207,13 +231,16 @@ def run_row(record: schema.Record) -> dict[str, Any]:
         "study": record.cell.study,
         "network": record.cell.run.network,
         "arm": arm(record.cell),
-        "data_id": data_id(record.data),
+        "data_id": images_id(record),
         **_setting_values(record.cell),
+        "images": images_name(record),
         "data_test": record.data.test,
+        "probe_test": record.probed_on.test,
         "data_train": record.data.train,
         **record.counts.model_dump(),
         **{f"baseline_{name}": value for name, value in record.baselines.model_dump().items()},
         **record.reconstruction.model_dump(),
+        **{f"nearest_{name}": getattr(record.palette and record.palette.nearest, name, np.nan) for name in ERRORS},
         "validation_loss": record.training.validation_loss,
         "test_loss": record.training.test_loss,
         "steps": record.training.steps,
@@ -266,7 +293,7 @@ def _setting_values(cell: Cell) -> dict[str, Any]:
 def tables(by_id: Mapping[str, schema.Record], **rest: Any) -> Tables:
     """The frames of some records, by run_id. Raises `ValueError` where they must not be compared."""
     runs = list(by_id.values())
-    if len({(data_id(run.data), run.numerics) for run in runs}) > 1:
+    if len({(images_id(run), run.numerics) for run in runs}) > 1:
         raise ValueError("These records must not be compared: make tables of each set that `by_images` gives.")
     rows = {run_id: run_row(record) for run_id, record in by_id.items()}
     keys = {run_id: {name: row[name] for name in KEYS} for run_id, row in rows.items()}
@@ -275,12 +302,12 @@ def tables(by_id: Mapping[str, schema.Record], **rest: Any) -> Tables:
     learned = [
         keys[i] | {"stage": stage, "channel": channel} | similarity.model_dump()
         for i, record in by_id.items()
-        for stage, channels in record.encoding
+        for stage, channels in record.encoding or ()
         for channel, similarity in enumerate(channels)
     ]
     about = {
         "images": images_read(runs) if runs else "",
-        "remarks": tuple(dict.fromkeys(remark for run in runs for remark in run.data.remarks)),
+        "remarks": tuple(dict.fromkeys(remark for run in runs for _, data in run.read() for remark in data.remarks)),
     }
     return Tables(
         pd.DataFrame(list(rows.values()), columns=list(RUN_COLUMNS)),
@@ -301,17 +328,18 @@ def _curve(record: schema.Record) -> Iterator[dict[str, Any]]:
 def read_sets(study: str) -> list[Tables]:
     """The tables of every set of images that a study has read, in the order of `by_images`; without a run, empty ones.
 
+    Runs that select images, as for a transfer, have no grid beside them that they could be compared with: not these.
     What could not be read is named in the first one's `faults`, one sentence each.
     """
     runs, arrays, faults = _read(study)
-    sets = by_images(runs) or [[]]
+    sets = by_images(run for run in runs if not run.cell.selects_images) or [[]]
     names = Counter(images_read(of_set) for of_set in sets if of_set)
     read = []
     for of_set in sets:
         by_id = {run.run_id: run for run in of_set}
         t = tables(by_id, arrays={run_id: arrays[run_id] for run_id in by_id})
         if names[t.images] > 1:
-            t = dataclasses.replace(t, images=f"{t.images} ({data_id(of_set[0].data)})")
+            t = dataclasses.replace(t, images=f"{t.images} ({images_id(of_set[0])})")
         read.append(t)
     return [dataclasses.replace(read[0], faults=tuple(faults)), *read[1:]]
 

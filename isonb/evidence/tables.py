@@ -6,13 +6,13 @@ Book: chapters "Smoke results" and "Results".
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import pandas as pd
 
-from isonb import config, records, rows, schema, studies
-from isonb.evidence import DAMAGED, NOT_RUN, metrics, picture, statistics
+from isonb import config, records, schema, studies
+from isonb.evidence import DAMAGED, NOT_RUN, markup, metrics, picture, selection, statistics
 from isonb.evidence.picture import name_of
 
 RESULTS = ("validation loss", "test loss", "within 8 levels", "best layer", "accuracy", "95 % interval")
@@ -22,10 +22,12 @@ SPLITS = ("train", "validation", "test")
 def study(name: str) -> pd.DataFrame:
     """One row for each cell of a study, in its order; cells without a record say "not run" or "damaged".
 
+    Those that stand beside its grid have tables of their own.
+
     Losses are in nats per masked sub-pixel, accuracies in per cent. Where cells have read different images, a column
     says which; where records that come with the project stand in for one's own, a column says whose each row is.
     """
-    cells = studies.cells(name)
+    cells = [cell for cell in studies.cells(name) if not cell.is_beside_grid]
     images = _images(name)
     shown = pd.DataFrame([_study_row(cell, images) for cell in cells])
     if any(map(_is_ours, cells)):
@@ -42,7 +44,7 @@ def _whose(cell: config.Cell) -> str:
     return "ours" if _is_ours(cell) else "yours" if records.record_path(cell).exists() else ""
 
 
-def _study_row(cell: config.Cell, images: dict[str, str]) -> dict[str, str]:
+def _study_row(cell: config.Cell, images: dict[str, str]) -> dict[str, str | markup.Link]:
     row = {"block": name_of(cell.run.block), "encoding": name_of(cell.run.encoding), "size": str(cell.run.depth)}
     columns = RESULTS + (("images",) if images else ())
     try:
@@ -51,7 +53,8 @@ def _study_row(cell: config.Cell, images: dict[str, str]) -> dict[str, str]:
         return row | dict.fromkeys(columns, DAMAGED)
     if record is None:
         return row | dict.fromkeys(columns, NOT_RUN)
-    low, high = statistics.wilson(record.probe.test_accuracy, record.data.test)
+    low, high = statistics.wilson(record.probe.test_accuracy, record.probed_on.test)
+    address = selection.address(study=record.cell.study, run=record.run_id)
     results = (
         f"{record.training.validation_loss:.3f}",
         f"{record.training.test_loss:.3f}",
@@ -60,17 +63,18 @@ def _study_row(cell: config.Cell, images: dict[str, str]) -> dict[str, str]:
         f"{record.probe.test_accuracy:.1%}",
         f"{low:.1%} to {high:.1%}",
     )
-    return row | dict(zip(RESULTS, results, strict=True)) | _named(record, images)
+    linked = (markup.Link(text, address) for text in results)
+    return row | dict(zip(RESULTS, linked, strict=True)) | _named(record, images)
 
 
 def _images(study: str) -> dict[str, str]:
     """What each set of images is called, by `data_id`, where a study has read several; otherwise empty."""
-    sets = metrics.by_images(shown(study))
-    return {metrics.data_id(runs[0].data): metrics.images_read(runs) for runs in sets} if len(sets) > 1 else {}
+    sets = metrics.by_images(record for record in shown(study) if not record.cell.selects_images)
+    return {metrics.images_id(runs[0]): metrics.images_read(runs) for runs in sets} if len(sets) > 1 else {}
 
 
 def _named(record: schema.Record, images: dict[str, str]) -> dict[str, str]:
-    return {"images": images[metrics.data_id(record.data)]} if images else {}
+    return {"images": images[metrics.images_id(record)]} if images else {}
 
 
 def finished(study: str) -> list[schema.Record]:
@@ -105,7 +109,7 @@ def arms(study: str) -> pd.DataFrame:
     seeds. A loss in another unit is given with its unit and without a change. Where cells have read different images,
     an arm has a row for each set of them, and a column says which.
     """
-    cells = studies.cells(study)
+    cells = [cell for cell in studies.cells(study) if not cell.is_beside_grid]
     images = _images(study)
     grid = {_identity(cell): records.readable(cell) for cell in cells if metrics.arm(cell) == metrics.MAIN}
     pairs: dict[tuple[str, str], list[tuple[schema.Record | None, schema.Record | None]]] = {}
@@ -126,11 +130,11 @@ def _identity(cell: config.Cell) -> tuple[object, ...]:
 
 def _arm_rows(
     of_seeds: list[tuple[schema.Record | None, schema.Record | None]], images: dict[str, str]
-) -> Iterator[dict[str, str]]:
+) -> Iterator[dict[str, str | markup.Link]]:
     """A row for each set of images on which both networks of a pair have run, with the number of seeds on each."""
     by_images: dict[str, list[tuple[schema.Record, schema.Record]]] = {}
     for arm, main in of_seeds:
-        if arm and main and (read := metrics.data_id(arm.data)) == metrics.data_id(main.data):
+        if arm and main and (read := metrics.images_id(arm)) == metrics.images_id(main):
             by_images.setdefault(read, []).append((arm, main))
     if not by_images:
         columns = ("loss", "change of loss", "change of accuracy")
@@ -139,18 +143,19 @@ def _arm_rows(
         yield _arm_row(pairs) | {"seeds": f"{len(pairs)} of {len(of_seeds)}"} | _named(pairs[0][0], images)
 
 
-def _arm_row(pairs: list[tuple[schema.Record, schema.Record]]) -> dict[str, str]:
+def _arm_row(pairs: list[tuple[schema.Record, schema.Record]]) -> dict[str, str | markup.Link]:
     losses, accuracies = (
         [(value(arm), value(main)) for arm, main in pairs]
         for value in (lambda run: run.training.validation_loss, lambda run: 100 * run.probe.test_accuracy)
     )
     loss = f"{sum(arm for arm, _ in losses) / len(losses):.3f}"
-    arm, main = pairs[0]
-    unit, usual = (rows.OBJECTIVES[run.cell.run.objective].unit for run in (arm, main))
+    (arm, main), changed = pairs[0], selection.frame(arm for arm, _ in pairs)
+    both = selection.of(selection.frame(itertools.chain(*pairs)))
+    unit, usual = (run.cell.run.unit for run in (arm, main))
     return {
-        "loss": loss if unit == usual else f"{loss} ({unit})",
-        "change of loss": _change(losses, ".3f") if unit == usual else "another unit",
-        "change of accuracy": _change(accuracies, ".1f"),
+        "loss": selection.link(loss if unit == usual else f"{loss} ({unit})", changed),
+        "change of loss": markup.Link(_change(losses, ".3f"), both) if unit == usual else "another unit",
+        "change of accuracy": markup.Link(_change(accuracies, ".1f"), both),
     }
 
 
@@ -170,26 +175,34 @@ def start_by_encoding(t: metrics.Tables) -> pd.DataFrame:
     validation losses in nats per masked sub-pixel.
     """
     runs = t.runs[t.runs["arm"] == metrics.MAIN]
-    whole = runs.groupby(["network", "depth", "seed"])["encoding"].transform("nunique") == len(config.ENCODINGS)
+    whole = runs.groupby(["network", "depth", "seed"])["encoding"].transform("nunique") == len(config.GRID_ENCODINGS)
     runs = runs[whole.astype(bool)].set_index("run_id")
     learned = t.learned.groupby(["run_id", "stage"])[["rank", "kept"]].mean().unstack("stage")
     losses = t.curves.pivot(index="run_id", columns="epoch", values="validation_loss")
     shown = []
-    for network, encoding in itertools.product(dict.fromkeys(runs["network"].sort_values()), config.ENCODINGS):
+    for network, encoding in itertools.product(dict.fromkeys(runs["network"].sort_values()), config.GRID_ENCODINGS):
         ids = runs.index[(runs["network"] == network) & (runs["encoding"] == encoding)]
         of = learned.loc[ids].mean()
-        shown.append({
-            "network": name_of(network),
-            "encoding": name_of(encoding),
-            "runs": len(ids),
+        numbers = {
+            "runs": str(len(ids)),
             "rank before": f"{of['rank', 'before']:.0f}",
             "rank after": f"{of['rank', 'after']:.0f}",
             "distance kept before": f"{of['kept', 'before']:.2f}",
             "distance kept after": f"{of['kept', 'after']:.2f}",
             "loss after one epoch": f"{losses.loc[ids, 1].mean():.3f}",
             "loss at the end": f"{runs.loc[ids, 'validation_loss'].mean():.3f}",
-        })  # fmt: skip
+        }
+        shown.append({"network": name_of(network), "encoding": name_of(encoding)} | _linked(numbers, t, ids))
     return pd.DataFrame(shown or [{"network": NOT_RUN}])
+
+
+def _linked(numbers: dict[str, str], t: metrics.Tables, ids: Iterable[str]) -> dict[str, str | markup.Link]:
+    """Numbers as links to the runs that they are means over; without a run, as they are."""
+    runs = t.runs[t.runs["run_id"].isin(list(ids))]
+    if runs.empty:
+        return dict(numbers)
+    address = selection.of(runs, t.runs)
+    return {name: markup.Link(text, address) for name, text in numbers.items()}
 
 
 def along_training(t: metrics.Tables) -> pd.DataFrame:
@@ -200,15 +213,14 @@ def along_training(t: metrics.Tables) -> pd.DataFrame:
     shown = []
     for (network, encoding, depth), cell in _paths(t).groupby(["network", "encoding", "depth"]):
         loss, accuracy = (cell.groupby("epoch")[name].mean() for name in ("validation_loss", "probe_accuracy"))
-        shown.append({
-            "network": name_of(network),
-            "encoding": name_of(encoding),
-            "size": depth,
-            "seeds": cell["seed"].nunique(),
+        numbers = {
+            "seeds": str(cell["seed"].nunique()),
             "loss": f"{loss.iloc[0]:.3f} to {loss.iloc[-1]:.3f}",
             "accuracy": f"{accuracy.iloc[0]:.1%} to {accuracy.iloc[-1]:.1%}",
             "best after": f"epoch {accuracy.idxmax()} of {accuracy.index[-1]}",
-        })  # fmt: skip
+        }
+        row = {"network": name_of(network), "encoding": name_of(encoding), "size": depth}
+        shown.append(row | _linked(numbers, t, cell["run_id"]))
     return pd.DataFrame(shown or [{"network": NOT_RUN}])
 
 
@@ -272,6 +284,8 @@ def particulars(record: schema.Record) -> pd.DataFrame:
     """What a cell read, where it was computed, what it cost, and how well it fills in pixels and was fine-tuned."""
     parts = {
         "data": _data(record.data),
+        **({"probed on": _data(record.probe.data)} if record.probe.data else {}),
+        **({"fine-tuned on": _data(record.finetune.data)} if record.finetune and record.finetune.data else {}),
         "environment": record.environment.model_dump(),
         "counts": record.counts.model_dump(),
         "training": record.training.model_dump(exclude={"curve"}),
@@ -296,8 +310,9 @@ def _data(data: schema.Data) -> dict[str, object]:
 def data_read() -> pd.DataFrame:
     """The collections that finished cells have read, with the number of images in each split."""
     read = [
-        {"study": name, "collection": run.data.name, **{split: getattr(run.data, split) for split in SPLITS}}
+        {"study": name, "collection": data.name, **{split: getattr(data, split) for split in SPLITS}}
         for name in config.STUDIES
         for run in finished(name)
+        for _, data in run.read()
     ]
     return pd.DataFrame(read or [{"study": NOT_RUN}]).drop_duplicates()

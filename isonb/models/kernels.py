@@ -6,7 +6,7 @@ Paper: section 3.1. Book: chapters "Blocks" and "Training".
 from __future__ import annotations
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -22,10 +22,24 @@ def attention(q_BHNE: Heads, k_BHNE: Heads, v_BHNE: Heads, is_causal: bool = Fal
     return kernel(q_BHNE, k_BHNE, v_BHNE)
 
 
+def attention_of_last(
+    q_BHTE: Float[Tensor, "B H T E"], k_BHSE: Float[Tensor, "B H S E"], v_BHSE: Float[Tensor, "B H S E"]
+) -> Float[Tensor, "B H T E"]:
+    """What `attention` gives the last T of S positions where it is causal."""
+    queries, keys = q_BHTE.shape[2], k_BHSE.shape[2]
+    sees_TS = torch.ones(queries, keys, dtype=torch.bool, device=q_BHTE.device).tril(keys - queries)
+    return F.scaled_dot_product_attention(q_BHTE, k_BHSE, v_BHSE, attn_mask=None if queries == 1 else sees_TS)
+
+
 def apply_from_left(linear: nn.Linear, x: Float[Tensor, "I K"], is_causal: bool = False) -> Float[Tensor, "O K"]:
     """W x + b, each column of x a sample; causal: W without what would carry a later row to an earlier one."""
-    weight_OI = linear.weight * earlier(*linear.weight.shape, linear.weight) if is_causal else linear.weight
+    weight_OI = causal(linear.weight) if is_causal else linear.weight
     return LeftProduct.apply(weight_OI.to(x.dtype), x, linear.bias.to(x.dtype))
+
+
+def causal(weight_OI: Float[Tensor, "O I"]) -> Float[Tensor, "O I"]:
+    """W without what would carry a later row to an earlier one."""
+    return weight_OI * earlier(*weight_OI.shape, weight_OI)
 
 
 def earlier(rows: int, columns: int, like: Tensor) -> Float[Tensor, "R C"]:
@@ -115,3 +129,13 @@ class CausalConvolution(nn.Conv2d):
     def forward(self, x_BDHW: Float[Tensor, "B D H W"]) -> Float[Tensor, "B D H W"]:
         tap_HW = torch.arange(self.weight[0, 0].numel(), device=self.weight.device).view_as(self.weight[0, 0])
         return self._conv_forward(x_BDHW, self.weight * (tap_HW <= tap_HW.numel() // 2), self.bias)
+
+
+def places_before(size: int, kernel_size: int, device: torch.device) -> Int[Tensor, "N K"]:
+    """For each position of a square image, those under the K taps up to its kernel's centre; -1 outside the image."""
+    reach, position_N1 = kernel_size // 2, torch.arange(size**2, device=device)[:, None]
+    tap_K = torch.arange(kernel_size**2 // 2 + 1, device=device)
+    row_NK = position_N1 // size + tap_K // kernel_size - reach
+    column_NK = position_N1 % size + tap_K % kernel_size - reach
+    is_inside_NK = (row_NK >= 0) & (column_NK >= 0) & (column_NK < size)
+    return (row_NK * size + column_NK).where(is_inside_NK, -1)

@@ -18,7 +18,7 @@ from sphinx.application import Sphinx
 from sphinx.config import Config
 from sphinx.util.matching import get_matching_files
 
-from isonb import places, records, rows, schema
+from isonb import places, records, schema
 from isonb.evidence import executed, markup, titles
 from isonb.pages import runs
 
@@ -80,18 +80,26 @@ def result(record: schema.Record) -> str:
     training, probe, twin = record.training, record.probe, record.probe.untrained
     untrained = f", {twin.test_accuracy:.1%} before training" if twin else ""
     minutes = (training.seconds + probe.seconds + (record.finetune.seconds if record.finetune else 0)) / 60
-    unit, data = rows.OBJECTIVES[record.cell.run.objective].unit, record.data
+    unit, data = record.cell.run.unit, record.data
     lines = [
         f"Loss: **{training.validation_loss:.3f}** {unit} (validation images), {training.test_loss:.3f} (test images)",
         f"Accuracy: **{probe.test_accuracy:.1%}** of test images{untrained}",
         f"Chosen layer: {probe.best_layer} of {record.cell.run.depth}; layer 0 is the encoding",
         f"Time: {minutes:.1f} minutes for {training.steps} steps and the probes",
         f"Device: {markup.escaped(record.environment.device)}",
-        f"Images: {markup.escaped(data.name)}, {data.train} for training, {data.test} for the test",
+        f"Images: {_named(data)}",
     ]
+    if record.probe.data:
+        lines.append(f"Accuracy is on other images: {_named(record.probe.data)}")
     if record.finetune:
         lines.append(f"Accuracy after fine-tuning: **{record.finetune.accuracy:.1%}** of test images")
+        if record.finetune.data:
+            lines.append(f"Fine-tuning is on other images: {_named(record.finetune.data)}")
     return "\n".join(f"- {line}" for line in lines) + f"\n\n[All runs](../../{runs.PAGE}.md)"
+
+
+def _named(data: schema.Data) -> str:
+    return f"{markup.escaped(data.name)}, {data.train} for training, {data.test} for the test"
 
 
 def leave_out_of_search(app: Sphinx, doctree: nodes.document) -> None:

@@ -14,7 +14,7 @@ from urllib.parse import quote
 
 from matplotlib.ticker import MaxNLocator
 
-from isonb.evidence import NOT_RUN, markup, picture
+from isonb.evidence import NOT_RUN, markup, picture, selection
 from isonb.pages import runs
 from isonb.pages.runs import Run
 
@@ -33,9 +33,10 @@ def page(every: Iterable[Run]) -> str:
     if others:
         usual += f"<details><summary>Other images, and losses in other units</summary>{''.join(others)}</details>"
     listed = [run for _, of_group in groups for run in of_group]
+    names = " ".join(selection.FILTERS)
     return (
-        f'<div class="isonb-filters" role="group" aria-label="Filters" data-names="{" ".join(runs.FILTERS)}" hidden>'
-        f'</div><p class="isonb-count" aria-live="polite">{len(listed)} runs</p>{_legend(listed)}'
+        f'<div class="isonb-filters" role="group" aria-label="Filters" data-names="{names}" hidden></div>'
+        f'<p class="isonb-count" aria-live="polite">{len(listed)} runs</p>{_legend(listed)}'
         f'<p class="isonb-readout">Every run is in the table below.</p>{usual}{runs.table(listed)}'
     )
 

@@ -35,7 +35,7 @@ def _settings(model: type[config.Frozen], prefix: str) -> Iterator[dict[str, str
 
 def _allowed(field: FieldInfo) -> str:
     if typing.get_origin(field.annotation) is typing.Literal:
-        return ", ".join(str(value) for value in typing.get_args(field.annotation))
+        return ", ".join(str(value) for value in typing.get_args(field.annotation) if value != "")
     if field.annotation is bool:
         return "True, False"
     signs = {"gt": ">", "ge": "≥", "lt": "<", "le": "≤"}

@@ -38,6 +38,7 @@ from sphinx.util import logging
 from sphinx.util.console import strip_escape_sequences
 
 from isonb import disk, kernel, machine, surroundings
+from isonb.pages import judged
 
 MOST = 4  # kernels at a time; each takes about half a gigabyte of memory
 LARGEST = 2**28  # bytes of an executed chapter
@@ -68,6 +69,12 @@ class Chapter:
     def name(self) -> str:
         """What it is called while the book is built."""
         return self.page.removeprefix("book/")
+
+    @property
+    def judged(self) -> Path:
+        """The folder, one for all chapters, that keeps the verdicts on studies while the book is built."""
+        executed = next(folder for folder in self.kept.parents if folder.name == "executed")
+        return executed.with_name("judged")
 
 
 def chapters(app: Sphinx, pages: Iterable[str]) -> list[Chapter]:
@@ -138,7 +145,11 @@ def kept(chapter: Chapter, state: Callable[[str, str], str] = state) -> nbformat
 def _keep(chapter: Chapter, notes: Path, began: int) -> None:
     """Keep an executed chapter, unless what it came from cannot be told or has changed since it began."""
     noted = [json.loads(line) for line in notes.read_text(encoding="utf-8").splitlines()]
-    left_out = (*THE_ENVIRONMENTS, f"{notes.parent}/", f"{os.path.realpath(notes.parent)}/")
+    temporary = (notes.parent, chapter.judged)  # what is judged is named by the content of all that it came from
+    left_out = (
+        *THE_ENVIRONMENTS,
+        *(f"{place}/" for folder in temporary for place in (folder, os.path.realpath(folder))),
+    )
     inputs = [(kind, path) for kind, path in noted if not f"{path}/".startswith(left_out)]
     if any(kind == kernel.BEYOND or _changed(kind, path) >= began for kind, path in inputs):
         chapter.kept.unlink(missing_ok=True)
@@ -187,6 +198,7 @@ async def _execute(chapter: Chapter, turn: asyncio.Semaphore, folder: Path, time
             "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1"),  # others run beside it
             "TMPDIR": str(folder),  # which goes with all that its kernel, stopped at once, leaves there
             kernel.NOTES: str(notes),
+            judged.FOLDER: str(chapter.judged),
         }
         fault = ""
         try:
@@ -229,6 +241,8 @@ def execute(app: Sphinx, env: BuildEnvironment, pages: list[str]) -> None:
         else:
             to_do.append(chapter)
         _executed[str(chapter.path)] = chapter
+    if to_do:
+        judged.forget(to_do[0].judged)
     with kernel.ours() as folder:
         faults = _in_a_thread(_execute_all(to_do, folder, app.config.nb_execution_timeout))
     for chapter, fault in zip(to_do, faults, strict=True):

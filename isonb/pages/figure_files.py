@@ -16,12 +16,15 @@ import re
 from pathlib import Path
 from typing import Any
 
+import PIL
 from PIL import Image
 from sphinx.application import Sphinx
 
+from isonb import disk
 from isonb.evidence import vectors
 
 FOLDER = "_images"
+PACKED = "packed"  # beside the built book
 FIGURE = re.compile(r'<figure class="isonb-figure">.*?</figure>', re.DOTALL)
 PICTURE = re.compile(r"<picture>.*?</picture>|<img [^>]*>", re.DOTALL)
 EMBEDDED = re.compile(r"data:image/([a-z]+)(?:\+xml)?;base64,([^\"]*)")
@@ -37,7 +40,7 @@ def write_files(app: Sphinx, page: str, template: str, context: dict[str, Any], 
 
     def linked(html: str, is_dark: bool = False) -> str:
         def file(match: re.Match[str]) -> str:
-            kind, content = _packed(match[1], base64.b64decode(match[2]), is_dark)
+            kind, content = _packed(match[1], base64.b64decode(match[2]), is_dark, Path(app.outdir).parent / PACKED)
             name = f"{hashlib.sha256(content).hexdigest()[:16]}.{kind}"
             (folder / name).write_bytes(content)
             return str(context["pathto"](f"{FOLDER}/{name}", resource=True))
@@ -54,13 +57,16 @@ def write_files(app: Sphinx, page: str, template: str, context: dict[str, Any], 
     context["body"] = FIGURE.sub(lambda figure: PICTURE.sub(both, figure[0]), context["body"])
 
 
-def _packed(kind: str, content: bytes, is_dark: bool) -> tuple[str, bytes]:
-    """The ending and the bytes of an image's file."""
+def _packed(kind: str, content: bytes, is_dark: bool, kept: Path) -> tuple[str, bytes]:
+    """The ending and the bytes of an image's file; what was packed is kept by its content, since packing takes long."""
     if kind == "svg":
         return kind, vectors.dark(content.decode()).encode() if is_dark else content
-    packed = io.BytesIO()
-    Image.open(io.BytesIO(content)).convert("RGB").save(packed, "webp", lossless=True)
-    return "webp", packed.getvalue()
+    path = kept / f"{hashlib.sha256(content).hexdigest()}-{PIL.__version__}.webp"
+    if not path.is_file():
+        packed = io.BytesIO()
+        Image.open(io.BytesIO(content)).convert("RGB").save(packed, "webp", lossless=True)
+        disk.write_atomically(path, packed.getvalue())
+    return "webp", path.read_bytes()
 
 
 def setup(app: Sphinx) -> dict[str, bool]:

@@ -8,14 +8,16 @@ from __future__ import annotations
 import pandas as pd
 
 from isonb import studies
-from isonb.evidence import NOT_RUN, markup, metrics, statistics
+from isonb.evidence import NOT_RUN, markup, metrics, selection, statistics
 from isonb.evidence.figures.gap_bars import in_words
 from isonb.evidence.ledger import gap as ledger
 from isonb.evidence.ledger import select
 from isonb.evidence.ledger.finding import SEEDS
 from isonb.evidence.picture import name_of
+from isonb.pages import findings
 from isonb.pages.verdicts import Study
 
+BY_POSITIONS = {"none": "positions=none", "learned": metrics.MAIN, "sincos": "positions=sincos"}  # arms, by their kind
 TRANSFORMER, *_ = select.TRANSFORMERS  # the one with 1 head
 
 
@@ -40,8 +42,14 @@ def by_positions(t: metrics.Tables) -> pd.DataFrame:
             continue
         means = shared.mean(skipna=False)
         shown = {kind: NOT_RUN if arm not in means else f"{means[arm]:.3f}" for kind, arm in kinds.items()}
-        waiting = {kind: "waits for seeds" for kind, mean in shown.items() if mean == "nan"}
-        rows.append({"transformer": f"{name_of(encoding)}, size {depth}"} | shown | waiting | {"seeds": len(shared)})
+        shown |= {kind: "waits for seeds" for kind, mean in shown.items() if mean == "nan"}
+        of_seeds = cell[cell["seed"].isin(shared.index)]
+        shown |= {
+            kind: selection.link(shown[kind], of_seeds[of_seeds["arm"] == arm], t.runs)
+            for kind, arm in kinds.items()
+            if shown[kind] not in (NOT_RUN, "waits for seeds")
+        }
+        rows.append({"transformer": f"{name_of(encoding)}, size {depth}"} | shown | {"seeds": len(shared)})
     return pd.DataFrame(rows or [{"transformer": NOT_RUN}])
 
 
@@ -67,7 +75,7 @@ def losses_by_positions(t: metrics.Tables) -> pd.DataFrame:
 
     In nats per masked sub-pixel, means over the seeds that have all three; one row per encoding.
     """
-    arms = {"positions=none": "none", metrics.MAIN: "learned", "positions=sincos": "sincos"}
+    arms = {arm: name for name, arm in BY_POSITIONS.items()}
     runs = t.runs[(t.runs["network"] == TRANSFORMER) & (t.runs["depth"] == 1) & t.runs["arm"].isin(arms)]
     losses = runs.pivot(index=["encoding", "seed"], columns="arm", values="validation_loss").rename(columns=arms)
     return losses.reindex(columns=list(arms.values())).astype(float).dropna().groupby(level="encoding").mean()
@@ -86,6 +94,17 @@ def shares(study: Study) -> pd.Series:
     return pd.Series(means, dtype=float).reindex(list(dict.fromkeys([*asked(study.name), *means])))
 
 
+def shares_behind(study: Study) -> dict[str, object]:
+    """The same by arm, for a sentence: each as a link to the runs that it rests on."""
+    of_arms = ledger.gap_shares(study.tables)
+    return {
+        name: share
+        if name not in of_arms
+        else findings.behind(study.tables, ledger.behind(study.tables, name, of_arms[name]), it=share)["it"]
+        for name, share in shares(study).items()
+    }
+
+
 def gap_shares(study: Study) -> pd.DataFrame:
     """What each setting does to the test loss by which the transformer trails the convolution: one row per setting.
 
@@ -96,8 +115,8 @@ def gap_shares(study: Study) -> pd.DataFrame:
     rows = [
         {
             "setting": in_words(name),
-            **_share(of_loss.get(name)),
-            "of accuracy's gap": _in_accuracy(of_accuracy.get(name)),
+            **_linked(study.tables, name, _share(of_loss.get(name)), of_loss.get(name)),
+            **_linked(study.tables, name, _in_accuracy(of_accuracy.get(name)), of_accuracy.get(name)),
         }
         for name in asked(study.name)
     ]
@@ -125,10 +144,20 @@ def _interval(of_arm: ledger.GapShare) -> str:
     return f"{low:.0%} to {high:.0%}" if len(of_arm.share_S) > 1 else "takes a second seed"
 
 
-def _in_accuracy(of_arm: ledger.GapShare | None) -> str:
+def _linked(
+    t: metrics.Tables, name: str, numbers: dict[str, str], of_arm: ledger.GapShare | None
+) -> dict[str, str | markup.Link]:
+    """Numbers about a share as links to the runs that it rests on; "not run" leads nowhere."""
     if of_arm is None:
-        return NOT_RUN
-    return _mean(of_arm) if of_arm.share_S is None else f"{_mean(of_arm)} ({_interval(of_arm)})"
+        return dict(numbers)
+    address = selection.of(ledger.behind(t, name, of_arm), t.runs)
+    return {title: markup.Link(text, address) for title, text in numbers.items()}
+
+
+def _in_accuracy(of_arm: ledger.GapShare | None) -> dict[str, str]:
+    share = NOT_RUN if of_arm is None else _mean(of_arm)
+    is_given = of_arm is not None and of_arm.share_S is not None
+    return {"of accuracy's gap": f"{share} ({_interval(of_arm)})" if is_given else share}
 
 
 def _share(of_arm: ledger.GapShare | None) -> dict[str, str]:
@@ -142,26 +171,6 @@ def _share(of_arm: ledger.GapShare | None) -> dict[str, str]:
         "share removed": _mean(of_arm),
         "95 % interval": _interval(of_arm),
     }
-
-
-def in_short(study: Study) -> pd.DataFrame:
-    """The most that a change of each setting takes off the gap, with its interval, networks and seeds."""
-    shares = {name: of_arm for name, of_arm in ledger.gap_shares(study.tables).items() if of_arm.share_S is not None}
-    rows = []
-    for kind in (*ledger.NEEDED, ledger.DATA):
-        means = {name: of_arm.share_S.mean() for name, of_arm in shares.items() if ledger.change(name) == kind}
-        if not means:
-            rows.append({"change": kind} | dict.fromkeys(("of the gap removed", "networks", "seeds"), NOT_RUN))
-            continue
-        best = max(means, key=means.__getitem__)
-        rows.append({
-            "change": in_words(best),
-            "of the gap removed": f"{_mean(shares[best])} ({_interval(shares[best])})",
-            "networks": f"{', '.join(map(name_of, shares[best].by_encoding))}; "
-            f"size {markup.listed(shares[best].sizes)}",
-            "seeds": str(len(shares[best].share_S)),
-        })  # fmt: skip
-    return pd.DataFrame(rows)
 
 
 def missing_shares(study: Study) -> str:
@@ -179,15 +188,18 @@ def missing_shares(study: Study) -> str:
 def longer(t: metrics.Tables) -> pd.DataFrame:
     """Validation losses of networks trained for more epochs beside those of the grid: one row per network and length.
 
-    Nats per masked sub-pixel, means over the seeds that have both. Columns: `encoding`, `size`, `network`, `epochs`,
-    `more epochs`, `loss`, `loss with more` and `seeds`.
+    Nats per masked sub-pixel, means over the seeds that have both.
     """
-    keys, shown = ["network", "encoding", "depth", "seed"], ["validation_loss", "epochs"]
+    keys = ["encoding", "depth", "network", "seed"]
     is_longer = t.runs["arm"].map(ledger.change) == "length"
-    main = t.runs[t.runs["arm"] == metrics.MAIN].set_index(keys)[shown]
-    both = main.join(t.runs[is_longer].set_index(keys)[shown].add_prefix("more "), how="inner").reset_index()
-    rows = both.groupby(["encoding", "depth", "more epochs", "network"]).agg(
-        **{"epochs": ("epochs", "first"), "loss": ("validation_loss", "mean")},
-        **{"loss with more": ("more validation_loss", "mean"), "seeds": ("seed", "nunique")},
-    )
-    return rows.reset_index().rename(columns={"depth": "size"})
+    main = t.runs[t.runs["arm"] == metrics.MAIN]
+    both = main.merge(t.runs[is_longer], on=keys, suffixes=("", " with more"))
+    shown = []
+    for (encoding, depth, _, network), of in both.groupby(["encoding", "depth", "epochs with more", "network"]):
+        row = {"encoding": name_of(encoding), "size": depth, "network": name_of(network)}
+        for which in ("", " with more"):
+            runs = t.runs[t.runs["run_id"].isin(of[f"run_id{which}"])]
+            row[f"epochs{which}"] = runs["epochs"].iloc[0]
+            row[f"loss{which}"] = selection.link(f"{runs['validation_loss'].mean():.3f}", runs, t.runs)
+        shown.append(row | {"seeds": of["seed"].nunique()})
+    return pd.DataFrame(shown or [{"network": NOT_RUN}])

@@ -8,7 +8,7 @@ from __future__ import annotations
 import pandas as pd
 
 from isonb import config, rows
-from isonb.evidence import NOT_RUN, figures, markup, metrics, statistics
+from isonb.evidence import NOT_RUN, figures, markup, metrics, selection, statistics
 from isonb.evidence.ledger import select
 from isonb.evidence.picture import Picture, name_of
 from isonb.pages.verdicts import Study
@@ -90,10 +90,12 @@ def what_training_adds(t: metrics.Tables) -> pd.DataFrame:
             of_setting = runs[(runs["network"] == network) & (runs["encoding"] == encoding)]
             if of_setting.empty:
                 continue
+            numbers = {title: _pair(of_setting, prefix) for title, prefix in PROTOCOLS.items()}
+            numbers |= {"gain": f"{100 * of_setting['gain'].mean():+.1f}", "networks": str(len(of_setting))}
+            behind = selection.of(of_setting, t.runs)
             shown.append(
                 {"network": name_of(network), "encoding": name_of(encoding)}
-                | {title: _pair(of_setting, prefix) for title, prefix in PROTOCOLS.items()}
-                | {"gain": f"{100 * of_setting['gain'].mean():+.1f}", "networks": str(len(of_setting))}
+                | {name: markup.Link(text, behind) for name, text in numbers.items()}
             )
     return pd.DataFrame(shown or [{"network": NOT_RUN}])
 

@@ -21,7 +21,7 @@ from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxRole
 
 from isonb import config, records, schema
-from isonb.evidence import DAMAGED, NOT_RUN, executed
+from isonb.evidence import DAMAGED, NOT_RUN, executed, selection
 from isonb.evidence.markup import plain
 from isonb.pages import runs
 
@@ -138,7 +138,7 @@ def lead_to_runs(app: Sphinx, doctree: nodes.document, page: str) -> None:
 
 def _chosen(study: str, run_id: str) -> str:
     """What the address of the page of all runs has behind its name to show this one alone."""
-    return runs.address(study=study, run=run_id).removeprefix(f"{runs.PAGE}.html")
+    return selection.address(study=study, run=run_id).removeprefix(f"{runs.PAGE}.html")
 
 
 def setup(app: Sphinx) -> dict[str, bool]:

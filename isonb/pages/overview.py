@@ -12,11 +12,12 @@ from typing import Any
 import pandas as pd
 
 from isonb import features
-from isonb.evidence import NOT_RUN, claims, markup, metrics, statistics
+from isonb.evidence import NOT_RUN, claims, markup, metrics, selection, statistics
 from isonb.evidence.figures.scatter import GUESSES
 from isonb.evidence.ledger import changes, select
 from isonb.evidence.ledger.finding import NotRun, Verdict
 from isonb.evidence.picture import name_of
+from isonb.pages import verdicts
 from isonb.pages.verdicts import Study
 
 LARGEST = 12  # the size of the paper's supplement
@@ -44,10 +45,11 @@ def on_the_same_images(study: Study) -> pd.DataFrame:
                 if all(key in ids.index for key in keys):
                     a_B, b_B = (select.chosen_correct_B(study.tables, ids.loc[key]) > 0 for key in keys)
                     value, (low, high) = statistics.paired_difference(a_B, b_B)
+                    behind = selection.of(runs[runs["run_id"].isin(ids.loc[keys, "run_id"])], study.tables.runs)
                     pairs.append({
                         "networks": f"{name_of(better)} and {name_of(worse)}, {name_of(encoding)}, size {depth}",
-                        "difference": f"{100 * value:+.1f}",
-                        "95 % interval": f"{100 * low:+.1f} to {100 * high:+.1f}",
+                        "difference": markup.Link(f"{100 * value:+.1f}", behind),
+                        "95 % interval": markup.Link(f"{100 * low:+.1f} to {100 * high:+.1f}", behind),
                     })  # fmt: skip
                     p_values.append(statistics.mcnemar(a_B, b_B))
         if pairs:
@@ -91,11 +93,11 @@ def undecided(study: Study) -> pd.DataFrame:
 
 
 def by_interval_alone(study: Study) -> str:
-    """Which verdicts about trained networks rest on intervals that are not corrected over the ledger, in words."""
-    verdicts = (Verdict.SUPPORTED, Verdict.PARTLY, Verdict.CONTRADICTED)
-    decided = [row for row in study.rows.values() if row["seeds_asked"] and row["verdict"] in verdicts]
+    """Which verdicts about trained networks rest on intervals that are not corrected over the ledger, in Markdown."""
+    clear = (Verdict.SUPPORTED, Verdict.PARTLY, Verdict.CONTRADICTED)
+    decided = [row for row in study.rows.values() if row["seeds_asked"] and row["verdict"] in clear]
     alone, corrected = (
-        [row["id"] for row in decided if (row["p_holm"] is None) == is_alone] for is_alone in (True, False)
+        [verdicts.link(row) for row in decided if (row["p_holm"] is None) == is_alone] for is_alone in (True, False)
     )
     title = markup.escaped(study.title)
     return (
@@ -110,8 +112,8 @@ def _mark(name: str) -> str:
     return f" ({mark})" if mark else ""
 
 
-def _named(ids: Sequence[str]) -> str:
-    return f" ({markup.listed(ids)})" if ids else ""
+def _named(links: Sequence[str]) -> str:
+    return f" ({markup.listed(links)})" if links else ""
 
 
 def _seeds(row: Mapping[str, Any]) -> str:
@@ -138,14 +140,18 @@ def by_size(t: metrics.Tables) -> pd.DataFrame:
     runs = select.grid(t)
     means = select.setting_means(runs, "untrained_accuracy").set_index(select.SETTING)
     seeds = runs.groupby(select.SETTING)["seed"].nunique()
+    behind = {cell: selection.of(of_cell, t.runs) for cell, of_cell in runs.groupby(select.SETTING)}
     shown = []
     for encoding, network in itertools.product(select.ENCODINGS, select.NETWORKS):
         cells = {size: (network, encoding, size) for size in select.SIZES}
         if any(cell in means.index for cell in cells.values()):
             shown.append(
                 {"encoding": name_of(encoding), "network": name_of(network)}
-                | {f"loss, size {size}": _mean(means, cell, "validation_loss", ".3f") for size, cell in cells.items()}
-                | {f"accuracy, size {size}": _gain(means, cell) for size, cell in cells.items()}
+                | {f"loss, size {size}": _linked(_loss(means, cell), behind.get(cell)) for size, cell in cells.items()}
+                | {
+                    f"accuracy, size {size}": _linked(_gain(means, cell), behind.get(cell))
+                    for size, cell in cells.items()
+                }
                 | {"seeds": ", ".join(str(seeds.get(cell, 0)) for cell in cells.values())}
             )
     for guess, column in GUESSES.items():
@@ -156,8 +162,12 @@ def by_size(t: metrics.Tables) -> pd.DataFrame:
     return pd.DataFrame(shown or [{"network": NOT_RUN}]).fillna("")
 
 
-def _mean(means: pd.DataFrame, cell: tuple[str, str, int], column: str, spec: str) -> str:
-    return format(means.loc[cell, column], spec) if cell in means.index else NOT_RUN
+def _linked(text: str, address: str | None) -> str | markup.Link:
+    return text if address is None else markup.Link(text, address)
+
+
+def _loss(means: pd.DataFrame, cell: tuple[str, str, int]) -> str:
+    return f"{means.loc[cell, 'validation_loss']:.3f}" if cell in means.index else NOT_RUN
 
 
 def _gain(means: pd.DataFrame, cell: tuple[str, str, int]) -> str:

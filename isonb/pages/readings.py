@@ -16,6 +16,7 @@ from typing import Any
 from isonb.evidence.ledger import select
 from isonb.evidence.ledger.finding import Verdict
 from isonb.evidence.metrics import Tables
+from isonb.pages import findings
 from isonb.pages.findings import Statement
 
 Row = Mapping[str, Any]  # a claim's row, as `claims.as_rows` gives it
@@ -95,7 +96,12 @@ def _reconstruction(t: Tables, row: Row) -> Statement:
         "within 8 levels, the mixer {mixer:.0%} and the transformer (1 head) {transformer:.0%}. Whether a mixer's "
         "colours are closer to the truth than a transformer's depends on the encoding.",
         lambda: row["verdict"] == PARTLY and _all_clear(_judged(row, "conv before ")),
-        **{name.removesuffix("-1"): near.get(name, math.nan) for name in select.BLOCK_ORDER},
+        **{
+            name.removesuffix("-1"): findings.behind(t, runs[runs["network"] == name], it=near.get(name, math.nan))[
+                "it"
+            ]
+            for name in select.BLOCK_ORDER
+        },
     )
 
 
@@ -142,14 +148,15 @@ def _gain(t: Tables, row: Row) -> Statement:
 def _gain_by_what_is_built_in(t: Tables, row: Row) -> Statement:
     if row["verdict"] == Verdict.NOT_RUN:
         return Statement("", None)
-    gain = 100 * select.grid(select.with_twins(t)).groupby("encoding")["gain"].mean()
+    runs = select.grid(select.with_twins(t))
+    gain = 100 * runs.groupby("encoding")["gain"].mean().reindex(list(select.ENCODINGS))
     return _statement(
         row,
         "Pre-training adds most with pix2vec ({pix2vec:.1f} points, against {continuous:.1f} with continuous input and "
         "{rff:.1f} with random Fourier features). That it adds more to a mixer or a transformer than to a convolution "
         "does not show.",
         lambda: row["verdict"] == PARTLY and gain.idxmax() == "pix2vec",
-        **{name: gain.get(name, math.nan) for name in select.ENCODINGS},
+        **findings.behind_each(t, runs, "encoding", gain),
     )
 
 
@@ -187,14 +194,14 @@ def _equal_parameters(t: Tables, row: Row) -> Statement:
 
 
 def _sigma(t: Tables, row: Row) -> Statement:
-    if row["verdict"] == Verdict.NOT_RUN:
-        return Statement("Networks with another sigma have yet to be trained.", True)
     signs = _judged(row)
+    if not signs:
+        return Statement("Too few networks with another sigma have been trained yet.", True)
     return _statement(
         row,
         "In features, sigma 1 is clearly better than 0.1 or 10 in {clear} of {comparisons} comparisons and clearly "
         "worse in {worse}.",
-        lambda: bool(signs),
+        lambda: True,
         clear=signs.count(1),
         worse=signs.count(-1),
         comparisons=len(signs),

@@ -1,7 +1,7 @@
 """Every run of every study: which there are, how a selection of them is addressed, and the table that lists them.
 
 Python writes the whole page: points that are links, and a plain table. A script of the book's own adds filters that act
-on both; `address` gives a link that opens the page filtered.
+on both; `isonb.evidence.selection` gives the address that opens the page filtered.
 
 Book: chapter "All runs".
 """
@@ -13,15 +13,14 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import quote, urlencode
+from urllib.parse import quote
 
 from sphinx.application import Sphinx
 
 from isonb import config, records, rows, schema
 from isonb.evidence import executed, markup, metrics, picture, titles
+from isonb.evidence.selection import PAGE
 
-PAGE = "cells"  # the chapter, in `book/`
-FILTERS = ("study", "block", "heads", "encoding", "size", "changed", "seed", "data", "device")
 COLUMNS = {  # of the table: what heads them, by the name of their filter or of what they hold
     "block": "block", "study": "study", "heads": "heads", "encoding": "encoding", "size": "size",
     "changed": "what was changed", "seed": "seed", "steps": "steps", "data": "images", "device": "device",
@@ -52,24 +51,7 @@ class Run:
     @property
     def unit(self) -> str:
         """That of its loss."""
-        return rows.OBJECTIVES[self.record.cell.run.objective].unit
-
-
-def address(**settings: Any) -> str:
-    """The page of all runs with only those shown that have these settings, as seen from a chapter.
-
-    `run` names one by its run_id, the others are `FILTERS` as settings spell them; a list means any of its values.
-    Raises `ValueError` for a setting by which runs cannot be chosen.
-    """
-    for name in settings:
-        if name not in (*FILTERS, "run"):
-            raise ValueError(f"Runs cannot be chosen by {name!r}: use {', '.join(FILTERS)} or run.")
-    return f"{PAGE}.html?{urlencode(settings, doseq=True)}"
-
-
-def link(text: str, **settings: Any) -> markup.Link:
-    """The text as a link to the runs behind it, for a table or, by `html()`, for a sentence or a caption."""
-    return markup.Link(text, address(**settings))
+        return self.record.cell.run.unit
 
 
 def every() -> tuple[list[Run], list[str]]:
@@ -131,7 +113,9 @@ def _row(run: Run, images: str) -> str:
         f"{html.escape(markup.plain(text))}</td>"
         for name, (text, value) in values.items()
     )
-    return f'<tr id="{html.escape(run.anchor)}" data-run="{html.escape(record.run_id)}">{_head(run)}{cells}</tr>'
+    unseen = {"run": record.run_id, "images": metrics.images_id(record)}
+    named = "".join(_attribute(f"data-{name}", value) for name, value in unseen.items())
+    return f'<tr id="{html.escape(run.anchor)}"{named}>{_head(run)}{cells}</tr>'
 
 
 def _head(run: Run) -> str:
@@ -157,16 +141,16 @@ def with_images(runs: Iterable[Run]) -> list[tuple[Run, str]]:
     """
     runs = list(runs)
     sets = metrics.by_images(run.record for run in runs)
-    names = Counter(of_set[0].data.name for of_set in sets)
+    names = Counter(metrics.images_name(of_set[0]) for of_set in sets)
     called = {
-        _read(of_set[0]): of_set[0].data.name if names[of_set[0].data.name] == 1 else metrics.images_read(of_set)
+        _read(of_set[0]): name if names[name := metrics.images_name(of_set[0])] == 1 else metrics.images_read(of_set)
         for of_set in sets
     }
     return [(run, called[_read(run.record)]) for run in runs]
 
 
 def _read(record: schema.Record) -> tuple[str, int]:
-    return metrics.data_id(record.data), record.numerics
+    return metrics.images_id(record), record.numerics
 
 
 def add_scripts(app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: Any) -> None:

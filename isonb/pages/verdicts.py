@@ -19,7 +19,7 @@ from isonb.evidence import NOT_RUN, claims, markup
 from isonb.evidence.ledger import changes
 from isonb.evidence.ledger.finding import Claim, Verdict
 from isonb.evidence.metrics import Tables
-from isonb.pages import readings
+from isonb.pages import judged, readings
 
 AGREES = {
     Verdict.SUPPORTED: "Ours agrees",
@@ -58,7 +58,7 @@ class Study:
 
 
 def _judged(name: str, t: Tables, images: str = "") -> Study:
-    return Study(name, t, {row["id"]: row for row in claims.as_rows(claims.judge(t))}, images)
+    return Study(name, t, judged.rows(t), images)
 
 
 def read(name: str) -> Study:

@@ -11,16 +11,18 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from isonb import config, disk, places, surroundings
 from isonb.config import Cell
-from isonb.running import interruption, placement, predictions, publishing, sweep, watch
+from isonb.running import box, interruption, placement, predictions, publishing, remaining, runner, sweep, watch
 from isonb.training import signals
 
 DRY = {"-n", "--dry-run", "--dryrun"}
@@ -64,6 +66,8 @@ class Driver:
     def __init__(self, given: Mapping[str, Any], is_dry: bool, logger: logging.Logger) -> None:
         settings = sweep.Settings.read(given)
         self.is_dry, self.logger, self.template = is_dry, logger, settings.template
+        if settings.template:
+            runner.require_template(Path(settings.template))
         self.study = sweep.one_study(settings.study, settings.profile)
         self.cells = sweep.cells(self.study)
         self.base = self.cells[0].study
@@ -72,9 +76,11 @@ class Driver:
         self.is_built = not self.reasons and publishing.is_built()
         self.with_book = settings.book
         self.priorities = sweep.priorities(self.study, self.cells)
-        self._share_out(settings.execution, settings.threads)
+        self._share_out(settings.execution, settings.threads, settings.cells_per_gpu)
+        self.box = self._begin_box(settings.minutes) if settings.minutes and self.reasons else None
         self.refusals = Refusals(logging.ERROR)
         self.is_started, self.is_stopped, self.held, self.watching = False, False, None, None
+        self.is_time_up, self.alarm, self.over = False, None, threading.Event()
 
     def _find_reasons(self, only_missing: bool, data_path: Path | None) -> None:
         self.reasons = sweep.reasons(self.cells, only_missing, data_path)
@@ -94,8 +100,8 @@ class Driver:
         if self.reasons and not self.is_dry:
             disk.require_writable(self.runs, places.results_folder(self.base))
 
-    def _share_out(self, execution: config.Execution, threads: int) -> None:
-        """Share the cores and the memory of the machine out among the cells."""
+    def _share_out(self, execution: config.Execution, threads: int, per_gpu: int | Literal["auto"]) -> None:
+        """Share the cores, the memory and the GPUs of the machine out among the cells."""
         if self.reasons and self.place != "given":  # a cluster's nodes have what the machine here may lack
             placement.require_device(execution)
         self.known = predictions.read()
@@ -104,9 +110,31 @@ class Driver:
             self.known, self.reasons, placement.cores()
         )
         largest = predictions.largest_megabytes(self.known, self.reasons, self.is_on_gpu)
-        self.threads = threads or placement.threads(self.place, len(self.reasons), self.is_together, largest)
+        self.per_gpu = 1
+        if self.place == "gpu-each":
+            needed, most = (
+                count(self.known, self.reasons) for count in (predictions.gpu_megabytes, predictions.most_on_a_gpu)
+            )
+            self.per_gpu = placement.cells_per_gpu(per_gpu, needed, most)
+        self.threads = threads or placement.threads(
+            self.place, len(self.reasons), self.is_together, largest, self.per_gpu
+        )
         on_cpu = {"device": "cpu"} if self.place == "cpu" else {}
         self.execution = {"threads": self.threads, **on_cpu, **execution.model_dump(exclude_unset=True)}
+
+    def _begin_box(self, minutes: float) -> box.Box:
+        """Order the cells by what can be finished in so many minutes; a box builds no book, which takes minutes."""
+        if self.place == "given":
+            raise config.ConfigError(
+                "minutes= is for a machine of one's own: on a cluster limit the time of its jobs, each of which goes "
+                "on from its last checkpoint."
+            )
+        left = [cell for cell in self.cells if cell.run.run_id in self.reasons]
+        begun = box.begin(minutes, remaining.slowest_step(left))
+        ordered = remaining.in_order(left, begun.stops - time.monotonic())
+        self.priorities |= {cell.run.run_id: place for place, cell in enumerate(reversed(ordered))}
+        self.with_book = False
+        return begun
 
     # What the rules are made of
 
@@ -140,7 +168,7 @@ class Driver:
 
     def command(self, cell: Cell) -> str:
         """The shell command that runs a cell."""
-        variable = f"{placement.GPU}=1 " if self.place == "gpu-each" else ""
+        variable = f"{placement.GPU}={self.per_gpu} " if self.place == "gpu-each" else ""
         return variable + sweep.command(cell, self.execution, self.template)
 
     # What is done besides
@@ -169,20 +197,27 @@ class Driver:
         if not self.is_started:
             self._say_how_to_go_on("Stopped before it began")
             os._exit(interruption.STOPPED)
-        interruption.end_jobs()
+        interruption.end_jobs(self.over)
         raise KeyboardInterrupt
+
+    def _time_is_up(self) -> None:
+        """Ask to stop as somebody else would, from the thread in which the alarm goes off."""
+        self.is_time_up = True
+        os.kill(os.getpid(), signal.SIGTERM)
 
     def _say_how_to_go_on(self, words: str) -> None:
         with contextlib.suppress(OSError):  # the terminal is gone
-            print(f"{words}: run `{sweep.again(self.study)}` to continue.", file=sys.stderr, flush=True)
+            again = sweep.again(self.study, self.box and self.box.minutes)
+            print(f"{words}: run `{again}` to continue.", file=sys.stderr, flush=True)
 
     def start(self) -> None:
         """When the first rule is about to run: take the folder, write the plan, and begin to watch."""
         self.logger.removeHandler(self.refusals)
         reused = len(self.cells) - len(self.reasons)
         plan = sweep.Plan(
-            study=self.study, base=self.base, started=time.monotonic(), reasons=self.reasons, reused=reused
-        )
+            study=self.study, base=self.base, started=time.monotonic(), reasons=self.reasons, reused=reused,
+            minutes=self.box and self.box.minutes,
+        )  # fmt: skip
         try:
             self.held = sweep.hold(self.study)
             plan.write(self.folder)
@@ -191,21 +226,36 @@ class Driver:
             signals.heed(
                 self._stop
             )  # Snakemake has just taken SIGTERM, and would wait for the end of every cell at work
+            if self.box:
+                self.box.announce()
+                self.alarm = threading.Timer(max(0.0, self.box.stops - time.monotonic()), self._time_is_up)
+                self.alarm.daemon = True
+                self.alarm.start()
         except Exception as error:
             print(sweep.in_a_sentence(error), file=sys.stderr, flush=True)
             os._exit(1)  # an exception from here would be Snakemake's own, with a traceback
 
     def end(self) -> None:
         """When every rule has succeeded."""
+        self._silence_alarm()
         if self.watching:
             self.watching.end()
         self.is_stopped = True  # a request to stop comes too late
+        if self.box:
+            print("All cells of the study are finished: `make book` builds the book.", file=sys.stderr)
+
+    def _silence_alarm(self) -> None:
+        if self.alarm:
+            self.alarm.cancel()
 
     def fail(self) -> None:
         """When a rule has failed or the sweep was stopped: the cells that ended are worth a table and a book.
 
-        A sweep that was stopped ends with status 75.
+        A sweep that was stopped ends with status 75, and so does a time box that is over before the study is.
         """
+        self._silence_alarm()
+        if self.box and self.is_started and (self.is_time_up or not self.is_stopped):
+            self._end_box()
         try:
             if self.watching:
                 self.watching.end()
@@ -219,3 +269,25 @@ class Driver:
             self._say_how_to_go_on("Stopped; all training so far is saved")
             interruption.kill_children()
             sys.exit(interruption.STOPPED)
+
+    def _end_box(self) -> None:
+        """When a time box is over or has no time for what is left: a table of what there is, and what to do next."""
+        self.is_stopped = True  # a request to stop comes too late
+        self.over.set()
+        if self.watching:
+            self.watching.end()
+        interruption.kill_children()  # what has not saved by now has had the time of a box's end
+        if not (self.folder / "report.done").exists():
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                limit = max(box.LEAST, self.box.ends - time.monotonic())
+                subprocess.run([*ISONB, "report", self.folder], check=False, timeout=limit)
+        if sweep.failures(self.folder):
+            sys.exit(1)  # the report has said which
+        stopped, waiting = sweep.left(self.folder)
+        if len(waiting) == len(self.reasons):
+            print(f"No cell could begin in {self.box.minutes:.6g} minutes: give more of them.", file=sys.stderr)
+            sys.exit(1)  # to run it again would change nothing
+        self._say_how_to_go_on(
+            f"The time is up; cells saved as far as they are: {len(stopped)}, not begun: {len(waiting)}"
+        )
+        sys.exit(interruption.STOPPED)

@@ -9,17 +9,27 @@ Book: chapter "Training".
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from isonb import records, rows, studies
-from isonb.config import Cell, Execution, RunConfig
+from isonb import records, studies
+from isonb.config import IMAGES, Cell, Execution, RunConfig
+from isonb.features import CHANNELS
 from isonb.running import memory, predictions, throughput
 from isonb.running.throughput import Throughput
+from isonb.training import sources
+
+if TYPE_CHECKING:
+    from isonb.models.network import IsotropicNetwork
 
 Counts = tuple[int, int, int]  # training, validation and test images
 FORWARD_SHARE = 1 / 3  # of a training step: the backward pass makes two products of each of the forward pass
-DATA = {"data", "image_size", "data_fraction", "validation_fraction", "test_fraction"}  # what numbers of images hang on
+DATA = {*IMAGES} - {"collection", "image_fit"}  # what numbers of images hang on
+
+
+TIMED = 2  # images whose pass through a network is timed
 
 
 @dataclass(frozen=True)
@@ -39,10 +49,9 @@ class Estimate:
 
 def published(run: RunConfig) -> Counts | None:
     """How many images of each split the run reads of the whole source; None where nobody has published how many."""
-    counts = rows.SOURCES[run.data].published
-    if counts is None:
+    if run.published is None:
         return None
-    train, test = counts
+    train, test = run.published
     validation = round(run.validation_fraction * train)
     return round(run.data_fraction * (train - validation)), validation, test
 
@@ -55,7 +64,7 @@ def images(run: RunConfig, execution: Execution) -> Counts:
     is_at_hand = execution.data_path or os.environ.get("ISONB_DATA")
     if not is_at_hand and (counts := published(run)):
         return counts
-    read = rows.SOURCES[run.data].load().load(run, execution.data_path)
+    read = sources.load(run, execution.data_path)
     return len(read.train.index_S), len(read.validation.index_S), len(read.test.index_S)
 
 
@@ -80,6 +89,21 @@ def estimate(
         evaluation=(passes * FORWARD_SHARE + 2 * tuned * train) * seconds,
         memory_bytes=memory.training_bytes(plain, batch_size, precision, on_gpu),
     )
+
+
+def seconds_of_a_pass(network: IsotropicNetwork, counts: Counts, precision: str) -> float:
+    """What all these images cost that pass a network once, from a few that do so here; no labels are looked at."""
+    import torch
+
+    from isonb.training import evaluate
+
+    size, device = network.config.image_size**2, next(network.parameters()).device
+    some_BNC = torch.zeros(TIMED, size, CHANNELS, dtype=torch.uint8, device=device)
+    with torch.inference_mode(), evaluate.autocast(device, precision):
+        for _ in range(2):  # the first is a warm-up
+            started = time.perf_counter()
+            network.final_layer(some_BNC).sum().item()  # waits for the device
+    return (time.perf_counter() - started) / TIMED * sum(counts)
 
 
 def study(name: str, execution: Execution, images_per_second: float | None = None, at_once: int = 1) -> list[Estimate]:
@@ -127,12 +151,18 @@ def by_speed(study: str, speeds: Sequence[float]) -> list[dict[str, str]]:
     return table
 
 
-def remember(alone: Sequence[Estimate], together: Sequence[Estimate] = ()) -> None:
-    """Keep predictions for the dry runs of sweeps, and for their choice between one cell and several at once."""
+def remember(alone: Sequence[Estimate], together: Sequence[Estimate] = (), at_once: int | None = None) -> None:
+    """Keep predictions for the dry runs of sweeps, and for their choice between one cell and several at once.
+
+    On a GPU, `at_once` says how many cells are `together`.
+    """
     seconds = {one.cell.run.run_id: 3600 * one.hours for one in together}
     predictions.write({
         one.cell.run.run_id: predictions.Prediction(
-            alone=3600 * one.hours, together=seconds.get(one.cell.run.run_id), memory_bytes=one.memory_bytes
+            alone=3600 * one.hours,
+            together=seconds.get(one.cell.run.run_id),
+            at_once=at_once,
+            memory_bytes=one.memory_bytes,
         )
         for one in alone
     })  # fmt: skip

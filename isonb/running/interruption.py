@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 
 import psutil
 
+from isonb.running import box
 from isonb.training import signals
 from isonb.validation import ConfigError
 
@@ -30,8 +31,8 @@ def heeded() -> Iterator[threading.Event]:
     """An event that a request to stop or the end of the driver sets; this process's kernels are then interrupted.
 
     An interrupted kernel takes its training step to the end, saves it and leaves its cell. One that has not done so
-    after `GRACE` seconds is killed. The driver is the process that ISONB_DRIVER names, if any. Raises `ConfigError`
-    where it names none.
+    after `GRACE` seconds, or later where a time box leaves it more, is killed. The driver is the process that
+    ISONB_DRIVER names, if any. Raises `ConfigError` where it names none.
     """
     asked, over = threading.Event(), threading.Event()
 
@@ -75,17 +76,17 @@ def kill_children() -> None:
             child.kill()
 
 
-def end_jobs() -> None:
-    """From now on, end every job of the sweep that this process drives; those to come, too.
+def end_jobs(over: threading.Event) -> None:
+    """From now on until it is over, end every job of the sweep that this process drives; those to come, too.
 
     A runner is asked to save and end. A report or a book is killed with all that it has started: it is soon redone.
     """
-    threading.Thread(target=_end_jobs, daemon=True).start()
+    threading.Thread(target=_end_jobs, args=(over,), daemon=True).start()
 
 
-def _end_jobs() -> None:
+def _end_jobs(over: threading.Event) -> None:
     asked: set[psutil.Process] = set()
-    while True:
+    while not over.is_set():
         for child in psutil.Process().children(recursive=True):
             with contextlib.suppress(psutil.NoSuchProcess):
                 words = child.cmdline()
@@ -95,7 +96,7 @@ def _end_jobs() -> None:
                 elif words[1:3] == ["-m", "isonb"] and words[3] in ("report", "book"):
                     for process in [*child.children(recursive=True), child]:
                         process.kill()
-        time.sleep(PATIENCE)
+        over.wait(PATIENCE)
 
 
 def _driver() -> int | None:
@@ -145,6 +146,7 @@ def _watched(pid: int) -> Callable[[], bool]:
 def end_kernels(over: threading.Event) -> None:
     """Interrupt this process's kernels, those to come, too, and kill the ones that are still there after a while."""
     interrupted: dict[psutil.Process, float] = {}
+    grace = max(GRACE, box.grace())
     while not over.wait(PATIENCE):
         children = []
         with contextlib.suppress(psutil.Error, OSError):  # no file can be opened: look again
@@ -154,5 +156,5 @@ def end_kernels(over: threading.Event) -> None:
                 if child not in interrupted:
                     interrupted[child] = time.monotonic()
                     child.send_signal(signal.SIGINT)
-                elif time.monotonic() - interrupted[child] > GRACE:
+                elif time.monotonic() - interrupted[child] > grace:
                     child.kill()

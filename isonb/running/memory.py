@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 
+from isonb import features
 from isonb.config import RunConfig
 
 BYTES_PER_PARAMETER = 16  # float32 weight, gradient, and Adam's two averages
@@ -29,7 +30,7 @@ def training_bytes(run: RunConfig, batch_size: int, precision: str, on_gpu: bool
     from isonb.models import objectives
     from isonb.training import evaluate
 
-    network = networks.build_network(run)
+    network = networks.build_network(run, features.even_colours())
     for layer in network.modules() if on_gpu and precision == "bfloat16" else ():
         if isinstance(layer, torch.nn.LayerNorm):
             layer.register_forward_pre_hook(lambda _, inputs: tuple(x.float() for x in inputs))
@@ -43,7 +44,8 @@ def training_bytes(run: RunConfig, batch_size: int, precision: str, on_gpu: bool
         return x
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda x: x), evaluate.autocast(torch.device("cpu"), precision):
-        objectives.summed_loss(run, network, pixels_BNC, objectives.sample_scored(run, index_B, "training"))
+        is_scored_BNC = objectives.sample_scored(run, index_B, "training")
+        objectives.summed_loss(run, network, pixels_BNC, is_scored_BNC, network.palette)
     shapes = {p.shape for p in network.parameters()}  # a bfloat16 copy of a weight does not grow with the batch
     growing = [x for address, x in kept.items() if address not in own and x.shape not in shapes]
     activations = sum(x.untyped_storage().nbytes() for x in growing) / len(index_B)

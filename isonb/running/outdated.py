@@ -8,7 +8,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from isonb import numerics, records, rows, schema
-from isonb.config import Cell, ConfigError
+from isonb.config import Cell, ConfigError, RunConfig
+from isonb.training import sources
 
 
 def why(cell: Cell, folder: Path | None = None, only_missing: bool = False) -> str:
@@ -25,9 +26,20 @@ def why(cell: Cell, folder: Path | None = None, only_missing: bool = False) -> s
     except records.RecordError:
         return "its record is damaged"
     if record is None:
-        return "its probe or fine-tuning settings differ" if records.record_path(cell).exists() else "no record"
+        return _of_other_settings(cell) if records.record_path(cell).exists() else "no record"
     reason = "" if only_missing else of_record(record, folder)
     return reason or ("" if records.notebook_of(record) else "no executed notebook")
+
+
+def _of_other_settings(cell: Cell) -> str:
+    """Why a cell has to be run whose network has a record. Raises `ConfigError` where that is of other images."""
+    there = records.read_record(records.record_path(cell)).cell
+    if {*there.reads} != {*cell.reads}:
+        raise ConfigError(
+            f"The record of {cell.run.run_id} is of probes or fine-tuning on other images, and would be lost: set "
+            "ISONB_RESULTS to another folder."
+        )
+    return "its probe or fine-tuning settings differ"
 
 
 def of_record(record: schema.Record, folder: Path | None = None) -> str:
@@ -38,16 +50,21 @@ def of_record(record: schema.Record, folder: Path | None = None) -> str:
     cell = record.cell
     if changed := numerics.since(record.numerics):
         return f"results have changed: {changed}"
-    row = rows.SOURCES[cell.run.data]
-    source = row.load()
-    at_hand = source.checksums(cell.run, folder)
+    reasons = (_of_images(cell.run.run_id, run, data, folder) for run, data in record.read())
+    return next(filter(None, reasons), "")
+
+
+def _of_images(run_id: str, run: RunConfig, data: schema.Data, folder: Path | None) -> str:
+    """Why a record that has read these images by these settings is not of the images at hand, empty where it is."""
+    row = rows.SOURCES[run.data]
+    at_hand = sources.checksums(run, folder)
     if not at_hand and row.reads_folder and (folder is not None or row.published is None):
         return "its images cannot be read"  # so that running it says why
-    if not at_hand or at_hand == record.data.sha256:
+    if not at_hand or at_hand == data.sha256:
         return ""
-    if (name := source.name_of(cell.run, folder)) != record.data.name:
+    if (name := sources.name_of(run, folder)) != data.name:
         raise ConfigError(
-            f"The record of {cell.run.run_id} is of the pictures {record.data.name!r}, and these are {name!r}: give "
+            f"The record of {run_id} is of the pictures {data.name!r}, and these are {name!r}: give "
             "them a collection of their own, or set ISONB_RESULTS to another folder."
         )
     return "the data have changed"

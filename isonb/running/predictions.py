@@ -18,7 +18,10 @@ from isonb.validation import Frozen
 
 Kept = TypeVar("Kept")
 PROCESS_MB = 1024  # of a runner and of a kernel with torch, before it trains
+ON_A_GPU = 4  # cells that `estimate` times together on a GPU
+UNTIMED = 2  # cells on a GPU where nothing was timed: at small steps one leaves most of it idle
 CUDA_MB = 2048  # of a process that computes on a GPU: a context and CUDA's libraries; an allowance, not measured here
+CONTEXT_MB = 768  # of a GPU's memory, that each process on it takes; an allowance, not measured here
 LARGEST = 2**24  # bytes of a cache: that of a hundred thousand cells
 UNKNOWN = 4 * 2**30  # bytes to ask for where nothing has been predicted: most cells need less
 Seconds = Annotated[float, pydantic.Field(ge=0, allow_inf_nan=False)]
@@ -27,11 +30,13 @@ Seconds = Annotated[float, pydantic.Field(ge=0, allow_inf_nan=False)]
 class Prediction(Frozen):
     """A cell's seconds when it runs alone on all cores, and on one core while the others are busy, too; and its bytes.
 
-    `together` is None where it was not measured, as on a GPU.
+    On a GPU, `together` is beside so many others on it that there are `at_once`, which is None on a CPU. `together` is
+    None where it was not measured.
     """
 
     alone: Seconds
     together: Seconds | None
+    at_once: int | None = pydantic.Field(None, ge=1, le=1024)
     memory_bytes: int = pydantic.Field(ge=0, lt=2**50)
 
 
@@ -64,12 +69,26 @@ def keep(cache: Path, content: dict[str, Any]) -> None:
         disk.write_atomically(cache, pydantic.TypeAdapter(dict[str, Any]).dump_json(content, indent=1) + b"\n")
 
 
+def _timed_together(known: dict[str, Prediction], left: Iterable[str], at_once: int | None) -> list[Prediction]:
+    predicted = [known[run_id] for run_id in left if run_id in known]
+    return [one for one in predicted if one.together is not None and one.at_once == at_once]
+
+
+def most_on_a_gpu(known: dict[str, Prediction], left: Iterable[str]) -> int:
+    """How many cells at once are worth it on a GPU, where their memory allows it."""
+    predicted = _timed_together(known, left, ON_A_GPU)
+    if not predicted:
+        return UNTIMED
+    is_faster = sum(one.together for one in predicted) / ON_A_GPU < sum(one.alone for one in predicted)
+    return ON_A_GPU if is_faster else 1
+
+
 def is_faster_together(known: dict[str, Prediction], left: Iterable[str], cores: int) -> bool:
     """Whether as many cells at once as there are cores take less time in all than one after another.
 
     Where it has not been measured they do: small steps leave cores idle when several share them.
     """
-    predicted = [known[run_id] for run_id in left if run_id in known and known[run_id].together is not None]
+    predicted = _timed_together(known, left, None)
     alone, together = sum(one.alone for one in predicted), sum(one.together for one in predicted) / cores
     return not predicted or together < alone
 
@@ -91,6 +110,12 @@ def megabytes(prediction: Prediction | None, on_gpu: bool = False) -> int:
     if on_gpu:
         return PROCESS_MB + CUDA_MB
     return PROCESS_MB + round((prediction.memory_bytes if prediction else UNKNOWN) / 2**20)
+
+
+def gpu_megabytes(known: dict[str, Prediction], left: Iterable[str]) -> int:
+    """What the largest of the cells needs of a GPU's memory: CUDA's context, and the training step's."""
+    needs = [known[run_id].memory_bytes if run_id in known else UNKNOWN for run_id in left]
+    return CONTEXT_MB + round(max(needs, default=0) / 2**20)
 
 
 def largest_megabytes(known: dict[str, Prediction], left: Iterable[str], on_gpu: bool = False) -> int:

@@ -6,6 +6,7 @@ Book: chapter "Run it yourself".
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
 import sys
@@ -20,9 +21,10 @@ import filelock
 
 from isonb import config, disk, numerics, places, records
 from isonb.config import Cell, Execution
-from isonb.running import interruption, outdated, placement
+from isonb.running import box, interruption, outdated, placement, remaining
 
 TEMPLATE = places.TEMPLATE
+NOT_BEGUN = "was not begun"
 CHANGED = "the code has changed while it ran: run it again"
 
 
@@ -72,16 +74,20 @@ def run_cell(
     included, as `_runs/<study>/failed/<run_id>.ipynb`, and no part of it reaches the results.
     A second execution of the same cell waits for the end of the first. SIGINT, SIGTERM and the end of the process that
     ISONB_DRIVER names stop it after the training step at hand.
-    A damaged record in the cell's place is replaced. Raises `ConfigError` for settings that cannot be run and folders
-    that cannot be written, `NewerRecordError` where a newer version has left a record, `CellError` when the execution
-    fails, and `Stopped` when it was asked to end.
+    A damaged record in the cell's place is replaced. Raises `ConfigError` for settings and templates that cannot be run
+    and folders that cannot be written, `NewerRecordError` where a newer version has left a record, `CellError` when the
+    execution fails, and `Stopped` when it was asked to end, or where a time box leaves too little for anything worth
+    keeping.
     """
     start = time.monotonic()
     cell, execution = config.from_parameters(settings)
+    require_template(template)
     run_id = cell.run.run_id
     if not (reason := outdated.why(cell, execution.data_path)):
         return _outcome(cell, "reused", start)
     placement.require_device(execution)
+    if (left := box.left()) is not None and (why := remaining.why_not(cell, left)):
+        raise Stopped(f"{run_id} {NOT_BEGUN}: {why} of the time box.")
     lock = places.runs_folder(cell.study) / "running" / f"{run_id}.lock"
     disk.require_writable(lock.parent, places.results_folder(cell.study))
     with interruption.heeded() as asked_to_stop:
@@ -95,9 +101,22 @@ def run_cell(
     return _outcome(cell, "run", start, reason)
 
 
+def require_template(template: Path) -> None:
+    """Raise `ConfigError` where a template is no notebook that can be read."""
+    try:
+        notebook = json.loads(disk.read_bytes(template, records.LARGEST[".ipynb"]))
+        cause = "" if isinstance(notebook, dict) and "cells" in notebook else "it is no notebook"
+    except (ValueError, RecursionError) as error:
+        cause = str(error) if isinstance(error, disk.Unreadable) else "it is no notebook"
+    if cause:
+        raise config.ConfigError(
+            f"{template} cannot be run as a template ({cause}): name a notebook, as notebooks/cell.ipynb."
+        )
+
+
 def _outcome(cell: Cell, status: Literal["run", "reused"], start: float, reason: str = "") -> Outcome:
     record = records.readable(cell)
-    remarks = tuple(record.data.remarks) if record else ()
+    remarks = tuple(remark for _, data in record.read() for remark in data.remarks) if record else ()
     return Outcome(cell.run.run_id, status, time.monotonic() - start, remarks, reason)
 
 
@@ -114,11 +133,12 @@ def _run_alone(
     for path in (running, log, failed):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.unlink(missing_ok=True)
-    fault = ""
+    fault, clock = "it was asked to stop", remaining.Clock(cell)
     with _stage(runs / "staged" / run_id) as stage:
         if not asked_to_stop.is_set():
             fault = notebook.execute(template, running, parameters(cell, execution), log, timeout, progress)
-        if asked_to_stop.is_set():
+        if fault and asked_to_stop.is_set():  # what has reached its end all the same is kept
+            clock.note(is_finished=False)
             running.unlink(missing_ok=True)
             raise Stopped(f"{run_id} was stopped: run the same command again to continue from its last checkpoint.")
         if not fault:
@@ -127,6 +147,7 @@ def _run_alone(
         if running.exists():
             running.replace(failed)
         raise CellError(f"{run_id} failed: {fault.rstrip('.')}. See {failed if failed.exists() else log}.")
+    clock.note(is_finished=True)
     running.unlink()
 
 

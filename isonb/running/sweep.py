@@ -20,17 +20,20 @@ import tomllib
 import traceback
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, TextIO
+from typing import Annotated, Any, Literal, TextIO
 
 import pydantic
 
 from isonb import config, disk, places, records, rows, schema, studies
 from isonb.config import Cell, ConfigError, Execution
 from isonb.running import outdated, runner
-from isonb.running.placement import PLACEMENTS
+from isonb.running.interruption import STOPPED
+from isonb.running.placement import MOST_PER_GPU, PLACEMENTS
 from isonb.validation import Frozen, given, in_brief
 
 PLAN_LIMIT = STUDY_LIMIT = 2**24  # bytes; a study of a thousand cells has a hundredth of it
+LONGEST = 60 * 24 * 365  # minutes of a time box
+INTERRUPTED = "130"  # exit status of a runner that was asked to stop before it could listen
 TAIL = 2**16  # bytes at the end of a log in which its last words stand
 
 
@@ -49,6 +52,12 @@ def in_a_sentence(error: Exception) -> str:
     return f"The study cannot be run ({cause}); this is a bug in isonb: please report it."
 
 
+def _cells_per_gpu(value: object) -> object:
+    if value == "auto" or (isinstance(value, int) and 1 <= value <= MOST_PER_GPU):
+        return value
+    raise ValueError(f"it must be auto or a number from 1 to {MOST_PER_GPU}")
+
+
 class Settings(Frozen):
     """What `snakemake --config` and its files may say of a sweep; `profile` is the older name of `study`."""
 
@@ -58,6 +67,8 @@ class Settings(Frozen):
     placement: Literal[PLACEMENTS] = "auto"
     threads: int = pydantic.Field(0, ge=0, le=1024)
     execution: Execution = Execution()
+    cells_per_gpu: Annotated[Literal["auto"] | int, pydantic.BeforeValidator(_cells_per_gpu)] = "auto"
+    minutes: Annotated[float, pydantic.Field(gt=0, le=LONGEST, allow_inf_nan=False)] | None = None
     template: str | None = None
     book: bool = True
 
@@ -75,7 +86,7 @@ class Plan(pydantic.BaseModel):
     """What a sweep set out to do: when it began, why each cell of `reasons` has to run, and how many need not.
 
     `study` is what was asked for, a study or a TOML file; `base` is the study that its cells belong to. `started` is of
-    `time.monotonic`, which the processes of a machine share and nobody sets back.
+    `time.monotonic`, which the processes of a machine share and nobody sets back; `minutes` are those of a time box.
     """
 
     study: str
@@ -83,6 +94,7 @@ class Plan(pydantic.BaseModel):
     started: float
     reasons: dict[str, str]
     reused: int
+    minutes: float | None = None
 
     @classmethod
     def read(cls, folder: Path) -> Plan:
@@ -177,10 +189,9 @@ def require_same_data(study: str, listed: Sequence[Cell], left: Mapping[str, str
 
 
 def _has_read_a_part(record: schema.Record) -> bool:
-    published = rows.SOURCES[record.cell.run.data].published
-    if published is None:
+    if record.cell.run.published is None:
         return False
-    train, test = published
+    train, test = record.cell.run.published
     return record.data.test < test or record.data.validation < round(record.cell.run.validation_fraction * train)
 
 
@@ -215,26 +226,49 @@ def hold(study: str) -> TextIO:
     return file
 
 
-def again(study: str) -> str:
-    """The command that goes on with a study, in the project's folder."""
+def again(study: str, minutes: float | None = None) -> str:
+    """The command that goes on with a study, in the project's folder, for some minutes where so many are given."""
     if study in config.STUDIES:
-        return f"make study STUDY={study}"
+        return f"make study STUDY={study}" + (f" MINUTES={minutes:.6g}" if minutes else "")
     beside = Path(sys.executable).with_name("snakemake")
     program = os.path.relpath(beside, places.PROJECT) if beside.is_relative_to(places.PROJECT) else str(beside)
-    return shlex.join([program, "--config", f"study={study}"])
+    return shlex.join([program, "--config", f"study={study}", *([f"minutes={minutes:.6g}"] if minutes else [])])
 
 
 def failures(folder: Path) -> dict[str, str]:
     """The cells that a sweep did not finish, with the last words that each left."""
-    unfinished = [run_id for run_id in Plan.read(folder).reasons if not (folder / f"{run_id}.done").exists()]
+    plan = Plan.read(folder)
+    unfinished = [run_id for run_id in plan.reasons if not (folder / f"{run_id}.done").exists()]
+    if plan.minutes:  # what a time box has stopped, and what it had no time for, has not failed
+        unfinished = sorted({*unfinished}.difference(*left(folder)), key=unfinished.index)
     return {run_id: last_words(folder / f"{run_id}.log", run_id) or _silent(folder, run_id) for run_id in unfinished}
+
+
+def left(folder: Path) -> tuple[list[str], list[str]]:
+    """The cells that a time box has stopped, all steps of which are saved, and those that it has not begun."""
+    stopped, waiting = [], []
+    for run_id in Plan.read(folder).reasons:
+        status = "0" if (folder / f"{run_id}.done").exists() else _status(folder, run_id)
+        log = folder / f"{run_id}.log"
+        is_waiting = (status == "" and not log.exists()) or status == INTERRUPTED
+        if is_waiting or runner.NOT_BEGUN in last_words(log, run_id):
+            waiting.append(run_id)
+        elif status in ("", str(STOPPED)):
+            stopped.append(run_id)
+    return stopped, waiting
+
+
+def _status(folder: Path, run_id: str) -> str:
+    """The exit status that the Snakefile keeps of a cell that has not finished; empty where there is none."""
+    with contextlib.suppress(OSError):
+        return (folder / f"{run_id}.failed").read_text(encoding="utf-8").strip()
+    return ""
 
 
 def _silent(folder: Path, run_id: str) -> str:
     """What is known of a cell whose runner said nothing: the Snakefile keeps its exit status."""
-    with contextlib.suppress(OSError):
-        if (folder / f"{run_id}.failed").read_text(encoding="utf-8").strip() == "137":
-            return "It was killed (signal 9), as happens where memory runs short."
+    if _status(folder, run_id) == "137":
+        return "It was killed (signal 9), as happens where memory runs short."
     return "It ended without a message, or never began."
 
 
@@ -243,7 +277,10 @@ def last_words(log: Path, run_id: str) -> str:
     with contextlib.suppress(OSError), log.open("rb") as file:
         file.seek(max(0, log.stat().st_size - TAIL))
         lines = [line.strip() for line in file.read().decode(errors="replace").splitlines() if line.strip()]
-        return in_brief(next((line for line in reversed(lines) if line.startswith(run_id)), (lines or [""])[-1]))
+        last = next((line for line in reversed(lines) if line.startswith(run_id)), (lines or [""])[-1])
+        return (
+            f"{run_id} {runner.NOT_BEGUN}, as it was asked to stop." if last == "KeyboardInterrupt" else in_brief(last)
+        )
     return ""
 
 
@@ -267,8 +304,12 @@ def write_failures(folder: Path) -> Path | None:
 
 
 def summary(folder: Path) -> str:
-    """One line: cells run, reused and failed, and the time from the sweep's start to now."""
+    """One line: cells run, reused and failed, those that a time box has left, and the time from the start to now."""
     plan, failed = Plan.read(folder), failures(folder)
+    stopped, waiting = left(folder) if plan.minutes else ([], [])
     minutes, seconds = divmod(round(time.monotonic() - plan.started), 60)
-    run = len(plan.reasons) - len(failed)
-    return f"Study {plan.study}: {run} run, {plan.reused} reused, {len(failed)} failed, in {minutes} min {seconds} s."
+    counts = f"{len(plan.reasons) - len(failed) - len(stopped) - len(waiting)} run, {plan.reused} reused"
+    counts += f", {len(failed)} failed"
+    if plan.minutes:
+        counts += f", {len(stopped)} stopped and saved, {len(waiting)} not begun"
+    return f"Study {plan.study}: {counts}, in {minutes} min {seconds} s."

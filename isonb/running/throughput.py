@@ -9,6 +9,7 @@ Book: chapter "Training".
 from __future__ import annotations
 
 import contextlib
+import itertools
 import multiprocessing
 import statistics
 import tempfile
@@ -20,6 +21,7 @@ from pathlib import Path
 
 from isonb import places
 from isonb.config import Cell, Execution, RunConfig
+from isonb.features import even_colours
 from isonb.running import predictions
 
 DEPTHS = (1, 3)
@@ -50,8 +52,8 @@ def _operations(run: RunConfig) -> int:
 
 
 def kind(run: RunConfig) -> str:
-    """The network by its name, which says the number of heads, and its causal form."""
-    return run.network + ", causal" * run.is_causal
+    """The network by its name, which says the number of heads, its causal form, and its palette."""
+    return run.network + ", causal" * run.is_causal + ", palette" * run.has_palette
 
 
 def timed_as(run: RunConfig) -> str:
@@ -118,14 +120,21 @@ def _seconds_per_image(run: RunConfig, depth: int, execution: Execution) -> floa
     pixels_BNC = torch.randint(256, (images, small.image_size**2, 3), dtype=torch.uint8)
     noise = data.Split(pixels_BNC, torch.zeros(images, dtype=torch.int64), torch.arange(images))
     one = data.Split(noise.pixels_BNC[:1], noise.labels_B[:1], noise.index_B[:1])
-    all_images = data.Images("noise", ("noise",), small.image_size, noise, one, one, {})
-    times: list[float] = []
+    all_images = data.Images("noise", ("noise",), small.image_size, noise, one, one, {}, palette_KC=even_colours())
+    told: list[tuple[int, float]] = []  # steps taken, and when; on a GPU several are told of at once
 
-    def on_step(*_: float) -> None:
-        times.append(time.perf_counter())
-        if len(times) >= WARM_UP + FEWEST and times[-1] - times[WARM_UP - 1] >= SECONDS:
+    def on_step(step: int, *_: float) -> None:
+        told.append((step, time.perf_counter()))
+        warm = _warm(told)
+        if warm and warm[-1][0] - warm[0][0] >= FEWEST and warm[-1][1] - warm[0][1] >= SECONDS:
             raise _Enough
 
     with tempfile.TemporaryDirectory() as folder, contextlib.suppress(_Enough):
         train.pretrain(small, all_images, Path(folder), execution, on_step)
-    return statistics.median(b - a for a, b in zip(times[WARM_UP - 1 :], times[WARM_UP:], strict=False)) / batch_size
+    pairs = itertools.pairwise(_warm(told))
+    return statistics.median((later - then) / (last - first) for (first, then), (last, later) in pairs) / batch_size
+
+
+def _warm(told: list[tuple[int, float]]) -> list[tuple[int, float]]:
+    """What was told from the last step of the warm-up on."""
+    return [one for one in told if one[0] >= told[0][0] + WARM_UP - 1]

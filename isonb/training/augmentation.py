@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import torch
 
-from isonb import draws
+from isonb.models import splitmix
+
+PARTS = ("flip", "top", "left")  # what is drawn for each image
 
 
 def augment(pixels_BNC: torch.Tensor, index_B: torch.Tensor, *, seed: int, epoch: int, size: int) -> torch.Tensor:
@@ -15,11 +17,19 @@ def augment(pixels_BNC: torch.Tensor, index_B: torch.Tensor, *, seed: int, epoch
 
     A function of (seed, epoch, image number) alone, whatever batch the image is in. Same shape and type as given.
     """
+    key_P = torch.tensor(keys(seed, epoch), device=pixels_BNC.device)
+    return augment_by(pixels_BNC, index_B.to(pixels_BNC.device), key_P, size)
+
+
+def keys(seed: int, epoch: int) -> list[int]:
+    """What each of `PARTS` is drawn from in an epoch, for `augment_by`."""
+    return [splitmix.key(seed, f"augmentation/{part}", epoch) for part in PARTS]
+
+
+def augment_by(pixels_BNC: torch.Tensor, index_B: torch.Tensor, key_P: torch.Tensor, size: int) -> torch.Tensor:
+    """What `augment` does, from the epoch's keys; all of it on the device that they are on."""
     margin, device = size // 8, pixels_BNC.device
-    flip_B, top_B, left_B = (
-        torch.from_numpy(draws.uniform(seed, f"augmentation/{part}", epoch, index_B.cpu().numpy())).to(device)
-        for part in ("flip", "top", "left")
-    )
+    flip_B, top_B, left_B = splitmix.uniform(splitmix.bits(key_P[:, None], index_B))
     image_BHWC = pixels_BNC.unflatten(1, (size, size))
     image_BHWC = torch.where(flip_B[:, None, None, None] < 0.5, image_BHWC.flip(2), image_BHWC)
     padded_BHWC = torch.nn.functional.pad(image_BHWC, (0, 0, margin, margin, margin, margin))

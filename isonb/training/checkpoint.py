@@ -27,7 +27,7 @@ import torch
 from torch import nn
 
 from isonb import disk, schema
-from isonb.config import RunConfig
+from isonb.config import ConfigError, RunConfig
 from isonb.models import network as networks
 
 ADAM = ("step", "exp_avg", "exp_avg_sq")  # what Adam keeps of each parameter
@@ -107,7 +107,11 @@ def keep(folder: Path, config: RunConfig, epoch: int, network: nn.Module) -> Pat
 
 def keep_final(folder: Path, config: RunConfig, network: nn.Module) -> schema.Weights:
     """Write the finished network's weights, to be probed or looked at later. Raises as `save` does."""
-    path = folder / FINAL
+    return keep_at(folder / FINAL, config, network)
+
+
+def keep_at(path: Path, config: RunConfig, network: nn.Module) -> schema.Weights:
+    """Write a network's weights as those of a finished run, wherever they come from. Raises as `save` does."""
     content = _write(path, {"config": config.model_dump(), "run_id": config.run_id}, _weights(network))
     return schema.Weights(file=path.name, size=len(content), sha256=hashlib.sha256(content).hexdigest())
 
@@ -123,6 +127,21 @@ def read_final(path: Path, record: schema.Record) -> dict[str, torch.Tensor]:
     raise CheckpointError(
         f"{path} does not hold the weights of the record {record.run_id}: delete it, or run the cell again."
     )
+
+
+def read_network(path: Path) -> tuple[RunConfig, dict[str, torch.Tensor]]:
+    """The settings and the weights in a file that `keep_final` or `keep` wrote, on its own word.
+
+    Raises `CheckpointError` for any other file.
+    """
+    try:
+        header, tensors = _decode(_content(path))
+        return RunConfig(**header["config"]), _of_network(tensors)
+    except ConfigError as error:  # a setting that has yet to be
+        cause = f"it is of a newer isonb: {error}"
+    except _Damaged as error:
+        cause = str(error)
+    raise CheckpointError(f"{path} is no network that isonb has kept, or it is damaged ({cause}): name another file.")
 
 
 def kept(folder: Path, epochs: int) -> tuple[Path, ...]:
@@ -237,7 +256,7 @@ def _write(path: Path, header: dict[str, Any], tensors: dict[str, torch.Tensor])
     """Write a file, signed with its checksum, and return its bytes."""
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     text = json.dumps(header | {"folder": path.parent.name})
-    content = safetensors.torch.save(tensors, {"isonb": text, "checksum": UNSIGNED})
+    content = _in_fixed_order(safetensors.torch.save(tensors, {"isonb": text, "checksum": UNSIGNED}))
     before, after = _around_signature(content, UNSIGNED)
     content = before + SIGNATURE.format(_checksum(before, after)).encode() + after
     try:
@@ -249,6 +268,16 @@ def _write(path: Path, header: dict[str, Any], tensors: dict[str, torch.Tensor])
             f"{f'the run will go on from {last.name}' if last else 'the run will start anew'}."
         ) from error
     return content
+
+
+def _in_fixed_order(content: bytes) -> bytes:
+    """The same file with its metadata in alphabetical order, as safetensors writes them in any."""
+    length = int.from_bytes(content[:8], "little")
+    header = json.loads(content[8 : 8 + length])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    words = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    words += b" " * (-len(words) % 8)
+    return len(words).to_bytes(8, "little") + words + content[8 + length :]
 
 
 def _content(path: Path) -> bytes:

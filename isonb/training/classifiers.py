@@ -6,7 +6,7 @@ Paper: section 4.2. Book: chapter "Probing".
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -14,25 +14,25 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from isonb import draws
 from isonb.config import ProbeConfig
-from isonb.training import data
+from isonb.models import splitmix
+from isonb.training import capture, data
 
 ROUNDING = 1e-6  # share of the largest variance below which a direction is left out
 
 
 @torch.inference_mode()
-def whiten(features: dict[str, list[Float[Tensor, "L B F"]]]) -> None:
+def whiten(features: dict[str, list[Float[Tensor, "L B F"]]], device: torch.device | None = None) -> None:
     """Centre, turn and scale the features of each layer, in place, to unit covariance over the training images.
 
     A linear classifier of the one is a linear classifier of the other, so no layer gains what it lacked. Directions
-    with next to none of the variance are rounding, and set to zero.
+    with next to none of the variance are rounding, and set to zero. One layer at a time is on the device.
     """
     for layer, train_BF in enumerate(features["train"][0]):
-        mean_F, map_FF = whitening(train_BF)
+        mean_F, map_FF = whitening(train_BF.to(device))
         for views in features.values():
             for x_LBF in views:
-                x_LBF[layer] = (x_LBF[layer] - mean_F) @ map_FF
+                x_LBF[layer] = (x_LBF[layer].to(device) - mean_F) @ map_FF
 
 
 def whitening(x_BF: Float[Tensor, "B F"]) -> tuple[Float[Tensor, "F"], Float[Tensor, "F F"]]:
@@ -79,27 +79,64 @@ def by_adam(
     layers, images, width = x_LBF.shape
     weight_LFPK = nn.Parameter(x_LBF.new_zeros(layers, width, len(penalties), classes))
     bias_LPK = nn.Parameter(x_LBF.new_zeros(layers, len(penalties), classes))
-    penalty_P = x_LBF.new_tensor(penalties)
-    adam = torch.optim.Adam([weight_LFPK, bias_LPK], fused=True)
+    penalty_P, device = x_LBF.new_tensor(penalties), x_LBF.device
+    rate = torch.zeros((), dtype=torch.float32 if device.type == "cuda" else torch.float64, device=device)
+    adam = torch.optim.Adam([weight_LFPK, bias_LPK], lr=rate, fused=True, capturable=device.type == "cuda")
+
+    def learn(batch_B: Tensor) -> None:
+        logits_LBM = _logits(x_LBF[:, batch_B], weight_LFPK.flatten(2), bias_LPK.flatten(1))
+        logits_LBPK = logits_LBM.unflatten(2, (len(penalties), classes))
+        target_LBP = label_B[batch_B][:, None].expand(layers, -1, len(penalties))
+        loss = F.cross_entropy(logits_LBPK.flatten(0, 2), target_LBP.flatten()) * layers * len(penalties)
+        if any(penalties):
+            loss = loss + 0.5 * (weight_LFPK.square().sum((0, 1, 3)) @ penalty_P)
+        adam.zero_grad()
+        loss.backward()
+        adam.step()
+
+    batches = _Batches(learn, images, config.batch_size, device)
+    for tensor in (weight_LFPK.data, bias_LPK.data, *(x for state in adam.state.values() for x in state.values())):
+        tensor.zero_()  # as they are before what a recording takes to warm up
     steps_per_epoch = data.steps_per_epoch(images, config.batch_size)
-    steps = config.epochs * steps_per_epoch
     for epoch in range(config.epochs):
-        order_B = torch.from_numpy(draws.permutation(seed, "probe order", images, epoch)).to(x_LBF.device)
-        for number, batch_B in enumerate(order_B.split(config.batch_size)):
-            logits_LBM = _logits(x_LBF[:, batch_B], weight_LFPK.flatten(2), bias_LPK.flatten(1))
-            logits_LBPK = logits_LBM.unflatten(2, (len(penalties), classes))
-            target_LBP = label_B[batch_B][:, None].expand(layers, -1, len(penalties))
-            loss = F.cross_entropy(logits_LBPK.flatten(0, 2), target_LBP.flatten()) * layers * len(penalties)
-            if any(penalties):
-                loss = loss + 0.5 * (weight_LFPK.square().sum((0, 1, 3)) @ penalty_P)
-            adam.zero_grad()
-            loss.backward()
-            progress = (epoch * steps_per_epoch + number) / steps
-            for group in adam.param_groups:
-                group["lr"] = config.learning_rate * 0.5 * (1.0 + math.cos(math.pi * progress))
-            adam.step()
+        batches.shuffle(torch.tensor(splitmix.key(seed, "probe order", epoch), device=device))
+        for number in range(steps_per_epoch):
+            progress = (epoch * steps_per_epoch + number) / (config.epochs * steps_per_epoch)
+            rate.fill_(config.learning_rate * 0.5 * (1.0 + math.cos(math.pi * progress)))
+            batches.next()
     weight_LFPK, bias_LPK = weight_LFPK.detach().cpu(), bias_LPK.detach().cpu()
     return [(weight_LFPK[:, :, place], bias_LPK[:, place]) for place in range(len(penalties))]
+
+
+class _Batches:
+    """Work on one batch after another; on a GPU that on whole ones is recorded, which is done a few times first."""
+
+    def __init__(self, work: Callable[[Tensor], None], images: int, batch_size: int, device: torch.device) -> None:
+        self.work, self.size, self.place, self.whole = work, batch_size, 0, images // batch_size
+        self.order_B = torch.arange(images, device=device)
+        self.number = torch.zeros(1, dtype=torch.int64, device=device)
+        self.repeat: Callable[[], None] | None = None
+        if device.type == "cuda" and self.whole:
+            self.repeat = capture.repeatable(self._numbered, device)
+
+    def _numbered(self) -> None:
+        order_SB = self.order_B[: self.whole * self.size].view(self.whole, self.size)
+        self.work(order_SB.index_select(0, self.number)[0])
+        self.number.add_(1).remainder_(self.whole)
+
+    def shuffle(self, key: Tensor) -> None:
+        """Begin an epoch in the order that a key gives."""
+        self.order_B.copy_(splitmix.permutation(key, len(self.order_B)))
+        self.number.zero_()
+        self.place = 0
+
+    def next(self) -> None:
+        """Work on the next batch; the last one may be short."""
+        if self.repeat and self.place < self.whole:
+            self.repeat()
+        else:
+            self.work(self.order_B[self.place * self.size : (self.place + 1) * self.size])
+        self.place += 1
 
 
 def by_lbfgs(

@@ -12,12 +12,14 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
 
-from isonb import draws, rows, schema
-from isonb.config import RunConfig
+from isonb import draws, schema
+from isonb.config import Cell, RunConfig
+from isonb.training import palette, sources
 from isonb.training.sources import DataError as DataError
 from isonb.training.sources import Pictures, doubts
 
@@ -43,7 +45,8 @@ class Split:
 class Images:
     """The three splits of one data set, and the SHA-256 of everything that was read for them.
 
-    `official` and `remarks` are those of `schema.Data`.
+    `official` and `remarks` are those of `schema.Data`; `palette_KC` are the colours of its training pixels, for a run
+    that reads or predicts them.
     """
 
     name: str
@@ -55,6 +58,15 @@ class Images:
     sha256: dict[str, str]
     official: bool | None = None
     remarks: tuple[str, ...] = ()
+    palette_KC: np.ndarray | None = None
+
+
+class Read(NamedTuple):
+    """The images of each part of a cell: the same ones, where its probes or fine-tuning name no others."""
+
+    pretraining: Images
+    probe: Images
+    finetune: Images
 
 
 def load(run: RunConfig, folder: Path | None = None) -> Images:
@@ -63,20 +75,29 @@ def load(run: RunConfig, folder: Path | None = None) -> Images:
     Raises `DataError` when files are missing, damaged or of another format, when a download fails, and for images by
     which nothing can be judged.
     """
-    found = rows.SOURCES[run.data].load().load(run, folder)
+    found = sources.load(run, folder)
     doubts.require_meaning(found)
     remarks = (*found.remarks, *doubts.remarks(found))
     for remark in remarks:
         warnings.warn(remark, stacklevel=2)
+    splits = {name: _split(getattr(found, name)) for name in SPLITS}
     return Images(
         name=found.name,
         classes=found.classes,
         size=run.image_size,
-        **{name: _split(getattr(found, name)) for name in SPLITS},
+        **splits,
         sha256=found.sha256,
         official=found.official,
         remarks=remarks,
+        palette_KC=palette.of(splits["train"].pixels_BNC) if run.has_palette else None,
     )
+
+
+def load_all(cell: Cell, folder: Path | None = None) -> Read:
+    """The images of all parts of a cell, each set loaded once. Raises `DataError` as `load` does."""
+    loaded = {run: load(run, folder) for run in cell.reads}
+    probe, finetune = (loaded.get(cell.run.read_by(part), loaded[cell.run]) for part in (cell.probe, cell.finetune))
+    return Read(loaded[cell.run], probe, finetune)
 
 
 def describe(images: Images) -> schema.Data:

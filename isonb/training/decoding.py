@@ -56,7 +56,8 @@ def _scored(network: networks.IsotropicNetwork, split: data.Split, precision: st
         with evaluate.autocast(device, precision):
             layers = network.forward_layers(pixels_BNC, networks.hidden(run, is_scored_BNC))
         is_here_BN = is_scored_BNC.any(2)
-        yield [x_BND[is_here_BN] for x_BND in layers], pixels_BNC[is_here_BN].double(), is_scored_BNC[is_here_BN]
+        is_scored_MC = is_scored_BNC[is_here_BN].expand(-1, CHANNELS)  # of a palette, whole pixels are scored
+        yield [x_BND[is_here_BN] for x_BND in layers], pixels_BNC[is_here_BN].double(), is_scored_MC
 
 
 def _features(x_MD: Float[Tensor, "M D"], feature: str) -> Float[Tensor, "M F"]:

@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 CHUNK = 2**16  # bytes; less than this is lost when a connection breaks
 TIMEOUT = 30  # seconds without a byte
-LARGEST = 2**29  # bytes; the archives have 170 million, and a server may send without end
+LARGEST = 2**32  # bytes; the largest archive has 2.6 billion, and a server may send without end
 
 
 def resume(url: str, output_file: str | Path, pooch: object = None) -> None:

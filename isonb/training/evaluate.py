@@ -17,6 +17,7 @@ from torch import nn
 from isonb import features, schema
 from isonb.config import Execution, RunConfig
 from isonb.models import objectives
+from isonb.models.palette import Palette
 from isonb.training import data
 
 NEIGHBOURS = [(i, j) for i in range(3) for j in range(3) if (i, j) != (1, 1)]  # rows and columns of a 3x3 window
@@ -24,7 +25,8 @@ EARLIER = [place for place in NEIGHBOURS if place < (1, 1)]  # those before its 
 UNSEEN = 127  # stands for the mean of neighbours where none is visible
 WINDOW = 5  # pixels across that the linear filter sees
 RANK = 1e-10  # of the largest singular value, below which a direction counts as never seen; rounding comes to 1e-15
-CHUNK = 64  # images per forward pass; larger ones are no faster on any device and need more memory
+CHUNK = 64  # images per forward pass on a CPU; larger ones are no faster and need more memory
+ON_GPU = 512  # on a GPU, which otherwise waits for its next kernel
 
 
 def resolve_precision(execution: Execution, device: torch.device) -> str:
@@ -35,6 +37,16 @@ def resolve_precision(execution: Execution, device: torch.device) -> str:
         return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
     gains = torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
     return "bfloat16" if gains else "float32"
+
+
+def compiles(execution: Execution, device: torch.device) -> bool:
+    """Whether training steps are compiled: on a GPU unless told otherwise, on a CPU where told."""
+    return device.type == "cuda" if execution.compile is None else execution.compile
+
+
+def at_once(device: torch.device) -> int:
+    """How many images pass through a network together where nothing is learned."""
+    return ON_GPU if device.type == "cuda" else CHUNK
 
 
 def autocast(device: torch.device, precision: str) -> contextlib.AbstractContextManager:
@@ -53,23 +65,27 @@ def loss_per_image(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Summed loss (float64) and scored sub-pixels (int64) of each image over its evaluation masks; both of shape B.
 
-    Autoregressively every sub-pixel is scored, once. The loss is in the objective's unit. `image_B` says which images
-    of the split to score; the others are left at zero, so that the parts of all ranks add up.
+    Autoregressively every sub-pixel is scored, once; of a palette whole pixels are. The loss is in the run's unit.
+    `image_B` says which images of the split to score; the others are left at zero, so that the parts of all ranks add
+    up.
     """
     device = next(network.parameters()).device
-    loss_B, count_B = torch.zeros(len(split), dtype=torch.float64), torch.zeros(len(split), dtype=torch.int64)
+    loss_B, count_B = (torch.zeros(len(split), dtype=kind, device=device) for kind in (torch.float64, torch.int64))
     image_B = torch.arange(len(split)) if image_B is None else image_B
     for repeat in range(1 if config.is_causal else config.evaluation_masks):
-        for chunk_B in image_B.split(CHUNK) if len(image_B) else ():  # a rank without an image
+        for chunk_B in image_B.split(at_once(device)) if len(image_B) else ():  # a rank without an image
             pixels_BNC = split.pixels_BNC[chunk_B].to(device)
-            is_scored_BNC = objectives.sample_scored(config, split.index_B[chunk_B], "evaluation", repeat).to(device)
+            is_scored_BNC = objectives.sample_scored(config, split.index_B[chunk_B].to(device), "evaluation", repeat)
             with autocast(device, precision):
                 output_MCV = network(pixels_BNC, is_scored_BNC)
-            loss_MC = objectives.loss_of(config).per_subpixel(output_MCV, pixels_BNC, is_scored_BNC)
-            positions_B = is_scored_BNC.any(2).sum(1).tolist()
-            loss_B[chunk_B] += torch.stack([part.sum() for part in loss_MC.double().cpu().split(positions_B)])
-            count_B[chunk_B] += is_scored_BNC.sum((1, 2)).cpu()
-    return loss_B, count_B
+            loss = objectives.loss_of(config, network.palette)
+            loss_MC = loss.per_subpixel(output_MCV, pixels_BNC, is_scored_BNC)
+            loss_BN = torch.zeros(is_scored_BNC.shape[:2], dtype=torch.float64, device=device)
+            loss_BN[is_scored_BNC.any(2)] = loss_MC.double().sum(1)
+            chunk_B = chunk_B.to(device)
+            loss_B[chunk_B] += loss_BN.sum(1)
+            count_B[chunk_B] += is_scored_BNC.sum((1, 2))
+    return loss_B.cpu(), count_B.cpu()
 
 
 @torch.inference_mode()
@@ -82,11 +98,11 @@ def reconstruct(
     """
     device = next(network.parameters()).device
     filled, masks = [], []
-    for chunk_B in image_B.split(CHUNK):
+    for chunk_B in image_B.split(at_once(device)):
         pixels_BNC = split.pixels_BNC[chunk_B].to(device)
-        is_masked_BNC = objectives.sample_masks(config, split.index_B[chunk_B], "evaluation").to(device)
+        is_masked_BNC = objectives.sample_masks(config, split.index_B[chunk_B].to(device), "evaluation")
         with autocast(device, precision):
-            value_MC = objectives.loss_of(config).filled_in(network(pixels_BNC, is_masked_BNC))
+            value_MC = objectives.loss_of(config, network.palette).filled_in(network(pixels_BNC, is_masked_BNC))
         guess_BNC = pixels_BNC.clone()
         guess_BNC[is_masked_BNC.any(2)] = value_MC
         filled.append(torch.where(is_masked_BNC, guess_BNC, pixels_BNC).cpu())
@@ -110,8 +126,10 @@ def reconstruction_scores(
     )
 
 
-def baselines(config: RunConfig, images: data.Images) -> schema.Baselines:
+def baselines(config: RunConfig, images: data.Images, palette_KC: np.ndarray | None = None) -> schema.Baselines:
     """Loss per scored validation sub-pixel of four predictors without a network, fitted on the training images.
+
+    With a palette, that of the images or the one that is given, the loss is of its colours (`_palette_baselines`).
 
     Uniform over 256 values; each channel's histogram; and a histogram of the difference to a rounded centre,
     renormalised to the values that are possible: the mean of the visible ones among the eight neighbours of the same
@@ -119,6 +137,8 @@ def baselines(config: RunConfig, images: data.Images) -> schema.Baselines:
     that no value is impossible. A regressing objective scores the mean of each prediction; autoregressively only the
     pixels before in raster order are visible.
     """
+    if config.predicts_palette:
+        return _palette_baselines(config, images, Palette(images.palette_KC if palette_KC is None else palette_KC))
     channel_CV = np.ones((features.CHANNELS, features.VALUES))
     mean_CR, filter_CR = np.ones((2, features.CHANNELS, 2 * features.VALUES - 1))
     filter_CF = _linear_filter(config, images.train)
@@ -134,7 +154,33 @@ def baselines(config: RunConfig, images: data.Images) -> schema.Baselines:
             loss[:3] += score(value, mean, channel_CV[channel], mean_CR[channel])
             loss[3] += score(value, filtered, channel_CV[channel], filter_CR[channel])[-1]
             count += len(value)
-    uniform, channel_marginal, neighbour_mean, linear_filter = (loss / count).tolist()
+    return _in_order(loss / count)
+
+
+def _palette_baselines(config: RunConfig, images: data.Images, palette: Palette) -> schema.Baselines:
+    """The same four per scored pixel, of its colour among those of the palette.
+
+    Uniform over 512 colours; their histogram, which is that of no channel; and histograms of how the true colour ranks
+    among the colours nearest to a centre: the visible neighbours' mean colour, or what the linear filter makes of the
+    surroundings.
+    """
+    colour_K, mean_K, filter_K = np.ones((3, features.COLOURS))
+    filter_CF = _linear_filter(config, images.train)
+    for scored in _scored_values(config, images.train, "training"):
+        for count_K, number in zip((colour_K, mean_K, filter_K), scored.in_palette(palette, filter_CF), strict=True):
+            count_K += np.bincount(number, minlength=features.COLOURS)
+    score = objectives.OfPalette.of_guesses
+    loss, count = np.zeros(4), 0
+    for scored in _scored_values(config, images.validation, "evaluation"):
+        token, by_mean, by_filter = scored.in_palette(palette, filter_CF)
+        loss[:3] += score(token, by_mean, colour_K, mean_K)
+        loss[3] += score(token, by_filter, colour_K, filter_K)[-1]
+        count += len(token)
+    return _in_order(loss / count)
+
+
+def _in_order(loss: np.ndarray) -> schema.Baselines:
+    uniform, channel_marginal, neighbour_mean, linear_filter = loss.tolist()
     return schema.Baselines(
         uniform=uniform,
         channel_marginal=channel_marginal,
@@ -158,10 +204,19 @@ class _Scored:
 
     def by_channel(self, filter_CF: np.ndarray) -> Iterator[tuple[int, np.ndarray, np.ndarray, np.ndarray]]:
         """Channel, values, neighbours' means and rounded predictions of a linear filter, S of each."""
-        filtered_SK = self.mean_SK + np.rint(self.window_SF @ filter_CF[self.channels].T).astype(np.int64)
-        filtered_SK = filtered_SK.clip(0, features.VALUES - 1)
+        filtered_SK = self._filtered(filter_CF)
         for place, channel in enumerate(self.channels):
             yield channel, self.value_SK[:, place], self.mean_SK[:, place], filtered_SK[:, place]
+
+    def in_palette(self, palette: Palette, filter_CF: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Of each pixel the number of its colour, and that colour's rank from the neighbours' mean and the filter's."""
+        token_S = palette.tokens(torch.from_numpy(self.value_SK.astype(np.uint8)))
+        centres = (self.mean_SK, self._filtered(filter_CF))
+        return token_S.numpy(), *(palette.ranks(torch.from_numpy(centre_SK), token_S).numpy() for centre_SK in centres)
+
+    def _filtered(self, filter_CF: np.ndarray) -> np.ndarray:
+        filtered_SK = self.mean_SK + np.rint(self.window_SF @ filter_CF[self.channels].T).astype(np.int64)
+        return filtered_SK.clip(0, features.VALUES - 1)
 
 
 def _linear_filter(config: RunConfig, split: data.Split) -> np.ndarray:
@@ -190,6 +245,7 @@ def _scored_values(config: RunConfig, split: data.Split, purpose: str) -> Iterat
     for repeat in range(config.evaluation_masks if purpose == "evaluation" and not config.is_causal else 1):
         for chunk_B in torch.arange(len(split)).split(CHUNK):
             is_scored = objectives.sample_scored(config, split.index_B[chunk_B], purpose, repeat)
+            is_scored = is_scored.expand(-1, -1, features.CHANNELS)  # where whole pixels are scored
             scored_BHWC = is_scored.numpy().reshape(-1, size, size, features.CHANNELS)
             value_BHWC = split.pixels_BNC[chunk_B].numpy().reshape(scored_BHWC.shape).astype(np.int16)
             visible_BHWC = (scored_BHWC if config.is_causal else ~scored_BHWC).astype(np.int16)

@@ -76,7 +76,7 @@ def tune(
         _Tuning(cell, images, network, pretrained, execution.micro_batch, words).train(part, on_step)
         for part, (words, network) in enumerate([
             ("of fine-tuning", copy.deepcopy(pretrained.network)),
-            ("of training from scratch", networks.build_network(cell.run)),
+            ("of training from scratch", networks.untrained(pretrained.network)),
         ])
     )  # fmt: skip
     record = schema.Finetuned(
@@ -88,6 +88,7 @@ def tune(
         scratch_curve=scratch.curve,
         seconds=time.perf_counter() - started,
         protocol=describe(cell),
+        data=None if cell.run.read_by(cell.finetune) == cell.run else data.describe(images),
     )
     return Finetuned(record, tuned.correct_B, scratch.correct_B)
 
@@ -216,7 +217,8 @@ class _Tuning:
         classes = F.cross_entropy(logits_BK, label_B, reduction="sum")
         if logits_MCV is None:
             return classes, 0.0
-        return classes, objectives.loss_of(self.run).per_subpixel(logits_MCV, pixels_BNC, is_scored_BNC).sum()
+        loss = objectives.loss_of(self.run, network.palette)
+        return classes, loss.per_subpixel(logits_MCV, pixels_BNC, is_scored_BNC).sum()
 
     @torch.inference_mode()
     def is_correct(self, split: data.Split) -> np.ndarray:

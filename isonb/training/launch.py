@@ -17,6 +17,7 @@ import socket
 import subprocess
 import sys
 import uuid
+from collections.abc import Mapping
 from pathlib import Path
 
 import filelock
@@ -53,9 +54,14 @@ def checkpoints_folder(cell: Cell, images: data.Images | schema.Data) -> Path:
     Another folder for other numerics, for other images, and for a run that is probed along its training: what one
     without has left lacks the weights of its epochs.
     """
-    content = repr((NUMERICS, sorted(images.sha256.items()))).encode()
-    name = hashlib.sha256(content).hexdigest()[:12] + "-along" * cell.probe.along
+    name = folder_name(images.sha256, cell.probe.along)
     return places.runs_folder(cell.study) / "checkpoints" / cell.run.run_id / name
+
+
+def folder_name(sha256: Mapping[str, str], is_probed_along: bool) -> str:
+    """What the folder of a cell's checkpoints is called, by the checksums of its images."""
+    content = repr((NUMERICS, sorted(sha256.items()))).encode()
+    return hashlib.sha256(content).hexdigest()[:12] + "-along" * is_probed_along
 
 
 def pretrain(

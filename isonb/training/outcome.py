@@ -17,6 +17,7 @@ from isonb import features, places, rows, schema
 from isonb.config import Cell, Execution
 from isonb.models import blocks
 from isonb.models import network as networks
+from isonb.models.palette import Palette
 from isonb.training import data, evaluate
 from isonb.training.finetune import Finetuned
 from isonb.training.probes import Probed
@@ -41,11 +42,12 @@ def record(
     `grid4_untrained_correct_LB` the same of the second pooling; `original_BHWC`, `is_masked_BHWC`, `filled_S`: three
     test images, which of their sub-pixels were masked, and the values filled in there (`records.pictures` puts them
     together); `similarity_P`, for learned encodings: how alike the rows of the red channel are
-    (`features.unpack_similarity`); `finetune_correct_B` and `scratch_correct_B`, where the network was fine-tuned:
+    (`features.unpack_similarity`); `palette_KC`, where the network reads or predicts a palette: its colours, uint8;
+    `finetune_correct_B` and `scratch_correct_B`, where the network was fine-tuned:
     which test images it gets right, and its twin from scratch.
     """
     network, progress, run = pretrained.network, pretrained.progress, cell.run
-    initial = networks.build_network(run)
+    initial = networks.untrained(network)
     loss_B, count_B = evaluate.loss_per_image(network, run, images.test, progress.precision)
     everything_B = torch.arange(len(images.test))
     filled_BNC, is_masked_BNC = evaluate.reconstruct(network, run, images.test, progress.precision, everything_B)
@@ -59,6 +61,8 @@ def record(
     }
     if rows.ENCODINGS[run.encoding].is_learned:
         arrays["similarity_P"] = features.pack_similarity(features.cosine_similarity(_table(network)[RED]))
+    if network.palette:
+        arrays["palette_KC"] = network.palette.palette_KC
     if tuned:
         arrays |= {"finetune_correct_B": tuned.correct_B, "scratch_correct_B": tuned.scratch_correct_B}
     return (
@@ -68,7 +72,7 @@ def record(
             data=data.describe(images),
             environment=environment(execution, pretrained.device, progress.precision, progress.processes),
             counts=counts(initial),
-            baselines=evaluate.baselines(run, images),
+            baselines=evaluate.baselines(run, images, arrays.get("palette_KC")),
             training=schema.Training(
                 curve=progress.curve,
                 validation_loss=progress.curve[-1].validation_loss,
@@ -78,7 +82,10 @@ def record(
                 peak_memory_bytes=progress.peak_memory_bytes,
             ),
             reconstruction=evaluate.reconstruction_scores(filled_BNC, is_masked_BNC, original_BNC),
-            encoding=schema.Learned(before=similarities(initial), after=similarities(network)),
+            encoding=None
+            if network.reads_palette
+            else schema.Learned(before=similarities(initial), after=similarities(network)),
+            palette=_use_of_palette(initial, network, is_masked_BNC, original_BNC),
             probe=probed.record,
             other_probes=probed.others,
             finetune=tuned.record if tuned else None,
@@ -86,6 +93,30 @@ def record(
         ),
         arrays,
     )
+
+
+def _use_of_palette(
+    initial: networks.IsotropicNetwork,
+    network: networks.IsotropicNetwork,
+    is_masked_BNC: torch.Tensor,
+    original_BNC: torch.Tensor,
+) -> schema.Palette | None:
+    """What the palette of a network keeps of the masked test pixels, and what the table of its colours has learned."""
+    if network.palette is None:
+        return None
+    palette = Palette(network.palette.palette_KC)  # where the images are
+    nearest_BNC = torch.where(is_masked_BNC, palette.pixels(palette.tokens(original_BNC)), original_BNC)
+    before, after = (_order_kept(one) for one in (initial, network)) if network.reads_palette else (None, None)
+    return schema.Palette(
+        nearest=evaluate.reconstruction_scores(nearest_BNC, is_masked_BNC, original_BNC), before=before, after=after
+    )
+
+
+def _order_kept(network: networks.IsotropicNetwork) -> float:
+    """How far the vectors of a palette's colours are alike as the colours are near."""
+    levels_KC = network.palette.palette_KC.astype(float)
+    distance_KK = np.linalg.norm(levels_KC[:, None] - levels_KC, axis=2)
+    return features.order_kept(features.cosine_similarity(_table(network)[0]).round(6), distance_KK)
 
 
 def _as_pictures(pixels_BNC: torch.Tensor) -> np.ndarray:
@@ -137,7 +168,7 @@ def environment(execution: Execution, device: torch.device, precision: str, proc
         processes=processes,
         threads=torch.get_num_threads(),
         precision=precision,
-        compiled=execution.compile,
+        compiled=evaluate.compiles(execution, device),
         git_revision=revision,
         git_dirty=None if revision is None else _is_changed(),
     )

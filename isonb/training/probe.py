@@ -11,7 +11,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -24,11 +24,10 @@ from isonb import schema
 from isonb.config import ProbeConfig, RunConfig
 from isonb.models import network as networks
 from isonb.models import objectives
-from isonb.training import checkpoint, classifiers, data, decoding, evaluate
+from isonb.training import checkpoint, classifiers, data, decoding, evaluate, room
 
 VOTES = 5
 GRID = 4  # cells along each side of the pooled grid
-MEMORY = 8 * 2**30  # bytes of cached features above which the request is refused
 
 
 class ProbeError(ValueError):
@@ -83,7 +82,9 @@ def probe_layers(
         along.append(schema.ProbedEpoch(epoch=network.config.epochs, **dict(judged.probes)))
     label_B = images.test.labels_B
     chance = torch.bincount(label_B).max().item() / len(label_B)
-    record = schema.Probe(**dict(judged.probes), chance=chance, protocol=describe(config), along=along)
+    is_own = network.config.read_by(config) == network.config
+    read = None if is_own else data.describe(images)
+    record = schema.Probe(**dict(judged.probes), chance=chance, protocol=describe(config), along=along, data=read)
     if config.pixels:
         accuracies = decoding.pixel_accuracies(network, images, config.feature, precision)
         layers = [
@@ -133,12 +134,18 @@ def _solve(
     penalties: Sequence[float],
 ) -> list[tuple[Tensor, Tensor]]:
     """The classifiers of all layers for each L2 penalty, of features that are scaled in place."""
-    if config.scaling != "none":
-        (classifiers.whiten if config.scaling == "whiten" else classifiers.standardise)(features)
-    solve = classifiers.by_adam if config.solver == "adam" else classifiers.by_lbfgs
     device = next(network.parameters()).device
-    train_LBF, label_B = features["train"][0].to(device), images.train.labels_B.to(device)
-    return solve(train_LBF, label_B, len(images.classes), config, network.config.seed, penalties)
+    if config.scaling == "whiten":
+        classifiers.whiten(features, device)
+    elif config.scaling == "standardise":
+        classifiers.standardise(features)
+    solve = classifiers.by_adam if config.solver == "adam" else classifiers.by_lbfgs
+    train_LBF, label_B = features["train"][0], images.train.labels_B.to(device)
+    parts = [  # a layer's classifier depends on no other layer
+        solve(train_LBF[group].to(device), label_B, len(images.classes), config, network.config.seed, penalties)
+        for group in room.groups(len(train_LBF), train_LBF[0].nbytes)
+    ]
+    return [tuple(map(torch.cat, zip(*of_penalty, strict=True))) for of_penalty in zip(*parts, strict=True)]
 
 
 def _correct(
@@ -219,20 +226,35 @@ def extract_each(
     run, device, inputs = network.config, next(network.parameters()).device, configs[0].inputs
     views = VOTES if inputs == "vote5" else 1
     for config in configs:
-        _refuse_too_large(run, config, len(split) * views)
-    pooled: list[list[list[Tensor]]] = [[[] for _ in range(views)] for _ in configs]
-    for chunk_B in torch.arange(len(split)).split(evaluate.CHUNK):
+        _refuse_too_large(run, config, len(split))
+    pooled: list[list[Tensor]] = [[] for _ in configs]
+    for chunk_B in torch.arange(len(split)).split(evaluate.at_once(device)):
         pixels_BNC = split.pixels_BNC[chunk_B].to(device)
         for view in range(views):
             is_masked_BNC = None
             if inputs != "unmasked":
-                is_masked_BNC = objectives.sample_masks(run, split.index_B[chunk_B], "evaluation", view).to(device)
-            with evaluate.autocast(device, precision):
-                layers = network.forward_layers(pixels_BNC, is_masked_BNC)
-            unrounded = [evaluate.unrounded(x_BND) for x_BND in layers]
-            for config, parts in zip(configs, pooled, strict=True):
-                parts[view].append(torch.stack([_pool(x_BND, run.image_size, config) for x_BND in unrounded]).cpu())
-    return [[torch.cat(parts, dim=1) for parts in of_config] for of_config in pooled]
+                is_masked_BNC = objectives.sample_masks(run, split.index_B[chunk_B].to(device), "evaluation", view)
+            layers = _each_layer(network, pixels_BNC, is_masked_BNC, precision)
+            of_layer = [[_pool(x_BND, run.image_size, config) for config in configs] for x_BND in layers]
+            for of_view, parts in zip(pooled, zip(*of_layer, strict=True), strict=True):
+                part_LBF = torch.stack(parts)
+                if len(of_view) == view:  # the first chunk
+                    of_view.append(room.of(len(part_LBF), len(split), part_LBF.shape[2], part_LBF.dtype))
+                of_view[view][:, int(chunk_B[0]) : int(chunk_B[-1]) + 1] = part_LBF
+    return pooled
+
+
+def _each_layer(
+    network: networks.IsotropicNetwork, pixels_BNC: Tensor, is_masked_BNC: Tensor | None, precision: str
+) -> Iterator[Float[Tensor, "B N D"]]:
+    """Every layer in turn, in float32 or float64: what is made of it is not rounded as the network's products are."""
+    layers = network.each_layer(pixels_BNC, is_masked_BNC)
+    while True:
+        with evaluate.autocast(pixels_BNC.device, precision):
+            x_BND = next(layers, None)
+        if x_BND is None:
+            return
+        yield evaluate.unrounded(x_BND)
 
 
 def _pool(x_BND: Float[Tensor, "B N D"], size: int, config: ProbeConfig) -> Float[Tensor, "B F"]:
@@ -246,15 +268,20 @@ def _pool(x_BND: Float[Tensor, "B N D"], size: int, config: ProbeConfig) -> Floa
     return F.adaptive_avg_pool2d(grid_BDHW, GRID).flatten(1)
 
 
+def pooled_width(run: RunConfig, config: ProbeConfig) -> int:
+    """How many features of a layer an image has."""
+    return run.width * {"mean": 1, "grid4": GRID**2, "flatten": run.image_size**2}[config.pooling]
+
+
 def feature_bytes(run: RunConfig, config: ProbeConfig, images: int) -> int:
-    """How much memory the cached float32 features of all layers of some images take."""
-    cells = {"mean": 1, "grid4": GRID**2, "flatten": run.image_size**2}[config.pooling]
-    return 4 * (run.depth + 1) * images * cells * run.width
+    """How much room the cached float32 features of all layers of some images take."""
+    return 4 * (run.depth + 1) * images * pooled_width(run, config)
 
 
 def _refuse_too_large(run: RunConfig, config: ProbeConfig, images: int) -> None:
-    if (needed := feature_bytes(run, config, images)) > MEMORY:
+    """One layer is held in memory as a whole; all of them need not be (`room`)."""
+    if (needed := feature_bytes(run, config, images) / (run.depth + 1)) > room.MEMORY:
         raise ProbeError(
-            f"probe_pooling={config.pooling!r} would keep {needed / 2**30:.0f} GiB of features, more than "
-            f"{MEMORY / 2**30:.0f} GiB: choose 'grid4' or 'mean', or a smaller data_fraction."
+            f"probe_pooling={config.pooling!r} would keep {needed / 2**30:.0f} GiB of features of a layer, more than "
+            f"{room.MEMORY / 2**30:.0f} GiB: choose 'grid4' or 'mean', or a smaller data_fraction."
         )

@@ -17,7 +17,7 @@ import numpy as np
 from isonb import schema
 from isonb.config import ProbeConfig, RunConfig
 from isonb.models import network as networks
-from isonb.training import data, probe
+from isonb.training import data, probe, room
 
 PENALTIES = (1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1, 1.0)  # the L2 ladder, beside none: a factor of about 3 each
 OTHER = {"mean": "grid4", "grid4": "mean", "flatten": "mean"}  # the pooling of the second protocol
@@ -53,7 +53,7 @@ def of_network(
 def untrained(network: networks.IsotropicNetwork) -> networks.IsotropicNetwork:
     """The same network with its initial weights, on the same device and in the same number format."""
     like = next(network.parameters())
-    return networks.build_network(network.config).to(like.device, like.dtype).eval()
+    return networks.untrained(network).to(like.device, like.dtype).eval()
 
 
 def protocols_of(config: ProbeConfig, run: RunConfig, images: data.Images) -> dict[str, ProbeConfig]:
@@ -62,7 +62,7 @@ def protocols_of(config: ProbeConfig, run: RunConfig, images: data.Images) -> di
     other = ProbeConfig(**config.model_dump(exclude={"scaling", "along", "pixels"}) | {"pooling": pooling})
     views = probe.VOTES if config.inputs == "vote5" else 1
     needed = probe.feature_bytes(run, other, views * max(len(images.train), len(images.test)))
-    return {"": config} | ({pooling: other} if needed <= probe.MEMORY else {})
+    return {"": config} | ({pooling: other} if needed <= room.MEMORY else {})
 
 
 def by_each(

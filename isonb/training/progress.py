@@ -8,7 +8,11 @@ from collections.abc import Iterator
 from tqdm import tqdm
 
 from isonb.config import Cell, RunConfig
+from isonb.models.network import IsotropicNetwork
+from isonb.training.sampling import OnPixel
 from isonb.training.train import OnStep
+
+LOOK = {"mininterval": 1.0, "dynamic_ncols": False, "ncols": 120}
 
 
 def bar(run: RunConfig, shown: bool = True) -> contextlib.AbstractContextManager[OnStep]:
@@ -22,9 +26,31 @@ def tuning_bar(cell: Cell) -> contextlib.AbstractContextManager[OnStep]:
 
 
 @contextlib.contextmanager
+def probing_bar(network: IsotropicNetwork, images: int, shown: bool = True) -> Iterator[None]:
+    """A bar over the images that pass through a network."""
+    with tqdm(desc="features", total=images, unit="image", disable=not shown, **LOOK) as line:
+        passed = network.blocks[-1].register_forward_hook(lambda _, __, x_BND: line.update(len(x_BND)) and None)
+        try:
+            yield
+        finally:
+            passed.remove()
+
+
+@contextlib.contextmanager
+def drawing_bar(run: RunConfig, shown: bool = True) -> Iterator[OnPixel]:
+    """A bar over the pixels that are drawn; nothing where the network is not autoregressive."""
+    with tqdm(desc=f"{run.run_id} completing", unit="pixel", disable=not (shown and run.is_causal), **LOOK) as line:
+
+        def on_pixel(drawn: int, total: int) -> None:
+            line.total = total
+            line.update(drawn - line.n)
+
+        yield on_pixel
+
+
+@contextlib.contextmanager
 def _bar(words: str, epochs: int, shown: bool) -> Iterator[OnStep]:
-    width = {"dynamic_ncols": False, "ncols": 120}
-    with tqdm(desc=words, unit="step", mininterval=1.0, disable=not shown, **width) as line:
+    with tqdm(desc=words, unit="step", disable=not shown, **LOOK) as line:
 
         def on_step(step: int, steps: int, loss: float) -> None:
             line.total = steps

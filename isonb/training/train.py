@@ -3,6 +3,7 @@
 Each rank trains on its slice of every global batch; losses and gradients are sums over scored sub-pixels (the masked
 ones, or autoregressively all) divided by the global count, so the result does not depend on how many ranks share the
 work. Masks, order and initial weights are functions of (seed, epoch, image number), so neither does what it sees.
+Steps are taken one by one or, where they are compiled, as on a GPU, by `ahead.Steps`.
 
 The same configuration on the same number of processes and threads of one CPU gives the same bits; on another number,
 the same up to the order of sums. On a GPU even a repetition is the same up to rounding only: cuDNN's convolution
@@ -34,7 +35,7 @@ from isonb import schema
 from isonb.config import Execution, RunConfig
 from isonb.models import network as networks
 from isonb.models import objectives
-from isonb.training import augmentation, checkpoint, data, evaluate
+from isonb.training import ahead, augmentation, checkpoint, data, evaluate
 from isonb.training.allocator import keep_freed_memory
 from isonb.training.schedule import learning_rate
 from isonb.training.signals import Preempted, stop_requests
@@ -60,7 +61,8 @@ class Pretrained:
     weights: schema.Weights | None = None
 
 
-OnStep = Callable[[int, int, float], None]  # (steps taken, steps in all, the last step's mean loss)
+# (steps taken, steps in all, the last step's mean loss): after each step or, on a GPU, after some
+OnStep = Callable[[int, int, float], None]
 
 
 def pretrain(
@@ -75,9 +77,9 @@ def pretrain(
 
     A run keeps the precision it began with: 'auto' goes on in it, and another one is refused. With `keeps_epochs` it
     keeps the weights at the close of each epoch as well, to be probed.
-    Raises `TrainingError` for a loss or gradient that is not finite, `checkpoint.CheckpointError` when a checkpoint
-    belongs to another configuration or precision or cannot be written, or when an epoch's weights are missing, and
-    `Preempted` after SIGTERM or SIGINT.
+    Raises `TrainingError` for a loss or gradient that is not finite and where a GPU's memory is full,
+    `checkpoint.CheckpointError` when a checkpoint belongs to another configuration or precision or cannot be written,
+    or when an epoch's weights are missing, and `Preempted` after SIGTERM or SIGINT.
     """
     execution = execution or Execution()
     with join_world(execution) as world:
@@ -85,13 +87,19 @@ def pretrain(
         try:
             with stop_requests() as stop:
                 run.train(on_step or (lambda *_: None), stop)
+        except torch.OutOfMemoryError as fault:
+            traceback.clear_frames(fault.__traceback__)
+            raise TrainingError(
+                f"The memory of {torch.cuda.get_device_name(world.device)} is full: set micro_batch to fewer images "
+                f"than {execution.micro_batch or config.batch_size}, or leave the GPU to this run alone."
+            ) from None
         except BaseException as fault:
             traceback.clear_frames(fault.__traceback__)
             raise
         finally:
             # The wrapper must go before its process group: holding the last reference, it would end the group with
             # the interpreter locked and wait for ever for a thread that needs the interpreter.
-            run.model = run.network
+            run.model, run.ahead = run.network, None
         kept = checkpoint.kept(folder, config.epochs) if keeps_epochs and world.rank == 0 else ()
         weights = checkpoint.keep_final(folder, config, run.network) if world.rank == 0 else None
         return Pretrained(run.network.eval(), run.progress, world.device, kept, weights)
@@ -121,7 +129,7 @@ class _Run:
                 f"{folder} holds a run in {self.progress.precision} and precision={execution.precision!r} was asked "
                 "for: leave it at 'auto' to go on, or delete the checkpoints to start anew."
             )
-        self.network = networks.build_network(config).to(world.device)
+        self.network = networks.build_network(config, images.palette_KC).to(world.device)
         if self.progress.precision == "float64":
             self.network.double()
         self.adam = torch.optim.AdamW(
@@ -137,10 +145,11 @@ class _Run:
         self.steps = config.epochs * self.steps_per_epoch
         self.saved_at = time.perf_counter()
         self.model: nn.Module = self.network
-        if execution.compile:
-            for block in self.network.blocks:
-                block.compile()
-        if world.size > 1:
+        self.ahead: ahead.Steps | None = None
+        if evaluate.compiles(execution, world.device):
+            state = self.network, self.adam, self.progress.precision
+            self.ahead = ahead.Steps(config, images.train, *state, world, execution.micro_batch)
+        elif world.size > 1:
             devices = [world.device.index] if world.device.type == "cuda" else None
             self.model = DistributedDataParallel(self.network, devices, forward_sync_buffers=False)
             self._settle_buckets()
@@ -153,7 +162,8 @@ class _Run:
         pixels_BNC = self.images.train.pixels_BNC[:1].to(self.world.device)
         unscored_BNC = torch.zeros_like(pixels_BNC, dtype=torch.bool)
         with evaluate.autocast(self.world.device, self.progress.precision):
-            nothing, _ = objectives.summed_loss(self.config, self.model, pixels_BNC, unscored_BNC)
+            palette = self.network.palette
+            nothing, _ = objectives.summed_loss(self.config, self.model, pixels_BNC, unscored_BNC, palette)
         nothing.backward()
         self.adam.zero_grad()
 
@@ -161,7 +171,7 @@ class _Run:
         """Run what remains: row 0 of the learning curve is before any step, row n closes epoch n."""
         for row in range(len(self.progress.curve), self.config.epochs + 1):
             if row:
-                self._train_epoch(row - 1, on_step, stop)
+                (self._train_ahead if self.ahead else self._train_epoch)(row - 1, on_step, stop)
             self._close_epoch(row)
             if row == self.config.epochs:
                 self._save()
@@ -178,10 +188,46 @@ class _Run:
             progress.seconds += seconds
             progress.open_seconds += seconds
             on_step(progress.step, self.steps, loss)
-            if must_stop or must_save:
-                self._save()
-            if must_stop:
-                raise Preempted(f"Stopped after step {progress.step} of {self.steps}: run the same command again.")
+            self._keep_or_stop(must_stop, must_save)
+
+    def _train_ahead(self, epoch: int, on_step: OnStep, stop: threading.Event) -> None:
+        """The same, several steps at a time: as many as take about `ahead.SECONDS`, on all ranks alike."""
+        progress, world, end, several = self.progress, self.world, (epoch + 1) * self.steps_per_epoch, 1
+        self.ahead.begin(epoch, progress.step - epoch * self.steps_per_epoch)
+        while progress.step < end:
+            started = time.perf_counter()
+            for _ in range(min(several, end - progress.step)):
+                self.ahead.launch()
+                if world.size == 1 and stop.is_set():
+                    break
+            taken = self.ahead.read()
+            seconds = time.perf_counter() - started
+            for one in taken:
+                self._count(one)
+            progress.seconds += seconds
+            progress.open_seconds += seconds
+            is_due = time.perf_counter() - self.saved_at >= self.execution.checkpoint_seconds
+            wishes = torch.tensor([stop.is_set(), is_due, seconds / world.size], dtype=torch.float64)
+            must_stop, must_save, seconds = world.sum(wishes).tolist()  # the same on every rank
+            several = min(max(int(ahead.SECONDS * len(taken) / seconds), 1), ahead.MOST)
+            on_step(progress.step, self.steps, taken[-1].loss / max(taken[-1].count, 1))
+            self._keep_or_stop(must_stop > 0, must_save > 0)
+
+    def _count(self, one: ahead.Taken) -> None:
+        """Add a step that was taken to the progress, or end the run at it."""
+        if one.fault:
+            raise self._diverged(one.fault, learning_rate(self.config, self.progress.step, self.steps_per_epoch))
+        self.progress.step += 1
+        self.progress.processes = self.world.size
+        self.progress.open_loss += one.loss
+        self.progress.open_count += one.count
+
+    def _keep_or_stop(self, must_stop: bool, must_save: bool) -> None:
+        progress = self.progress
+        if must_stop or must_save:
+            self._save()
+        if must_stop:
+            raise Preempted(f"Stopped after step {progress.step} of {self.steps}: run the same command again.")
 
     def _step(self, epoch: int, batch_B: torch.Tensor, stop: threading.Event) -> tuple[float, bool, bool]:
         """One optimiser step on this rank's share: the global loss, and whether any rank wants to stop or to save."""
@@ -222,7 +268,8 @@ class _Run:
             waits = self.world.size > 1 and number < len(parts)
             with self.model.no_sync() if waits else contextlib.nullcontext():
                 with evaluate.autocast(device, self.progress.precision):
-                    part, _ = objectives.summed_loss(config, self.model, pixels_BNC, scored.to(device))
+                    palette = self.network.palette
+                    part, _ = objectives.summed_loss(config, self.model, pixels_BNC, scored.to(device), palette)
                 # DistributedDataParallel averages over ranks; a sum is wanted.
                 (part * (self.world.size / count)).backward()
             total += float(part.detach())

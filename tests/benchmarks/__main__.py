@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
@@ -16,6 +17,7 @@ from typing import Any
 import explorer
 import faults
 import forecast
+import gpu
 import machinery
 import memory
 import numpy as np
@@ -25,6 +27,7 @@ import precision
 import probing
 import processes
 import repeat
+import samples
 import steps
 import torch
 import worlds
@@ -45,6 +48,7 @@ PARTS: dict[str, Callable[..., Iterable[dict[str, Any]]]] = {
     "probing": probing.run,
     "solvers": probing.solvers,
     "palette": palette.run,
+    "palette-steps": palette.training_steps,
     "equivariance": palette.equivariance,
     "forecast": forecast.run,
     "machinery": machinery.run,
@@ -54,7 +58,10 @@ PARTS: dict[str, Callable[..., Iterable[dict[str, Any]]]] = {
     "faults": faults.run,
     "book": book.run,
     "explorer": explorer.run,
+    "gpu": gpu.run,
+    "samples": samples.run,
 }
+IN_TURNS = ("steps", "large", "compiled", "peers", "processes", "palette-steps", "explorer", "samples")
 
 
 def main() -> None:
@@ -64,16 +71,31 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=0, help="threads of each process; 1 suits a machine in use")
     parser.add_argument("--rounds", type=int, default=5, help="each gives one ratio")
     parser.add_argument("--repeats", type=int, default=4, help="steps of each contestant in a round")
+    parser.add_argument(
+        "--device", choices=("cuda", "cpu"), default="cuda", help="of the part gpu; cpu tries its steps"
+    )
     chosen = parser.parse_args()
     if unknown := set(chosen.parts) - set(PARTS):
         parser.error(f"there is no part called {', '.join(sorted(unknown))}")
     if chosen.threads:
         torch.set_num_threads(chosen.threads)
         os.environ["OMP_NUM_THREADS"] = str(chosen.threads)
-    for part in chosen.parts or PARTS:
-        takes_turns = part in ("steps", "large", "compiled", "peers", "processes", "explorer")
-        options = {"rounds": chosen.rounds, "repeats": chosen.repeats} if takes_turns else {}
+    if "gpu" in chosen.parts:
+        sys.exit(_gpu(chosen.device))
+    for part in chosen.parts or [part for part in PARTS if part != "gpu"]:
+        options = {"rounds": chosen.rounds, "repeats": chosen.repeats} if part in IN_TURNS else {}
         print(write(part, PARTS[part](**options)), flush=True)
+
+
+def _gpu(device: str) -> int:
+    """Check and measure a GPU; 1 where a check fails. Without one nothing is kept, nor of a trial on a CPU."""
+    rows: list[dict[str, Any]] = []
+    if device == "cpu" or not torch.cuda.is_available():
+        rows += gpu.run(device)
+        print("\n".join(_of_gpu(rows, {})), flush=True)
+    else:
+        print(write("gpu", (rows.append(row) or row for row in gpu.run(device))), flush=True)
+    return int(not all(row.get("holds", True) for row in rows))
 
 
 def write(part: str, rows: Iterable[dict[str, Any]]) -> str:
@@ -221,6 +243,14 @@ def _palette(rows: list[dict[str, Any]], about: dict[str, Any]) -> Iterator[str]
         yield f"  {row['colour_error']:.1f} levels; {row['tokens']} tokens instead of {row['sub_pixels']} sub-pixels"
 
 
+def _palette_steps(rows: list[dict[str, Any]], about: dict[str, Any]) -> Iterator[str]:
+    for row in rows:
+        objective = "autoregressive" if row["is_causal"] else "BERT"
+        share = row["peak_bytes"]["palette"] / row["peak_bytes"]["pix2vec"]
+        yield f"{row['block']}, depth {row['depth']}, {objective}, batch {row['batch']}: with the palette"
+        yield f"  {ratio(row['speed_up'])} times as fast as with pix2vec, in {share:.2f} of the memory"
+
+
 def _equivariance(rows: list[dict[str, Any]], about: dict[str, Any]) -> Iterator[str]:
     for row in rows:
         yield f"{row['block']} under a {row['change']}: relative error {row['error']:.1e}"
@@ -279,6 +309,34 @@ def _book(rows: list[dict[str, Any]], about: dict[str, Any]) -> Iterator[str]:
         yield f"  {clock:.2f} and {processor:.2f}"
 
 
+def _samples(rows: list[dict[str, Any]], about: dict[str, Any]) -> Iterator[str]:
+    for row in rows:
+        apart = f"outputs at most {row['difference']:.0e} of the largest apart"
+        yield f"{row['block']}, depth {row['depth']}, {row['images']} images: {ratio(row['speed_up'])} times as fast as"
+        yield f"  a whole pass for each pixel; {apart}"
+
+
+def _of_gpu(rows: list[dict[str, Any]], about: dict[str, Any]) -> Iterator[str]:
+    for row in rows:
+        if "skipped" in row:
+            yield row["skipped"]
+        elif "rate" in row:
+            yield f"{row['name']}: {row['rate'] / 1e12:.3g} tera operations a second of a large product"
+        elif "check" in row:
+            verdict = "holds" if row["holds"] else "FAILS"
+            yield f"  {verdict}: {row['check']}: {row['found']:.2g}, at most {row['bound']:g}"
+        else:
+            rate = next(one["rate"] for one in rows if "rate" in one)
+            speed, share = row["operations_per_second"], row["operations_per_second"] / rate
+            yield f"{row['network']}, depth {row['depth']}, batch {row['batch']}: {speed / 1e12:.3g} tera operations"
+            yield f"  a second, {share:.0%} of that rate; first step after {row['first_step_seconds']:.0f} s"
+            if row["peak_bytes"]:
+                yield f"  {row['peak_bytes'] / 2**20:.0f} MiB at most"
+            for name, images in row["images_per_second"].items():
+                times = row["images_per_second"]["ours"] / images
+                yield f"  {name:<26} {images:10,.0f} images/s; ours is {times:.1f} times as fast"
+
+
 TEXTS = {
     "steps": _steps,
     "large": _steps,
@@ -291,6 +349,7 @@ TEXTS = {
     "probing": _probing,
     "solvers": _solvers,
     "palette": _palette,
+    "palette-steps": _palette_steps,
     "equivariance": _equivariance,
     "forecast": _forecast,
     "machinery": _machinery,
@@ -300,6 +359,8 @@ TEXTS = {
     "faults": _faults,
     "book": _book,
     "explorer": _explorer,
+    "gpu": _of_gpu,
+    "samples": _samples,
 }
 
 if __name__ == "__main__":

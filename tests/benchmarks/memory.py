@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from isonb.config import RunConfig
+from isonb.features import even_colours
 from isonb.models.blocks import TransformerBlock
 from isonb.training import data
 from isonb.training.allocator import MMAP_THRESHOLD, TRIM_THRESHOLD
@@ -58,12 +59,16 @@ def measure(kind: str, size: int, batch_size: int) -> dict[str, Any]:
     """Bytes that a process of depth 1 in float32 needs beyond what it had before its network was made."""
     if kind.startswith(NAIVE):
         TransformerBlock.attention = naive_attention
-    config = RunConfig(**KINDS[kind], image_size=size, batch_size=batch_size)
+    peak = peak_bytes(RunConfig(**KINDS[kind], image_size=size, batch_size=batch_size), kind)
+    return {"kind": kind, "positions": size * size, "batch": batch_size, "peak_bytes": peak}
+
+
+def peak_bytes(config: RunConfig, kind: str) -> int:
+    """Bytes that this process needs for a step in float32 beyond what it had before its network was made."""
+    size, batch_size = config.image_size, config.batch_size
     pixels_BNC = torch.randint(256, (batch_size, size * size, 3), dtype=torch.uint8)
     split = data.Split(pixels_BNC, torch.zeros(batch_size, dtype=torch.int64), torch.arange(batch_size))
-    images = data.Images(
-        name="noise", classes=("noise",), size=size, train=split, validation=split, test=split, sha256={}
-    )
+    images = data.Images("noise", ("noise",), size, split, split, split, {}, palette_KC=even_colours())
     steps.trainer(RunConfig(block="conv", image_size=8, batch_size=1), _only(images, 8), "first").warm_up(1)
     before = int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     one = steps.trainer(config, images, kind, precision="float32")
@@ -71,7 +76,7 @@ def measure(kind: str, size: int, batch_size: int) -> dict[str, Any]:
     for number in range(2):  # the second step has Adam's state as well
         one.step(number)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    return {"kind": kind, "positions": size * size, "batch": batch_size, "peak_bytes": peak - before}
+    return peak - before
 
 
 def _only(images: data.Images, size: int) -> data.Images:

@@ -1,19 +1,27 @@
-"""What is computed once and needs no training: image-GPT's palette, and the symmetries of untrained blocks."""
+"""image-GPT's palette, its faithfulness and what a step with it costs; and the symmetries of untrained blocks."""
 
 from __future__ import annotations
 
 import io
+import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from typing import Any
 
+import memory
 import numpy as np
+import steps
 import torch
+from timing import alternate, speed_up
 
 from isonb import disk, places
 from isonb.config import RunConfig
 from isonb.models import network as networks
 from isonb.training import data
 from isonb.training import palette as palettes
+
+KINDS = {"palette": {"encoding": "palette", "target": "palette"}, "pix2vec": {"encoding": "pix2vec"}}
 
 
 def run() -> Iterator[dict[str, Any]]:
@@ -34,6 +42,38 @@ def run() -> Iterator[dict[str, Any]]:
     }
 
 
+def training_steps(rounds: int, repeats: int) -> Iterator[dict[str, Any]]:
+    """The trainer's step of transformers with the palette in and out against pix2vec and 256 values: time and memory.
+
+    Every peak is of a process of its own. Linux only, as `memory`.
+    """
+    for is_causal in (False, True):
+        runs = {name: _run(name, is_causal) for name in KINDS}
+        contestants = [steps.trainer(run, data.load(run), name) for name, run in runs.items()]
+        alternate(contestants, rounds, repeats)
+        run = runs["palette"]
+        yield {
+            "block": run.block,
+            "depth": run.depth,
+            "batch": run.batch_size,
+            "is_causal": is_causal,
+            "steps": rounds * repeats,
+            "images_per_second": {one.name: one.images_per_second() for one in contestants},
+            "speed_up": speed_up(*contestants),
+            "peak_bytes": {name: _peak(name, is_causal) for name in KINDS},
+        }
+
+
+def _run(kind: str, is_causal: bool) -> RunConfig:
+    objective = "autoregressive" if is_causal else "bert"
+    return RunConfig(block="transformer", depth=3, batch_size=32, objective=objective, **KINDS[kind])
+
+
+def _peak(kind: str, is_causal: bool) -> int:
+    command = [sys.executable, __file__, kind, *(["causal"] if is_causal else [])]
+    return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+
+
 def equivariance(size: int = 16) -> Iterator[dict[str, Any]]:
     """How far one untrained block of random input is from commuting with a shift, and with a permutation.
 
@@ -51,3 +91,7 @@ def equivariance(size: int = 16) -> Iterator[dict[str, Any]]:
                 before_BND, after_BND = layer(x_BND[:, index_N]), layer(x_BND)[:, index_N]
             error = (before_BND - after_BND).norm() / (after_BND - x_BND[:, index_N]).norm()
             yield {"block": block, "change": change, "error": float(error)}
+
+
+if __name__ == "__main__":
+    print(json.dumps(memory.peak_bytes(_run(sys.argv[1], len(sys.argv) > 2), sys.argv[1])))

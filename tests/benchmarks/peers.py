@@ -34,7 +34,9 @@ class PaletteNetwork(nn.Module):
         self.norm, self.head = nn.LayerNorm(config.width), nn.Linear(config.width, PALETTE, bias=False)
 
     def forward(self, colour_BN: Tensor) -> Tensor:
-        x_BND = (self.table(colour_BN) + self.position_ND).bfloat16()
+        x_BND = self.table(colour_BN) + self.position_ND
+        if torch.is_autocast_enabled(x_BND.device.type):
+            x_BND = x_BND.to(torch.get_autocast_dtype(x_BND.device.type))  # as the trainer's residual stream
         return self.head(self.norm(self.blocks(x_BND)))
 
 

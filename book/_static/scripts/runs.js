@@ -10,8 +10,9 @@ document.addEventListener("DOMContentLoaded", () => {
     points.filter((point) => plot.contains(point)).sort((a, b) => parseFloat(a.style.left) - parseFloat(b.style.left))]));
   const pointOf = new Map(points.map((point) => [point.dataset.row, point]));
   const columns = new Map([...table.tHead.rows[0].cells].map((head) => [head.dataset.name, head.cellIndex]));
+  const unseen = ["run", "images"]; // what an address may ask for, and no field
   const valueOf = (row, name) => {
-    if (name === "run") return row.dataset.run;
+    if (unseen.includes(name)) return row.dataset[name];
     const cell = row.cells[columns.get(name)];
     return cell.dataset.value ?? cell.textContent;
   };
@@ -59,7 +60,7 @@ document.addEventListener("DOMContentLoaded", () => {
   bar.hidden = false;
 
   function apply() {
-    const names = [...new Set(chosen.keys())].filter((name) => name === "run" || columns.has(name));
+    const names = [...new Set(chosen.keys())].filter((name) => unseen.includes(name) || columns.has(name));
     let seen = 0;
     for (const row of rows) {
       row.hidden = !names.every((name) => chosen.getAll(name).includes(valueOf(row, name)));

@@ -4,6 +4,8 @@ Book: every chapter with a figure.
 """
 
 from isonb.evidence.figures.among import among
+from isonb.evidence.figures.completions import by_network as completed_by_network
+from isonb.evidence.figures.completions import of_cell as completed
 from isonb.evidence.figures.curves import learning_curve, learning_curves, probe_curve, probes_by_layer
 from isonb.evidence.figures.diagrams import addition, cell, network, probe, step
 from isonb.evidence.figures.drawings import groups, positions, reach, symmetries
@@ -25,6 +27,8 @@ __all__ = [
     "along_training",
     "among",
     "cell",
+    "completed",
+    "completed_by_network",
     "errors_by_block",
     "fine_tuning",
     "gains",

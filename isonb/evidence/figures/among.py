@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from isonb import rows, schema
-from isonb.evidence.metrics import data_id
+from isonb.evidence.metrics import images_id
 from isonb.evidence.picture import COLOURS, MARKERS, NETWORKS, WIDE, Picture, for_both_widths, legend, name_of
 
 
@@ -16,14 +16,14 @@ from isonb.evidence.picture import COLOURS, MARKERS, NETWORKS, WIDE, Picture, fo
 def among(record: schema.Record, others: Iterable[schema.Record], width: float = WIDE) -> Picture:
     """Validation loss against the chosen probe's test accuracy of one network, ringed, and of others.
 
-    Drawn are those others that have read the same images and were trained with the same objective.
+    Drawn are those others that have read the same images and have losses in the same unit.
     """
     alike = [
         other
         for other in others
         if other.run_id != record.run_id
-        and data_id(other.data) == data_id(record.data)
-        and other.cell.run.objective == record.cell.run.objective
+        and images_id(other) == images_id(record)
+        and other.cell.run.unit == record.cell.run.unit
     ]
     figure = Picture(figsize=(width, 3.6), layout="constrained")
     ax = figure.subplots()
@@ -35,7 +35,7 @@ def among(record: schema.Record, others: Iterable[schema.Record], width: float =
     middle = sum(ax.get_xlim()) / 2
     aside = {"xytext": (-12, 0), "ha": "right"} if loss > middle else {"xytext": (12, 0)}
     ax.annotate("this network", (loss, accuracy), textcoords="offset points", va="center", weight="bold", **aside)
-    ax.set_xlabel(f"validation loss ({rows.OBJECTIVES[record.cell.run.objective].unit})")
+    ax.set_xlabel(f"validation loss ({record.cell.run.unit})")
     ax.set_ylabel("accuracy of the probe (%)")
     present = {_network(run) for run in (record, *alike)}
     legend(figure, [network for network in NETWORKS if network in present])

@@ -12,7 +12,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
-from isonb import config, rows, schema
+from isonb import config, schema
 from isonb.evidence import NOT_RUN, statistics
 from isonb.evidence.metrics import MAIN, Tables, by_images, images_read
 from isonb.evidence.picture import (
@@ -38,8 +38,8 @@ NOT_RUN_HEIGHT = 0.9  # inches of an empty panel
 
 @for_both_widths
 def learning_curve(run: schema.Record, width: float = WIDE) -> Picture:
-    """Training and validation loss of one run by epoch, in its objective's unit, and of guesses without a network."""
-    curve, unit = run.training.curve, rows.OBJECTIVES[run.cell.run.objective].unit
+    """Training and validation loss of one run by epoch, in its own unit, and of guesses without a network."""
+    curve, unit = run.training.curve, run.cell.run.unit
     figure = Picture(figsize=(width, 3.4), layout="constrained")
     ax = figure.subplots()
     trained = [row for row in curve if row.train_loss is not None]
@@ -63,16 +63,18 @@ def learning_curve(run: schema.Record, width: float = WIDE) -> Picture:
 def learning_curves(runs: Sequence[schema.Record], width: float = WIDE) -> Picture:
     """Validation loss by epoch of several runs: a panel for each encoding, a colour and marker for each network.
 
-    Only networks of the legend are drawn whose loss is in nats per masked sub-pixel, on the images that most of them
-    read: losses in other units or on other images share no axis. Dotted lines are what a guess around the mean of the
-    unmasked neighbours costs, and one around a linear map of the 5x5 window.
+    Only networks of the legend with an encoding of the grid are drawn whose loss is in nats per masked sub-pixel, on
+    the images that most of them read: losses in other units or on other images share no axis. Dotted lines are what a
+    guess around the mean of the unmasked neighbours costs, and one around a linear map of the 5x5 window.
     """
     runs = [run for run in runs if _is_in_nats(run) and run.cell.run.network in NETWORKS]
+    runs = [run for run in runs if run.cell.run.encoding in config.GRID_ENCODINGS]
     runs, *others = by_images(runs) or [[]]
-    lines, columns = (1, len(config.ENCODINGS)) if width == WIDE else (len(config.ENCODINGS), 1)
+    panels = len(config.GRID_ENCODINGS)
+    lines, columns = (1, panels) if width == WIDE else (panels, 1)
     figure = Picture(figsize=(width, 3.6 if width == WIDE else 6.4), layout="constrained")
     axes = list(figure.subplots(lines, columns, sharex=True, sharey=True, squeeze=False).flat)
-    for ax, encoding in zip(axes, config.ENCODINGS, strict=True):
+    for ax, encoding in zip(axes, config.GRID_ENCODINGS, strict=True):
         for run in (run for run in runs if run.cell.run.encoding == encoding):
             network = run.cell.run.network
             epochs, losses = zip(*((row.epoch, row.validation_loss) for row in run.training.curve), strict=True)
@@ -115,7 +117,7 @@ def _draw_guesses(axes: Sequence[Axes], runs: Sequence[schema.Record]) -> list[s
 
 
 def _is_in_nats(run: schema.Record) -> bool:
-    return rows.OBJECTIVES[run.cell.run.objective].unit == UNIT
+    return run.cell.run.unit == UNIT
 
 
 @for_both_widths

@@ -15,7 +15,7 @@ from matplotlib.patches import FancyBboxPatch
 
 from isonb import config, rows
 from isonb.evidence.picture import QUIET, WIDE, Picture, for_both_widths
-from isonb.features import CHANNELS
+from isonb.features import CHANNELS, COLOURS
 
 BOX, GAP, LINE, PAD = 1.75, 0.26, 0.19, 0.09  # inches: a box's width, from box to box, a line of text, around it
 LETTER = 0.088  # inches
@@ -69,7 +69,7 @@ def _draw_box(ax: Axes, left: float, top: float, height: float) -> None:
 def network(run: config.RunConfig) -> Picture:
     """The way of one picture through a network, with the shape of what passes from box to box."""
     n, d, block = run.image_size**2, run.width, rows.BLOCKS[run.block].title
-    values = rows.OBJECTIVES[run.objective].outputs
+    channels, values = (1, COLOURS) if run.predicts_palette else (CHANNELS, rows.OBJECTIVES[run.objective].outputs)
     encoding, sized = rows.ENCODINGS[run.encoding].title, f"{n} × {d} numbers"
     steps = [
         Step("picture", f"{n} pixels of {CHANNELS} channels, whole numbers from 0 to 255."),
@@ -86,7 +86,7 @@ def network(run: config.RunConfig) -> Picture:
             f"Each is a {block}, and takes and gives {sized}.",
             run.depth,
         ),
-        Step("head", f"At hidden pixels alone: {CHANNELS} × {values} numbers, how likely each value is."),
+        Step("head", f"At hidden pixels alone: {channels} × {values} numbers, how likely each value is."),
     ]
     return flow(steps, f"A network of size {run.depth}, from a picture to its prediction.")
 

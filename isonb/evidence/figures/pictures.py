@@ -61,14 +61,18 @@ def reconstruction_grid(cells: Sequence[config.Cell]) -> Picture:
     }
     masked, _, original = next(iter(first.values()), NOTHING)
     rows = [
-        [masked, *(first.get((block, encoding), NOTHING)[1] for encoding in config.ENCODINGS), original]
-        for block in config.BLOCKS
+        [masked, *(first.get((block, encoding), NOTHING)[1] for encoding in config.GRID_ENCODINGS), original]
+        for block in config.GRID_BLOCKS
     ]
     return images(
         rows,
         f"One test image: what the networks saw, what each filled in, and the original ({described(runs)}).",
-        row_titles=[name_of(block) for block in config.BLOCKS],
-        column_titles=["masked", *(name_of(encoding).replace(" ", "\n") for encoding in config.ENCODINGS), "original"],
+        row_titles=[name_of(block) for block in config.GRID_BLOCKS],
+        column_titles=[
+            "masked",
+            *(name_of(encoding).replace(" ", "\n") for encoding in config.GRID_ENCODINGS),
+            "original",
+        ],
     )
 
 

@@ -130,7 +130,7 @@ def loss_accuracy_by_size(runs: pd.DataFrame, width: float = WIDE) -> Picture:
 
 def _in_nats(runs: pd.DataFrame) -> pd.DataFrame:
     """Those of the legend's networks, encodings and sizes whose losses share an axis."""
-    runs = runs[runs["objective"].isin(IN_NATS)]
+    runs = runs[runs["objective"].isin(IN_NATS) & (runs["target"] == "values")]
     for factor, keys in ORDER.items():
         runs = runs[runs[factor].isin(keys)]
     return runs

@@ -15,7 +15,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.patches import Rectangle
 
 from isonb import rows
-from isonb.config import ENCODINGS
+from isonb.config import ENCODINGS, GRID_ENCODINGS
 from isonb.evidence import NOT_RUN
 from isonb.evidence.picture import (
     COLOURS,
@@ -147,15 +147,15 @@ def _named(pair: str) -> str:
 def _draw_map(
     ax: Axes, cells: Mapping[tuple[str, int], Mapping[str, Any]], sizes: Sequence[int], factor: float
 ) -> None:
-    for y, encoding in enumerate(ENCODINGS):
+    for y, encoding in enumerate(GRID_ENCODINGS):
         for x, size in enumerate(sizes):
             if cell := cells.get((encoding, size)):
                 ax.add_patch(Rectangle((x - 0.46, y - 0.46), 0.92, 0.92, color=_colour(cell)))
                 number = f"{factor * cell['mean']:+.{1 if factor > 1 else 2}f}".replace("-", "\u2212")
                 ax.text(x, y, number if cell["sign"] else "", ha="center", va="center", color="white")
-    ax.set(xlim=(-0.5, len(sizes) - 0.5), ylim=(len(ENCODINGS) - 0.5, -0.5))
+    ax.set(xlim=(-0.5, len(sizes) - 0.5), ylim=(len(GRID_ENCODINGS) - 0.5, -0.5))
     ax.set_xticks(range(len(sizes)), [str(size) for size in sizes])
-    ax.set_yticks(range(len(ENCODINGS)), [name_of(encoding) for encoding in ENCODINGS])
+    ax.set_yticks(range(len(GRID_ENCODINGS)), [name_of(encoding) for encoding in GRID_ENCODINGS])
     ax.grid(False)
     ax.tick_params(length=0)
 

@@ -39,7 +39,7 @@ class GapShare(NamedTuple):
     `gap_S` and `changed_S` are the gaps of each seed without and with the change, means over the networks compared.
     `share_S` is the share of the gap that the change removes, below 0 where it adds to it; for a part of the images,
     the share of that part's gap that all images remove; None where some seed has no such gap. `by_encoding` has the
-    share of each encoding alone.
+    share of each encoding alone, and `compared` the encoding, size and seed of each pair.
     """
 
     pairs: int
@@ -48,6 +48,7 @@ class GapShare(NamedTuple):
     changed_S: np.ndarray
     share_S: np.ndarray | None
     by_encoding: dict[str, float]
+    compared: pd.MultiIndex
 
 
 def change(arm: str) -> str | None:
@@ -118,7 +119,23 @@ def _share(gap: pd.Series, changed: pd.Series, is_part: bool) -> GapShare:
         by_seed["changed"].to_numpy(),
         share_S.to_numpy() if (by_seed[before] > 0).all() else None,
         (1 - trailing[after] / trailing[before]).to_dict(),
+        gaps.index,
     )
+
+
+def behind(t: Tables, name: str, of_arm: GapShare, network: str = TRANSFORMERS[0]) -> pd.DataFrame:
+    """The rows of the table of runs that the share of an arm rests on: with the change, without it, and of conv."""
+    runs = t.runs[t.runs["network"].isin(("conv", network))]
+    compared = of_arm.compared
+    if name == PIX2VEC:
+        levels = [["continuous", "pix2vec"], *map(compared.unique, ("depth", "seed"))]
+        compared, name = pd.MultiIndex.from_product(levels), MAIN
+    runs = runs[pd.MultiIndex.from_frame(runs[["encoding", "depth", "seed"]]).isin(compared)]
+    is_changed = runs["arm"] == name
+    if change(name) not in OF_BOTH:
+        is_networks = runs["network"] == network
+        is_changed &= is_networks if (is_changed & is_networks).any() else ~is_networks
+    return runs[is_changed | (runs["arm"] == MAIN)]
 
 
 def overfitting(t: Tables, arm: str, networks: Iterable[str]) -> float:

@@ -1,4 +1,7 @@
-"""Claims of image-GPT, as summarised: probes along training, autoregression against BERT, fine-tuning, the palette."""
+"""Claims of image-GPT, as summarised: probes along training, autoregression against BERT, fine-tuning, the palette.
+
+The rules know no encoding: `with_palette` gives them image-GPT's own input and output to judge.
+"""
 
 from __future__ import annotations
 
@@ -34,6 +37,8 @@ OTHERS = tuple(name for name in NETWORKS if name not in TRANSFORMERS)
 CHECKPOINTS = 6  # the fewest along training that give a run a correlation of its own
 LONG = 10  # epochs of fine-tuning below which its outcome says how long it takes rather than where it leads
 FAITHFUL = 25.0  # dB
+PALETTE = {"target=palette": MAIN, f"{AUTOREGRESSIVE} target=palette": AUTOREGRESSIVE}  # arms, without the palette
+IN_WORDS = {MAIN: "BERT", AUTOREGRESSIVE: "autoregression"}
 
 
 def c29(t: Tables) -> Finding:
@@ -182,8 +187,71 @@ def c34(t: Tables) -> Finding:
     return over_seeds_and_images(difference_B)
 
 
+def with_palette(t: Tables) -> Tables:
+    """The tables in which networks that read and predict a palette stand for the grid and its autoregressive arm."""
+    frames = {}
+    for name in ("runs", "layers", "curves"):
+        frame = t.frame(name)
+        frame = frame[(frame["encoding"] == "palette") & frame["arm"].isin(PALETTE)]
+        frames[name] = frame.assign(arm=frame["arm"].map(PALETTE))
+    return dataclasses.replace(t, **frames, learned=t.learned[:0], encodings=("palette",))
+
+
+def beside_pix2vec(t: Tables) -> dict[str, pd.DataFrame]:
+    """By objective, runs with a palette and, `_x` and `_y`, what the same network, size and seed has with pix2vec.
+
+    The counterpart reads learned tables of 256 values and predicts such values. All else is the same.
+    """
+    pairs = {}
+    for arm, other in PALETTE.items():
+        of_palette = t.runs[(t.runs["arm"] == arm) & (t.runs["encoding"] == "palette")]
+        of_values = t.runs[(t.runs["arm"] == other) & (t.runs["encoding"] == "pix2vec")]
+        pairs[IN_WORDS[other]] = of_palette.merge(of_values, on=["network", "depth", "seed"])
+    return pairs
+
+
+def probe_difference_SB(t: Tables, pairs: pd.DataFrame) -> np.ndarray:
+    """What the probes of the palette's networks get right minus what those of their counterparts do."""
+    correct = [
+        [
+            array(t, run[f"run_id_{which}"], "test_correct_LB")[int(run[f"best_layer_{which}"])].astype(float)
+            for which in "xy"
+        ]
+        for run in pairs.to_dict("records")
+    ]
+    return np.stack([own_B - other_B for own_B, other_B in correct])
+
+
+def _what_it_does(t: Tables) -> str:
+    """What the palette does to probes and to reconstructions beside pix2vec, in a sentence for each objective."""
+    sentences, by_objective = [], beside_pix2vec(t)
+    if all(pairs.empty for pairs in by_objective.values()):
+        return "What it does to probes and reconstructions, beside pix2vec: not run."
+    for objective, pairs in by_objective.items():
+        if pairs.empty:
+            sentences.append(f"Trained by {objective}: not run.")
+            continue
+        points_SB = 100 * probe_difference_SB(t, pairs)
+        low, high = statistics.crossed_interval(points_SB)
+        own, other, least = (
+            pairs[name].mean()
+            for name in ("mean_absolute_error_x", "mean_absolute_error_y", "nearest_mean_absolute_error_x")
+        )
+        seeds = f"{len(pairs)} seed{'s' * (len(pairs) > 1)}"
+        interval = f" ({low:+.1f} to {high:+.1f})" if len(pairs) > 1 else ""
+        sentences.append(
+            f"Trained by {objective}, the probe of a network with it reads {points_SB.mean():+.1f} points{interval} "
+            f"beside pix2vec over {seeds}, and hidden pixels are off by {own:.1f} levels instead of {other:.1f}, of "
+            f"which the palette alone makes {least:.1f}."
+        )
+    return " ".join(sentences)
+
+
 def c35(t: Tables) -> Finding:
-    """Peak signal-to-noise ratio over the test images, and whether a third of the tokens is left."""
+    """Peak signal-to-noise ratio over the test images, and whether a third of the tokens is left.
+
+    Beside it, what networks that read and predict the palette do to probes and reconstructions.
+    """
     rows = needed(t.frame("palette"), "a palette (make bench)")
     psnr = rows["psnr"].to_numpy(float)
     interval = statistics.student_interval(psnr)
@@ -201,7 +269,7 @@ def c35(t: Tables) -> Finding:
         of="test images",
         threshold=FAITHFUL,
         note=f"{parts_note(verdicts)} Colours are off by {rows['colour_error'].mean():.1f} of 255 levels, "
-        f"on test images of {', '.join(sorted(set(rows['data'])))}.",
+        f"on test images of {', '.join(sorted(set(rows['data'])))}. {_what_it_does(t)}",
     )
 
 

@@ -42,12 +42,14 @@ Measured = Callable[[Run], np.ndarray | float]  # a quantity of a run, or of eac
 
 
 def grid(t: Tables, arms: tuple[str, ...] = (MAIN,), **only: object) -> pd.DataFrame:
-    """The runs of some arms, of the paper's networks and encodings; `only` gives columns a value or a tuple of values.
+    """The runs of some arms, of the paper's networks and the tables' encodings.
+
+    `only` gives columns a value or a tuple of values.
 
     Only of the sizes that the paper reports, unless others are asked for: a size that was added must neither make the
     seeds of the grid incomplete nor be judged by claims that were never about it.
     """
-    wanted = {"arm": arms, "network": NETWORKS, "encoding": ENCODINGS}
+    wanted = {"arm": arms, "network": NETWORKS, "encoding": t.encodings}
     is_wanted = np.logical_and.reduce([t.runs[column].isin(values) for column, values in wanted.items()])
     for column, values in ({"depth": SIZES} | only).items():
         is_wanted = is_wanted & t.runs[column].isin(values if isinstance(values, tuple) else (values,))
@@ -86,7 +88,7 @@ def replicated(t: Tables, seeds: int) -> Tables:
     The settings of one network, size and arm stay or go together, with every encoding, and so do the three blocks of
     one size and arm: a study that is halfway through them must not be judged by those that happened to come first.
     """
-    runs = t.runs[t.runs["encoding"].isin(ENCODINGS)]
+    runs = t.runs[t.runs["encoding"].isin(t.encodings)]
     size = [runs["depth"], runs["arm"]]
     alike = runs.groupby([*SETTING, "arm"])["seed"].transform("nunique").astype(float)
     fewest = alike.groupby([runs["network"], *size]).transform("min")

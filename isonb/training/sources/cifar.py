@@ -5,7 +5,6 @@ Book: chapter "Data".
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import os
 import tarfile
@@ -14,14 +13,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import filelock
 import numpy as np
-import pooch
 
 from isonb import disk, draws, rows
 from isonb.config import RunConfig
-from isonb.training import download
-from isonb.training.sources import POOL_SEED, DataError, Found, Pictures, at_hand, part, share
+from isonb.training.sources import POOL_SEED, DataError, Found, Pictures, at_hand, fetched, part, share
 
 SIZE = 32
 LARGEST = 2**28  # bytes of a file; the largest published one has 154 million
@@ -72,7 +68,7 @@ class Cifar:
 
         Raises `DataError` when files are missing, damaged or of another format, or when the download fails.
         """
-        place = self._find(folder) or self._download()
+        place = self._find(folder) or fetched.archive(self.title, self.url, self.sha256, self.folder)
         content = self._read_folder(place) if place.is_dir() else self._read_archive(place)
         parts = [self.decode(content[name], place / name) for name in self.train if name in content]
         pixels_BNC, labels_B = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
@@ -103,8 +99,8 @@ class Cifar:
             return {}
         paths = [place / name for name in sorted(self.files) if os.path.lexists(place / name)]
         try:
-            return {path.name: _sha256(path, path.stat().st_size, path.stat().st_mtime_ns) for path in paths}
-        except (OSError, disk.Unreadable):
+            return {path.name: fetched.digests(path, LARGEST).sha256 for path in paths}
+        except DataError:
             return {}
 
     def decode(self, content: bytes, path: Path) -> tuple[np.ndarray, np.ndarray]:
@@ -147,14 +143,10 @@ class Cifar:
 
     def _find(self, folder: Path | None) -> Path | None:
         """The folder that holds the .bin files, or None when neither `folder` nor ISONB_DATA is set."""
-        named = at_hand(folder)
-        if not named:
-            return None
-        setting, root = named
-        if not os.path.isdir(root):
-            raise DataError(f"{setting} {str(root)!r} is not a directory: name the one that holds {self.folder}.")
-        if place := self._place(root):
-            return place
+        root = fetched.root(folder, self.folder)
+        if root is None or (place := self._place(root)):
+            return root and place
+        setting, _ = at_hand(folder)
         files = f"{self.train[0]} to {self.train[-1]}" if len(self.train) > 1 else self.train[0]
         raise DataError(
             f"{setting} {str(root)!r} holds no {self.title}, neither {files} nor a folder {self.folder} with "
@@ -195,30 +187,6 @@ class Cifar:
         if self.test not in content or not {*self.train} & {*content}:
             raise DataError(f"{place} lacks training or test images: delete it.")
         return content
-
-    def _download(self) -> Path:
-        """The official archive in the user's cache; a download that breaks off goes on from there the next time."""
-        by_hand = f"unpack {self.url} by hand and set ISONB_DATA to the folder that holds {self.folder}."
-        folder, name = Path(pooch.os_cache("isonb")), Path(self.url).name
-        if os.path.lexists(folder / name) and not (folder / name).is_file():
-            raise DataError(f"{folder / name} is not a regular file: remove it.")
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            with filelock.FileLock(folder / f"{name}.lock"):  # the ranks of one host share the cache
-                return Path(pooch.retrieve(self.url, f"sha256:{self.sha256}", name, folder, downloader=download.resume))
-        except (OSError, NotImplementedError) as error:  # the latter where a file system knows no locks
-            cause = f"{error.filename}: {error.strerror}" if getattr(error, "filename", None) else type(error).__name__
-            raise DataError(f"{self.title} could not be downloaded ({cause}): try again, or {by_hand}") from None
-        except ValueError:
-            raise DataError(
-                f"The downloaded {self.title} archive has a wrong checksum: try again, or {by_hand}"
-            ) from None
-
-
-@functools.lru_cache(maxsize=32)
-def _sha256(path: Path, size: int, time: int) -> str:
-    """The SHA-256 of a file; its size and time of change tell a long-lived process to look again."""
-    return hashlib.sha256(disk.read_bytes(path, LARGEST)).hexdigest()
 
 
 # The archives' SHA-256 are those by which TensorFlow Datasets checks them (url_checksums/cifar10.txt and cifar100.txt);

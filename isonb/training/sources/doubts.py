@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import unicodedata
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -31,7 +31,8 @@ def require_meaning(found: Found) -> None:
         if not len(getattr(found, split).index_S):
             raise DataError(f"{found.name} has no {title} images: add some.")
     learnt_B = np.concatenate([_labels(found.train), _labels(found.validation)])
-    for title, labels_B in (("training", learnt_B), ("test", _labels(found.test))):
+    judged = {"training": learnt_B} if found.train.is_labelled else {}
+    for title, labels_B in (judged | {"test": _labels(found.test)}).items():
         if (labels_B == labels_B[0]).all():
             raise DataError(
                 f"All {title} images of {found.name} are of one class, {found.classes[labels_B[0]]!r}: add images of "
@@ -44,8 +45,8 @@ def remarks(found: Found) -> Iterator[str]:
     splits = {title: getattr(found, split) for split, title in SPLITS.items()}
     contents = {title: _contents(pictures) for title, pictures in splits.items()}
     for title, pictures in splits.items():
-        missing = {*range(len(found.classes))} - {*pictures.labels_B[pictures.index_S].tolist()}
-        if missing:
+        missing = {*range(len(found.classes))} - {*np.unique(pictures.labels_B[pictures.index_S]).tolist()}
+        if missing and pictures.is_labelled:
             names = in_words(found.classes[label] for label in missing)
             yield f"Classes without {title} images: {names}."
     for title, pictures in splits.items():
@@ -61,7 +62,8 @@ def remarks(found: Found) -> Iterator[str]:
         if repeated := np.isin(contents[title], seen_B).sum():
             yield f"{repeated} of {len(contents[title])} {title} images are also among the training images."
         seen_B = np.concatenate([seen_B, contents[title]])
-    if disputed := _of_several_classes(seen_B, map(_labels, splits.values())):
+    labels_B = np.concatenate([_labels(pictures) for pictures in splits.values()])
+    if disputed := _of_several_classes(seen_B[labels_B >= 0], labels_B[labels_B >= 0]):
         yield f"Different pictures that are in more than one class: {disputed}."
 
 
@@ -89,7 +91,7 @@ def _of_one_colour(pictures: Pictures) -> int:
     return sum(bool((pixels_BNC[row] == pixels_BNC[row, 0]).all()) for row in alike_S)
 
 
-def _of_several_classes(contents_B: np.ndarray, labels: Iterable[np.ndarray]) -> int:
+def _of_several_classes(contents_B: np.ndarray, labels_B: np.ndarray) -> int:
     """How many contents occur with more than one label."""
-    pairs = np.unique(np.stack([contents_B, np.concatenate([*labels]).astype(np.uint64)]), axis=1)
+    pairs = np.unique(np.stack([contents_B, labels_B.astype(np.uint64)]), axis=1)
     return int((np.unique(pairs[0], return_counts=True)[1] > 1).sum())

@@ -88,6 +88,18 @@ def shrink(square_HWC: np.ndarray, size: int) -> np.ndarray:
     return np.rint(sums_HWC / side**2).astype(np.uint8)
 
 
+def shrink_all(squares_BHWC: np.ndarray, size: int) -> np.ndarray:
+    """What `shrink` gives for each of several squares, all at once; B x size x size x 3."""
+    side = squares_BHWC.shape[1]
+    if side == size:
+        return squares_BHWC
+    weights = _overlaps(side, size)
+    rows_BHX = weights @ squares_BHWC.reshape(len(squares_BHWC), side, -1)  # products and sums of integers: exact
+    columns_BWX = weights @ rows_BHX.reshape(-1, size, side, 3).swapaxes(1, 2).reshape(-1, side, size * 3)
+    sums_BHWC = columns_BWX.reshape(-1, size, size, 3).swapaxes(1, 2)
+    return np.rint(sums_BHWC / side**2).astype(np.uint8)
+
+
 @functools.lru_cache(maxsize=256)
 def _overlaps(side: int, size: int) -> np.ndarray:
     """How much of each of `side` pixels each of `size` pixels covers, in units of 1/size of one; size x side."""

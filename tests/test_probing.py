@@ -1,0 +1,95 @@
+"""The command that probes a kept network: what it says before, the table, the same numbers as in a record, refusals."""
+
+import re
+
+import numpy as np
+import pytest
+import torch
+
+from isonb import places
+from isonb.__main__ import main
+from isonb.config import ProbeConfig, RunConfig
+from isonb.models import network as networks
+from isonb.running import probing
+from isonb.training import checkpoint, data, probe, room
+
+RUN = RunConfig(
+    block="image-gpt", depth=3, width=8, image_size=8, encoding="palette", target="palette", objective="autoregressive"
+)
+
+
+def some_images():
+    generator = torch.Generator().manual_seed(0)
+
+    def split(images, first):
+        pixels_BNC = torch.randint(256, (images, 64, 3), dtype=torch.uint8, generator=generator)
+        return data.Split(pixels_BNC, torch.arange(images) % 3, first + torch.arange(images))
+
+    return data.Images("some", ("a", "b", "c"), 8, split(70, 0), split(20, 70), split(20, 90), {})
+
+
+@pytest.fixture
+def kept(tmp_path, monkeypatch):
+    monkeypatch.setenv(places.RUNS, str(tmp_path / "runs"))
+    monkeypatch.setattr(data, "load", lambda *_: some_images())
+    network = networks.build_network(RUN, np.random.default_rng(0).integers(0, 256, (512, 3), dtype=np.uint8))
+    checkpoint.keep_at(tmp_path / "kept.safetensors", RUN, network)
+    return tmp_path / "kept.safetensors"
+
+
+def test_the_table_has_the_numbers_that_a_record_would_have(kept, capsys):
+    assert main(["probe", str(kept), "probe_epochs=2", "precision=float32"]) == 0
+    said = capsys.readouterr()
+    network = checkpoint_network(kept)
+    [judged] = probe.judge(network, some_images(), [ProbeConfig(epochs=2)], "float32")
+    rows = [line.split() for line in said.out.splitlines()[1:5]]
+    assert [float(row[3].rstrip("%")) for row in rows] == [
+        pytest.approx(100 * layer.test_accuracy, abs=0.005) for layer in judged.probes.layers
+    ]
+    assert [row[0] for row in rows if row[-1] == "chosen"] == [str(judged.probes.best_layer)]
+    assert re.search(
+        "^4 layers of 8 features of some, of 70 training, 20 validation and 20 test images: 0.00 GiB of weights and "
+        r"0.00 GiB of features in memory; one pass over the images takes about \d+\.\d minutes\.$",
+        said.err,
+        re.MULTILINE,
+    )
+
+
+def checkpoint_network(path):
+    config, tensors = checkpoint.read_network(path)
+    network = networks.IsotropicNetwork(config)
+    network.load_state_dict(tensors)
+    return network.eval()
+
+
+def test_features_that_do_not_fit_are_said_to_lie_on_the_disk(kept, monkeypatch):
+    unlimited = probing.probe(str(kept), {"probe_epochs": 2, "precision": "float32"}, lambda _: None)
+    monkeypatch.setattr(room, "MEMORY", 2 * 70 * 8 * 4)  # two layers of the training images
+    monkeypatch.setattr(probing, "GIBIBYTE", 1000)
+    told = []
+    assert probing.probe(str(kept), {"probe_epochs": 2, "precision": "float32"}, told.append) == unlimited
+    # 4 layers x 8 numbers of 4 bytes: 8960 for training; 2560 each for the others; half of the former at a time
+    assert "and 9.60 GiB of features in memory, and 9.0 GiB on the disk, read in 2 parts; one pass" in told[0]
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        (["depth=3"], "'depth' says how a network is trained, and this one is: leave it out, or set what begins with"),
+        (["probe_along=true"], "'probe_along' says how a network is trained, and this one is"),
+        (["probe_pooling=max"], "pooling='max' is not allowed: choose mean, grid4 or flatten."),
+        (["device=cuda"], "device='cuda' is not allowed: PyTorch finds no such device here"),
+        (["probe_epochs"], "'probe_epochs' is not a setting: write name=value, as in depth=3."),
+        (["probe_epochs=2", "probe_epochs=3"], "'probe_epochs' is given twice: remove one of the two."),
+    ],
+)
+def test_a_setting_that_is_not_the_probes_is_refused_in_a_sentence(settings, sentence, kept, capsys, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert main(["probe", str(kept), *settings]) == 2
+    assert capsys.readouterr().err.startswith(sentence)
+
+
+def test_a_file_that_keeps_no_network_is_told(kept, capsys):
+    kept.write_bytes(b"nothing")
+    assert main(["probe", str(kept)]) == 1
+    assert "is no network that isonb has kept, or it is damaged" in capsys.readouterr().err
