@@ -52,8 +52,11 @@ def test_what_is_public_is_explained(path):
 def test_nothing_is_unpickled_or_evaluated(path):
     tree = ast.parse(path.read_text())
     assert not {name for name in imported(tree) if name.split(".")[0] in {"pickle", "dill", "cloudpickle", "joblib"}}
-    called = {ast.unparse(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
-    assert not called & {"eval", "exec", "torch.load", "os.system"}
+    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    assert not {ast.unparse(node.func) for node in calls} & {"eval", "exec", "os.system"}
+    for call in calls:
+        if ast.unparse(call.func) == "torch.load":  # of weights that come as such a file: what it says is not run
+            assert "weights_only=True" in map(ast.unparse, call.keywords)
 
 
 def test_only_the_trainer_knows_other_processes():
@@ -64,7 +67,8 @@ def test_only_the_trainer_knows_other_processes():
 
 @pytest.mark.slow
 def test_the_reading_half_and_the_command_line_open_without_torch():
-    paths = [path for path in MODULES if not {"models", "training"} & set(path.parts)]
+    computing = {"packing", "unpacking", "probing", "samples"}  # commands that read networks, each opened by its verb
+    paths = [path for path in MODULES if not {"models", "training"} & set(path.parts) and path.stem not in computing]
     modules = [re.sub(r"(/__init__)?\.py$", "", name_of(path)).replace("/", ".") for path in paths]
     code = f"import sys, {', '.join(modules)}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -163,7 +163,7 @@ def test_the_first_page_counts_what_is_at_hand(results):
 
 
 def test_one_damaged_record_leaves_the_tables_and_pictures_of_the_others(results):
-    cells = [config.smoke(block=block) for block in config.BLOCKS]
+    cells = [config.smoke(block=block) for block in config.GRID_BLOCKS]
     paths = [leave_record(made_record(cell, 3.5), b"{}") for cell in cells]
     paths[0].write_text("{")
     paths[2].write_text(paths[2].read_text().replace('"block": "transformer"', '"block": "depthwise"'))
@@ -255,7 +255,7 @@ def test_a_loss_in_another_unit_has_no_change(results):
 
 
 MAP = [  # as the sentence about C5 has it
-    *(("conv before mixer", encoding, 1) for encoding in config.ENCODINGS),
+    *(("conv before mixer", encoding, 1) for encoding in config.GRID_ENCODINGS),
     ("mixer before transformer-1", "continuous", -1),
     ("mixer before transformer-1", "rff", 1),
     ("mixer before transformer-1", "pix2vec", -1),

@@ -318,7 +318,7 @@ def test_only_losses_in_nats_share_an_axis():
     scatter = figures.loss_accuracy(read(*runs).runs, "network")
     assert "1 network," in scatter.caption and len(scatter.axes[0].containers) == 1
     curves = figures.learning_curves(runs)
-    panels = len(config.ENCODINGS)  # with a guess in each
+    panels = len(config.GRID_ENCODINGS)  # with a guess in each
     assert "1 network," in curves.caption and sum(len(ax.lines) for ax in curves.axes) == 1 + panels
 
 
@@ -331,7 +331,7 @@ def test_losses_on_other_images_share_no_axis_and_no_mean():
     other = on_other_images(made_record(config.cpu(seed=2), 40.0))
     guesses = schema.Baselines(uniform=9.0, channel_marginal=9.0, neighbour_mean=9.0)
     figure = figures.learning_curves([other.model_copy(update={"baselines": guesses}), *ours])
-    assert sum(len(ax.lines) for ax in figure.axes) == 2 + len(config.ENCODINGS)  # two networks, and guesses
+    assert sum(len(ax.lines) for ax in figure.axes) == 2 + len(config.GRID_ENCODINGS)  # two networks, and guesses
     assert "2 networks," in figure.caption and "mean of the neighbours, 3.875." in figure.caption
     assert figure.caption.endswith("Not drawn: networks that read cifar-10-jpeg, 80/20/40 images.")
     assert "40.00" not in figure.alt
@@ -659,7 +659,7 @@ def test_grid_says_not_run_where_a_network_is_missing(results):
     leave_record(made_record(cell))
     figure = figures.reconstruction_grid(studies.cells("smoke"))
     words = [[text.get_text() for text in ax.texts] for ax in figure.axes]
-    blocks, last = len(config.BLOCKS), len(config.ENCODINGS) + 1  # a column of masked pictures, and one of originals
+    blocks, last = len(config.GRID_BLOCKS), len(config.GRID_ENCODINGS) + 1  # a column of masked pictures, and one of originals
     shown = {divmod(place, last + 1) for place, ax in enumerate(figure.axes) if ax.images}
     assert shown == {(row, column) for row in range(blocks) for column in (0, last)} | {(1, 2)}
     assert words.count(["not run"]) == blocks * (last - 1) - 1
@@ -672,7 +672,7 @@ def test_grid_shows_networks_that_saw_the_same_picture(results):
     for run in (runs[0], on_other_images(runs[1]), runs[2]):
         leave_record(run)
     figure = figures.reconstruction_grid(studies.cells("smoke"))
-    blocks, last = len(config.BLOCKS), len(config.ENCODINGS) + 1
+    blocks, last = len(config.GRID_BLOCKS), len(config.GRID_ENCODINGS) + 1
     shown = {divmod(place, last + 1) for place, ax in enumerate(figure.axes) if ax.images}
     assert shown == {(row, column) for row in range(blocks) for column in (0, last)} | {(0, 1), (1, 2)}
     assert "2 networks" in figure.caption

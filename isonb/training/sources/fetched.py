@@ -47,7 +47,8 @@ def opened(path: Path, limit: int) -> Iterator[tuple[BinaryIO, int]]:
     except (OSError, ValueError) as error:
         cause = getattr(error, "strerror", None) or str(error)
         raise DataError(f"{path} cannot be read ({cause}): make it a readable file.") from None
-    with open(descriptor, "rb") as file:
+    with contextlib.ExitStack() as stack:
+        stack.callback(os.close, descriptor)
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             raise DataError(f"{path} cannot be read (it is not a regular file): make it a readable file.")
@@ -55,7 +56,7 @@ def opened(path: Path, limit: int) -> Iterator[tuple[BinaryIO, int]]:
             raise DataError(
                 f"{path} has {status.st_size:,} bytes, more than the {limit:,} that such a file has: fetch it again."
             )
-        yield file, status.st_size
+        yield stack.enter_context(open(descriptor, "rb", closefd=False)), status.st_size
 
 
 def stamp(path: Path) -> tuple[str, int, int]:
