@@ -659,10 +659,8 @@ def test_grid_says_not_run_where_a_network_is_missing(results):
     leave_record(made_record(cell))
     figure = figures.reconstruction_grid(studies.cells("smoke"))
     words = [[text.get_text() for text in ax.texts] for ax in figure.axes]
-    blocks, last = (
-        len(config.GRID_BLOCKS),
-        len(config.GRID_ENCODINGS) + 1,
-    )  # a column of masked pictures, and one of originals
+    blocks = len(config.GRID_BLOCKS)
+    last = len(config.GRID_ENCODINGS) + 1  # a column of masked pictures, and one of originals
     shown = {divmod(place, last + 1) for place, ax in enumerate(figure.axes) if ax.images}
     assert shown == {(row, column) for row in range(blocks) for column in (0, last)} | {(1, 2)}
     assert words.count(["not run"]) == blocks * (last - 1) - 1
