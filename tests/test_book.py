@@ -87,7 +87,7 @@ def test_a_key_reads_as_the_records_number(results, key, text):
         ("smoke:training.validation_loss", "write study:settings:path"),
         ("large::training.validation_loss", "choose smoke, cpu, paper"),
         ("smoke:blocks=conv:training.validation_loss", "did you mean 'block'"),
-        ("smoke:block=cnn:training.validation_loss", "choose conv, mixer or transformer"),
+        ("smoke:block=cnn:training.validation_loss", "choose conv, mixer, transformer or image-gpt"),
         ("smoke:block:training.validation_loss", "names no number"),
         ("smoke::training.loss", "'loss' leads nowhere"),
         ("smoke::training.curve.first.validation_loss", "'first' leads nowhere"),

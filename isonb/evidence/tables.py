@@ -252,6 +252,8 @@ def arm_commands(study: str) -> list[str]:
     first: dict[tuple[str, ...], config.Cell] = {}
     is_run: set[tuple[str, ...]] = set()
     for cell in studies.cells(study):
+        if cell.is_beside_grid:
+            continue
         key = (metrics.arm(cell), cell.run.network, cell.run.encoding, str(cell.run.depth))
         first.setdefault(key, cell)
         if records.readable(cell):
