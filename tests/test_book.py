@@ -375,7 +375,7 @@ def test_a_book_with_results_is_built_and_shows_them(with_results):
     ) in page(with_results, "book/objective")
     smoke = page(with_results, "book/smoke")
     for loss in LOSSES.values():
-        assert smoke.count(f"<p>{loss:.3f}</p>") == 3
+        assert smoke.count(f">{loss:.3f}</a></p>") == 3
     assert "not run</p>" not in smoke and smoke.count("not run<") == 3  # of exercises, for their reader
     assert smoke.count("isonb-figure") == 3
     results = page(with_results, "book/results")

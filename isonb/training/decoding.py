@@ -50,7 +50,7 @@ def pixel_accuracies(
 def _scored(network: networks.IsotropicNetwork, split: data.Split, precision: str) -> Iterator[Scored]:
     """Every layer at the M positions that hold a scored sub-pixel, the values there, and which are scored; by chunk."""
     run, device = network.config, next(network.parameters()).device
-    for chunk_B in torch.arange(len(split)).split(evaluate.CHUNK):
+    for chunk_B in torch.arange(len(split)).split(evaluate.at_once(device)):
         pixels_BNC = split.pixels_BNC[chunk_B].to(device)
         is_scored_BNC = objectives.sample_scored(run, split.index_B[chunk_B], "evaluation").to(device)
         with evaluate.autocast(device, precision):

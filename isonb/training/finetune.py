@@ -225,7 +225,7 @@ class _Tuning:
         """Which whole images of a split get their own class."""
         self.classifier.eval()
         answers = []
-        for chunk_B in torch.arange(len(split)).split(evaluate.CHUNK):
+        for chunk_B in torch.arange(len(split)).split(evaluate.at_once(self.device)):
             with evaluate.autocast(self.device, self.precision):
                 x_BND = self.classifier.network.final_layer(split.pixels_BNC[chunk_B].to(self.device))
                 answers.append(self.classifier(x_BND).argmax(1).cpu())
