@@ -120,7 +120,7 @@ def test_the_logits_are_those_of_the_published_code(changes, kind, tmp_path):
 @pytest.mark.parametrize("changes", KINDS.values(), ids=KINDS)
 def test_the_logits_are_the_librarys_own(changes, tmp_path):
     transformers = pytest.importorskip(
-        "transformers", reason="Hugging Face's transformers are not installed: `pip install -e '.[bench]'` adds them."
+        "transformers", reason="Hugging Face's transformers are not installed: `make` adds them."
     )
     torch.manual_seed(0)
     theirs = transformers.ImageGPTForCausalImageModeling(transformers.ImageGPTConfig(**{**TINY, **changes})).eval()
