@@ -55,8 +55,15 @@ def notebook_path(cell: Cell) -> Path:
 
 
 def record_paths(study: str) -> list[Path]:
-    """The files among a study's results that should be records, by name; hidden ones are other programs'."""
-    return sorted(path for path in results_folder(study).glob("*.json") if not path.name.startswith("."))
+    """The files among a study's results that should be records, by name; hidden ones are other programs'.
+
+    Raises `RecordError` where something else lies in the folder's place.
+    """
+    folder = results_folder(study)
+    for place in (folder.parent, folder):
+        if os.path.lexists(place) and not place.is_dir():
+            raise RecordError(f"{place} is not a folder: move it away, or set ISONB_RESULTS to another folder.")
+    return sorted(path for path in folder.glob("*.json") if not path.name.startswith("."))
 
 
 def reference_paths(study: str) -> list[Path]:

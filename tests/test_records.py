@@ -9,6 +9,7 @@ import pytest
 from made_records import leave_record, made_arrays, made_record
 
 from isonb import config, disk, numerics, places, records, schema
+from isonb.__main__ import main
 from isonb.validation import ConfigError
 
 
@@ -472,3 +473,13 @@ def test_a_damaged_record_is_not_quietly_run_again():
 def test_a_record_refuses_what_json_cannot_say():
     with pytest.raises(ConfigError, match="uniform=nan is not allowed"):
         schema.Baselines(uniform=float("nan"), channel_marginal=5.0, neighbour_mean=4.0)
+
+
+@pytest.mark.parametrize("place", ["", "smoke"])
+def test_a_file_in_the_place_of_the_results_is_not_taken_for_none(results, place, capsys):
+    (results / place).parent.mkdir(parents=True, exist_ok=True)
+    (results / place).write_text("")
+    assert main(["claims"]) == 2
+    assert capsys.readouterr().err == (
+        f"{results / place} is not a folder: move it away, or set ISONB_RESULTS to another folder.\n"
+    )
