@@ -19,7 +19,7 @@ from isonb import rows, schema
 from isonb.config import Cell, Execution, RunConfig
 from isonb.models import network as networks
 from isonb.numerics import NUMERICS
-from isonb.training import checkpoint, data, evaluate, launch, outcome, probe, probes, sampling, sources
+from isonb.training import checkpoint, data, guesses, launch, outcome, probe, probes, sampling, sources
 
 # What neither the initial weights nor the images depend on.
 OPTIMISER = {"learning_rate", "batch_size", "epochs", "warmup_epochs", "adam_beta1", "adam_beta2", "adam_eps"}
@@ -41,7 +41,6 @@ class Completion:
     def __init__(self, execution: Execution) -> None:
         self.execution = execution
         self.twins: dict[str, dict[str, probe.Judged]] = {}
-        self.filters: dict[str, float | None] = {}
 
     def complete(self, record: schema.Record, arrays: Mapping[str, np.ndarray]) -> Completed:
         """Add the untrained twin, the linear filter's loss and, where weights were kept, the second pooling's probes.
@@ -70,7 +69,7 @@ class Completion:
             changes |= {"probe": probed.record, "other_probes": probed.others}
             arrays = {**arrays, **probed.arrays}
         if "linear filter" in lacks:
-            filtered = self._filter(record.cell.run, images)
+            filtered = guesses.of(record.cell.run, images).linear_filter
             changes["baselines"] = record.baselines.model_copy(update={"linear_filter": filtered})
         if "completions" in lacks:
             arrays = {**arrays, **sampling.kept(_finished(record, weights, arrays.get("palette_KC")), images)}
@@ -104,13 +103,6 @@ class Completion:
             protocols = probes.protocols_of(cell.probe, cell.run, images)
             self.twins[key] = probes.by_each(_built(cell.run, precision, palette_KC), images, protocols, precision)
         return self.twins[key]
-
-    def _filter(self, run: RunConfig, images: data.Images) -> float | None:
-        names = ("objective", "target", "mask_rate", "mask_unit", "evaluation_masks", "seed", "image_size")
-        key = json.dumps([*(getattr(run, name) for name in names), run.data_fraction, images.name])
-        if key not in self.filters:
-            self.filters[key] = evaluate.baselines(run, images).linear_filter
-        return self.filters[key]
 
 
 def _elsewhere(record: schema.Record) -> data.DataError:

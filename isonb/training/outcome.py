@@ -18,7 +18,7 @@ from isonb.config import Cell, Execution
 from isonb.models import blocks
 from isonb.models import network as networks
 from isonb.models.palette import Palette
-from isonb.training import data, evaluate
+from isonb.training import data, evaluate, guesses
 from isonb.training.finetune import Finetuned
 from isonb.training.probes import Probed
 from isonb.training.train import Pretrained
@@ -72,7 +72,7 @@ def record(
             data=data.describe(images),
             environment=environment(execution, pretrained.device, progress.precision, progress.processes),
             counts=counts(initial),
-            baselines=evaluate.baselines(run, images, arrays.get("palette_KC")),
+            baselines=guesses.of(run, images, arrays.get("palette_KC")),
             training=schema.Training(
                 curve=progress.curve,
                 validation_loss=progress.curve[-1].validation_loss,
