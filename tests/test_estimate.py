@@ -94,7 +94,8 @@ def test_every_cell_of_a_study_is_given_its_own_images(monkeypatch):
 def test_hours_on_a_device_are_operations_over_its_speed(monkeypatch):
     monkeypatch.setenv("ISONB_DATA", "/nowhere")  # what is at hand does not matter
     table = {(row["network"], row["size"]): row for row in estimate.by_speed("paper", (1, 8))}
-    assert len(table) == 18 and sum(int(row["cells"]) for row in table.values()) == len(studies.cells("paper"))
+    kinds = 4 * 4 + 2 + 2  # networks of each size, autoregressive ones, and those with a palette
+    assert len(table) == kinds and sum(int(row["cells"]) for row in table.values()) == len(studies.cells("paper"))
     # forward passes of a conv block: three a step for 51 x 45 000 images, one for 4 masks of 5000 validation images
     # before and after each epoch and of 10 000 test images, one for the features of all 60 000
     passes = 3 * 51 * 45_000 + 4 * (52 * 5_000 + 10_000) + 60_000
