@@ -17,8 +17,7 @@ from isonb.config import ConfigError
 from isonb.running import runner, sweep
 from isonb.training.sources import folder
 
-BLOCKS = ("conv", "mixer", "transformer")  # of the grid
-ENCODINGS = ("continuous", "rff", "pix2vec")
+BLOCKS, ENCODINGS = config.GRID_BLOCKS, config.GRID_ENCODINGS
 
 
 @pytest.fixture(autouse=True)
@@ -29,7 +28,7 @@ def folders(tmp_path, monkeypatch):
 
 @pytest.fixture
 def study(tmp_path):
-    """A TOML file with three cells."""
+    """A TOML file with a cell of each block."""
     path = tmp_path / "study.toml"
     path.write_text('study = "smoke"\n' + "".join(f'[[cell]]\nblock = "{block}"\n' for block in BLOCKS))
     return path

@@ -66,7 +66,7 @@ def row(network="convolution, continuous, size 1"):
 
 
 def test_without_a_run_every_network_reads_not_run():
-    assert list(transfer.table("cpu")["seeds"]) == ["0 of 3"] * 3
+    assert list(transfer.table("cpu")["seeds"]) == ["0 of 3"] * len(config.GRID_BLOCKS)
     assert {NOT_RUN} == set(row()[list(transfer.COLUMNS)])
     assert NOT_RUN in transfer.in_words("cpu")
     assert list(transfer.table("smoke")["network"]) == [NOT_RUN]

@@ -364,9 +364,16 @@ def _require_every_tensor(header: dict[str, Any], tensors: dict[str, torch.Tenso
 
 @functools.lru_cache(maxsize=4)
 def _layout(config: RunConfig) -> dict[str, tuple[tuple[int, ...], bool]]:
-    """The shape of each of a network's tensors, and whether it is trained; nothing is allocated."""
-    with torch.device("meta"):
-        network = networks.IsotropicNetwork(config)
+    """The shape of each of a network's tensors, and whether it is trained.
+
+    Nothing is allocated, unless a block or an encoding of one's own is made by computing, which needs a device.
+    """
+    try:
+        with torch.device("meta"):
+            network = networks.IsotropicNetwork(config)
+    except (RuntimeError, NotImplementedError):
+        with torch.random.fork_rng(devices=[]):
+            network = networks.IsotropicNetwork(config)
     trained = {name for name, parameter in network.named_parameters() if parameter.requires_grad}
     return {name: (tuple(tensor.shape), name in trained) for name, tensor in network.state_dict().items()}
 
