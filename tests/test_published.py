@@ -69,7 +69,7 @@ def chosen(address, cells):
 
 def test_every_number_of_a_table_of_settings_leads_to_its_runs(pages):
     tables = {name: list(rows_of_runs(page)) for name, page in pages.items()}
-    assert {"own", "probing", "results", "smoke", "transformers"} == {name for name, found in tables.items() if found}
+    assert {"probing", "results", "smoke", "transformers"} <= {name for name, found in tables.items() if found}
     counted = Counter()
     for name, row in ((name, row) for name, found in tables.items() for rows in found for row in rows):
         for title, cell in row.items():
