@@ -5,6 +5,7 @@ import re
 import numpy as np
 import pytest
 import torch
+from some_images import some_images
 
 from isonb import places
 from isonb.__main__ import main
@@ -16,16 +17,6 @@ from isonb.training import checkpoint, data, probe, room
 RUN = RunConfig(
     block="image-gpt", depth=3, width=8, image_size=8, encoding="palette", target="palette", objective="autoregressive"
 )
-
-
-def some_images():
-    generator = torch.Generator().manual_seed(0)
-
-    def split(images, first):
-        pixels_BNC = torch.randint(256, (images, 64, 3), dtype=torch.uint8, generator=generator)
-        return data.Split(pixels_BNC, torch.arange(images) % 3, first + torch.arange(images))
-
-    return data.Images("some", ("a", "b", "c"), 8, split(70, 0), split(20, 70), split(20, 90), {})
 
 
 @pytest.fixture

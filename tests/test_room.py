@@ -4,23 +4,14 @@ import shutil
 
 import pytest
 import torch
+from some_images import some_images
 
 from isonb import places
 from isonb.config import ProbeConfig, RunConfig
 from isonb.models import network as networks
-from isonb.training import data, probe, room
+from isonb.training import probe, room
 
 RUN = RunConfig(block="transformer", depth=4, width=8, image_size=8)
-
-
-def some_images():
-    generator = torch.Generator().manual_seed(0)
-
-    def split(images, first):
-        pixels_BNC = torch.randint(256, (images, 64, 3), dtype=torch.uint8, generator=generator)
-        return data.Split(pixels_BNC, torch.arange(images) % 3, first + torch.arange(images))
-
-    return data.Images("some", ("a", "b", "c"), 8, split(70, 0), split(20, 70), split(20, 90), {})
 
 
 @pytest.fixture
