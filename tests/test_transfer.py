@@ -85,6 +85,7 @@ def test_gains_are_of_the_same_test_images_and_their_difference_is_counted_by_ha
         "seeds": "1 of 3",
     }
     words = transfer.in_words("cpu")
+    assert words.endswith("Study cpu, 8 test images.")
     assert "+25.0 points" in words and "+37.5" in words and "In 1 of the 1" in words
     assert row("mixer, continuous, size 1")["seeds"] == "0 of 3"
 

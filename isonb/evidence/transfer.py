@@ -86,11 +86,12 @@ def in_words(study: str) -> str:
     gains = [100 * (other.trained_B - other.untrained_B).mean() for other, _ in seeds]
     of_same = [100 * (same.trained_B - same.untrained_B).mean() for _, same in seeds]
     ahead = sum(gain > 0 for gain in gains)
+    images = len(seeds[0][0].trained_B)
     return (
         f"Over {len(seeds)} network{'s' * (len(seeds) > 1)}, pre-training on other classes than those that are probed "
         f"changes the untrained network's accuracy by {np.mean(gains):+.1f} points, and pre-training on the same "
         f"classes by {np.mean(of_same):+.1f}. In {ahead} of the {len(seeds)}, features learned on other classes are "
-        "ahead of the untrained network's."
+        f"ahead of the untrained network's. Study {study}, {images} test images."
     )
 
 
