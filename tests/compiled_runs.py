@@ -111,7 +111,7 @@ def interruptions():
     place = folder("interrupted")
 
     def on_step(step, steps, loss):
-        if step == 2:
+        if step == 1:
             os.kill(os.getpid(), signal.SIGTERM)
 
     try:
@@ -193,6 +193,24 @@ def uncompiled():
     tell(
         "uncompiled", warned=[str(one.message) for one in caught], **difference(ours, pretrain(tiny_run(), folder("b")))
     )
+
+
+def many():
+    """More networks and batches in one process than torch compiles of one function by itself, which are 8."""
+    images, compiled = made_images(), []
+
+    def count(graph, inputs):
+        compiled.append(graph)
+        return graph.forward
+
+    torch.compile = lambda work, **options: ORIGINAL(work, backend=count, **options)
+    network = networks.build_network(tiny_run(block="mixer"))
+    key = torch.tensor(objectives.mask_key(network.config, "training", 0))
+    for size in range(1, 11):
+        counted_B = torch.ones(size, dtype=torch.bool)
+        loss = fixed.FixedLoss(network, size)
+        loss(images.train.pixels_BNC[:size], images.train.index_B[:size], counted_B, key, "float32")
+    tell("many", graphs=len(compiled))
 
 
 def rank_of(rank, meeting, place):

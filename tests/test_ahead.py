@@ -57,8 +57,8 @@ def test_a_table_may_learn_by_one_product(tmp_path):
 
 def test_a_run_stops_and_goes_on_at_any_step_with_the_same_bits(tmp_path):
     found = told("interruptions", tmp_path)[0]["interrupted"]
-    assert found["message"] == "Stopped after step 3 of 6: run the same command again."
-    assert found["files"] == ["step-00000003.safetensors"]
+    assert found["message"] == "Stopped after step 2 of 6: run the same command again."
+    assert found["files"] == ["step-00000002.safetensors"]
     assert found["same"] == [True, True]  # interrupted, and several steps at once
     assert found["told"] == [1, 3, 4, 6]  # after the first step as many as the epoch has
 
@@ -81,6 +81,11 @@ def test_without_a_compiler_a_warning_says_so_and_the_run_is_the_same(tmp_path):
         "as it is."
     ]
     assert_close(found)
+
+
+def test_one_process_may_compile_many_networks(tmp_path):
+    found, _ = told("many", tmp_path)
+    assert found["many"]["graphs"] == 10
 
 
 def test_two_processes_compile_the_same_run(tmp_path):

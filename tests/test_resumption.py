@@ -15,7 +15,7 @@ import psutil
 import pytest
 from chaos import without_times
 
-from isonb.running import interruption
+from isonb.running import box, interruption
 
 pytestmark = pytest.mark.slow
 
@@ -24,8 +24,9 @@ CELL += ["probe_epochs=3", "device=cpu", "threads=1", "precision=float32", "chec
 PATIENCE = 300  # seconds
 
 
-def start(folder, *more):
+def start(folder, *more, **variables):
     places = {"ISONB_RESULTS": str(folder / "results"), "ISONB_RUNS": str(folder / "runs"), "OMP_NUM_THREADS": "1"}
+    places |= variables
     command = [sys.executable, "-m", "isonb", "run-cell", *CELL, *more]
     return subprocess.Popen(command, env=os.environ | places, stderr=subprocess.PIPE, text=True)
 
@@ -42,8 +43,10 @@ def checkpoints(folder):
 
 
 def test_a_cell_that_is_killed_in_training_is_finished_by_the_same_command_with_the_same_record(tmp_path):
+    """In the middle of a time box, of which the second command knows nothing."""
     quiet, killed = tmp_path / "quiet", tmp_path / "killed"
-    with start(quiet) as undisturbed, start(killed) as first:
+    in_a_box = {box.UNTIL: f"{time.monotonic() + PATIENCE} {time.monotonic() + 2 * PATIENCE}"}
+    with start(quiet) as undisturbed, start(killed, **in_a_box) as first:
         end = time.monotonic() + PATIENCE
         while not checkpoints(killed) and first.poll() is None and time.monotonic() < end:
             time.sleep(0.02)

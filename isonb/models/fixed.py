@@ -21,6 +21,7 @@ from isonb.models import objectives
 
 DEVIATIONS = 7  # by which a batch may have more positions than the mean: one of 10^12 has more yet
 MULTIPLE = 64  # of which the capacity is one, as matrix units like it
+GRAPHS = 64  # that one process may compile, each for a network and a batch; torch stops at 8
 AT_ONCE = 4096  # images whose scored positions are counted together
 
 
@@ -53,6 +54,7 @@ class FixedLoss(nn.Module):
         self.network, self.capacity = network, capacity(network.config, images)
         loss = objectives.loss_of(network.config, network.palette)
         self.per_subpixel = loss.per_subpixel
+        torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, GRAPHS)
         self.compiled = torch.compile(self._sum, fullgraph=True, dynamic=False)
 
     def forward(

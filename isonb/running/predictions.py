@@ -113,7 +113,7 @@ def megabytes(prediction: Prediction | None, on_gpu: bool = False) -> int:
 
 
 def gpu_megabytes(known: dict[str, Prediction], left: Iterable[str]) -> int:
-    """What the largest of the cells needs of a GPU's memory: CUDA's context, and the training step's."""
+    """What the largest of the cells needs of a GPU's memory: CUDA's context, and what a cell keeps there."""
     needs = [known[run_id].memory_bytes if run_id in known else UNKNOWN for run_id in left]
     return CONTEXT_MB + round(max(needs, default=0) / 2**20)
 

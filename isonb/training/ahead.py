@@ -22,7 +22,7 @@ from torch.nn.parallel import DistributedDataParallel
 from isonb.config import RunConfig
 from isonb.models import fixed, objectives
 from isonb.models import network as networks
-from isonb.training import augmentation, capture, data
+from isonb.training import allocator, augmentation, capture, data
 from isonb.training.schedule import learning_rate
 from isonb.training.world import World
 from isonb.validation import in_brief
@@ -43,7 +43,7 @@ class Taken:
 
 @dataclasses.dataclass(frozen=True)
 class _Plan:
-    """An epoch: its counts by step on the host, and by step, part and place its images on the device."""
+    """An epoch on the host: its counts by step, and by step, part and place its images."""
 
     epoch: int
     image_SPB: torch.Tensor
@@ -128,7 +128,7 @@ class Steps:
 
     def _plan(self, epoch: int) -> _Plan:
         """The order of an epoch, a rank's share of each batch filled up to one length, and the counts of its masks."""
-        config, world, device = self.config, self.world, self.world.device
+        config, world = self.config, self.world
         steps, size = self.steps_per_epoch, self.parts * self.images
         order_B = data.epoch_order(len(self.train), seed=config.seed, epoch=epoch)
         image_SB = torch.zeros(steps, size, dtype=torch.int64)
@@ -143,8 +143,8 @@ class Steps:
         first = epoch * steps
         return _Plan(
             epoch,
-            image_SPB.to(device),
-            is_counted_SPB.to(device),
+            image_SPB,
+            is_counted_SPB,
             count_S,
             (room_S <= self.loss.capacity).tolist(),
             # DistributedDataParallel averages over ranks; a sum is wanted.
@@ -161,10 +161,8 @@ class Steps:
         self._stage(self.launched)
         try:
             self._warm_up()
-        except torch.OutOfMemoryError:
-            raise
         except Exception as error:  # of a compiler, which has many ways to fail
-            if self.loss.compiled == self.loss._sum:
+            if self.loss.compiled == self.loss._sum or allocator.is_full(error):
                 raise
             warnings.warn(
                 f"The training step cannot be compiled here, and is slower ({in_brief(str(error))}): compile=False "
@@ -187,7 +185,7 @@ class Steps:
         self._stage(step)
         if not self.plan.count_S[step]:
             self.loss_S[step] = self.is_broken_S[step] = 0.0
-            self.number += 1
+            self._move_on()
         elif self.plan.fits_S[step]:
             self.repeat()
         else:
@@ -197,8 +195,8 @@ class Steps:
     def _stage(self, step: int) -> None:
         """Copy a step's images where they do not all lie on the device."""
         if not self.is_resident:
-            pixels_PBNC = self.pixels_BNC[self.plan.image_SPB[step].cpu()]
-            self.staged_PBNC.copy_(pixels_PBNC.pin_memory(), non_blocking=True)
+            pixels_PBNC = self.pixels_BNC[self.plan.image_SPB[step]]
+            self.staged_PBNC.copy_(pixels_PBNC.pin_memory(), non_blocking=True)  # which a stream keeps till it is done
 
     def _take(self, is_compiled: bool = True) -> None:
         """One step, of which nothing is waited for: the one of `number`, which then moves on."""
@@ -231,7 +229,11 @@ class Steps:
         self.adam.zero_grad()
         self.loss_S.index_copy_(0, self.number, total[None])
         self.is_broken_S.index_copy_(0, self.number, self.is_broken[None])
-        self.number += 1
+        self._move_on()
+
+    def _move_on(self) -> None:
+        """To the next step; after the last of an epoch to the first, as what warms up may take more than it has."""
+        self.number.add_(1).remainder_(self.steps_per_epoch)
 
     def read(self) -> list[Taken]:
         """Wait for the steps that were launched since the last look; those after a fault are left out."""

@@ -116,7 +116,7 @@ class _Batches:
         self.order_B = torch.arange(images, device=device)
         self.number = torch.zeros(1, dtype=torch.int64, device=device)
         self.repeat: Callable[[], None] | None = None
-        if device.type == "cuda" and self.whole:
+        if capture.is_possible(device) and self.whole:
             self.repeat = capture.repeatable(self._numbered, device)
 
     def _numbered(self) -> None:

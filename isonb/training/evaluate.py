@@ -27,6 +27,7 @@ WINDOW = 5  # pixels across that the linear filter sees
 RANK = 1e-10  # of the largest singular value, below which a direction counts as never seen; rounding comes to 1e-15
 CHUNK = 64  # images per forward pass on a CPU; larger ones are no faster and need more memory
 ON_GPU = 512  # on a GPU, which otherwise waits for its next kernel
+ON_GPU_CAUSAL = 128  # there of a network whose head reads every position: their logits would take gigabytes
 
 
 def resolve_precision(execution: Execution, device: torch.device) -> str:
@@ -47,6 +48,11 @@ def compiles(execution: Execution, device: torch.device) -> bool:
 def at_once(device: torch.device) -> int:
     """How many images pass through a network together where nothing is learned."""
     return ON_GPU if device.type == "cuda" else CHUNK
+
+
+def scored_at_once(config: RunConfig, device: torch.device) -> int:
+    """The same where the head reads what is scored."""
+    return min(at_once(device), ON_GPU_CAUSAL) if config.is_causal else at_once(device)
 
 
 def autocast(device: torch.device, precision: str) -> contextlib.AbstractContextManager:
@@ -73,7 +79,7 @@ def loss_per_image(
     loss_B, count_B = (torch.zeros(len(split), dtype=kind, device=device) for kind in (torch.float64, torch.int64))
     image_B = torch.arange(len(split)) if image_B is None else image_B
     for repeat in range(1 if config.is_causal else config.evaluation_masks):
-        for chunk_B in image_B.split(at_once(device)) if len(image_B) else ():  # a rank without an image
+        for chunk_B in image_B.split(scored_at_once(config, device)) if len(image_B) else ():  # a rank without an image
             pixels_BNC = split.pixels_BNC[chunk_B].to(device)
             is_scored_BNC = objectives.sample_scored(config, split.index_B[chunk_B].to(device), "evaluation", repeat)
             with autocast(device, precision):

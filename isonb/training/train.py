@@ -24,7 +24,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
@@ -35,8 +35,7 @@ from isonb import schema
 from isonb.config import Execution, RunConfig
 from isonb.models import network as networks
 from isonb.models import objectives
-from isonb.training import ahead, augmentation, checkpoint, data, evaluate
-from isonb.training.allocator import keep_freed_memory
+from isonb.training import ahead, allocator, augmentation, checkpoint, data, evaluate
 from isonb.training.schedule import learning_rate
 from isonb.training.signals import Preempted, stop_requests
 from isonb.training.world import World, join_world
@@ -82,17 +81,11 @@ def pretrain(
     or when an epoch's weights are missing, and `Preempted` after SIGTERM or SIGINT.
     """
     execution = execution or Execution()
-    with join_world(execution) as world:
+    with join_world(execution) as world, _memory_told_of(world, execution.micro_batch or config.batch_size):
         run = _Run(config, images, folder, execution, world, keeps_epochs)
         try:
             with stop_requests() as stop:
                 run.train(on_step or (lambda *_: None), stop)
-        except torch.OutOfMemoryError as fault:
-            traceback.clear_frames(fault.__traceback__)
-            raise TrainingError(
-                f"The memory of {torch.cuda.get_device_name(world.device)} is full: set micro_batch to fewer images "
-                f"than {execution.micro_batch or config.batch_size}, or leave the GPU to this run alone."
-            ) from None
         except BaseException as fault:
             traceback.clear_frames(fault.__traceback__)
             raise
@@ -103,6 +96,20 @@ def pretrain(
         kept = checkpoint.kept(folder, config.epochs) if keeps_epochs and world.rank == 0 else ()
         weights = checkpoint.keep_final(folder, config, run.network) if world.rank == 0 else None
         return Pretrained(run.network.eval(), run.progress, world.device, kept, weights)
+
+
+@contextlib.contextmanager
+def _memory_told_of(world: World, images: int) -> Iterator[None]:
+    """Say in a sentence that a GPU's memory is full, where a step is of so many images."""
+    try:
+        yield
+    except RuntimeError as fault:
+        if world.device.type == "cuda" and allocator.is_full(fault):
+            raise TrainingError(
+                f"The memory of {torch.cuda.get_device_name(world.device)} is full: set micro_batch to fewer images "
+                f"than {images}, or leave the GPU to this run alone."
+            ) from None
+        raise
 
 
 class _Run:
@@ -117,7 +124,7 @@ class _Run:
         world: World,
         keeps_epochs: bool = False,
     ) -> None:
-        keep_freed_memory()
+        allocator.keep_freed_memory()
         self.config, self.images, self.folder, self.execution, self.world = config, images, folder, execution, world
         self.keeps_epochs = keeps_epochs
         content = world.share(checkpoint.resume(folder) if world.rank == 0 else b"")
@@ -217,8 +224,7 @@ class _Run:
         """Add a step that was taken to the progress, or end the run at it."""
         if one.fault:
             raise self._diverged(one.fault, learning_rate(self.config, self.progress.step, self.steps_per_epoch))
-        self.progress.step += 1
-        self.progress.processes = self.world.size
+        self.progress.add_step(self.world.size)
         self.progress.open_loss += one.loss
         self.progress.open_count += one.count
 
@@ -247,8 +253,7 @@ class _Run:
                 group["lr"] = rate
             self.adam.step()
             self.adam.zero_grad()
-        progress.step += 1
-        progress.processes = self.world.size
+        progress.add_step(self.world.size)
         progress.open_loss += total
         progress.open_count += count
         return total / max(count, 1), must_stop > 0, must_save > 0

@@ -74,6 +74,9 @@ def main() -> None:
     parser.add_argument(
         "--device", choices=("cuda", "cpu"), default="cuda", help="of the part gpu; cpu tries its steps"
     )
+    parser.add_argument(
+        "--seconds", type=float, default=gpu.SECONDS, help="of the part gpu, after which no network is begun"
+    )
     chosen = parser.parse_args()
     if unknown := set(chosen.parts) - set(PARTS):
         parser.error(f"there is no part called {', '.join(sorted(unknown))}")
@@ -81,20 +84,20 @@ def main() -> None:
         torch.set_num_threads(chosen.threads)
         os.environ["OMP_NUM_THREADS"] = str(chosen.threads)
     if "gpu" in chosen.parts:
-        sys.exit(_gpu(chosen.device))
+        sys.exit(_gpu(chosen.device, chosen.seconds))
     for part in chosen.parts or [part for part in PARTS if part != "gpu"]:
         options = {"rounds": chosen.rounds, "repeats": chosen.repeats} if part in IN_TURNS else {}
         print(write(part, PARTS[part](**options)), flush=True)
 
 
-def _gpu(device: str) -> int:
+def _gpu(device: str, seconds: float) -> int:
     """Check and measure a GPU; 1 where a check fails. Without one nothing is kept, nor of a trial on a CPU."""
     rows: list[dict[str, Any]] = []
     if device == "cpu" or not torch.cuda.is_available():
-        rows += gpu.run(device)
+        rows += gpu.run(device, seconds)
         print("\n".join(_of_gpu(rows, {})), flush=True)
     else:
-        print(write("gpu", (rows.append(row) or row for row in gpu.run(device))), flush=True)
+        print(write("gpu", (rows.append(row) or row for row in gpu.run(device, seconds))), flush=True)
     return int(not all(row.get("holds", True) for row in rows))
 
 

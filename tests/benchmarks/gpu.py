@@ -1,16 +1,21 @@
-"""`make gpu`: what a GPU must get right, and then how fast it trains, in under four minutes.
+"""`make gpu`: what a GPU must get right and how fast it trains, in under four minutes.
 
-First come checks, each with what was found and the bound that it keeps: masks, losses of every way to take a step, a
-resumed run, a forced divergence, memory that is full. Then every network at three depths, the most telling first, as
-long as there is time: what was not reached has no row. `--device cpu` goes through all of it on tiny networks.
+Each network is timed at depth 1, and its losses are compared in every way to take a step; then come masks, a resumed
+run, a forced divergence and memory that is full. A check is what was found and the bound that it keeps; an error is a
+check that fails, and ends nothing. Deeper networks follow as long as there is time: what was not reached has no row.
+What is compiled is kept, so that a second run reaches more. `--device cpu` goes through all of it on tiny networks.
 """
 
 from __future__ import annotations
 
+import importlib.util
 import statistics
+import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+import traceback
+import warnings
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,27 +33,57 @@ from isonb.models import objectives
 from isonb.training import ahead, data, evaluate, train
 
 SECONDS = 210  # after which no further network is begun
+AMPLE = 60  # seconds that are left where other libraries' deeper networks are compiled, too
 STEPS = 60
-BOUNDS = {"compiled": 0.05, "not recorded": 0.05, "float32": 0.1}  # nats from the step by step one, over all steps
+WAYS = {  # to take a step, and by how many nats its losses may differ from those step by step
+    "compiled": ({}, 0.05),
+    "not recorded": ({"is_recorded": False}, 0.05),
+    "in float32, step by step": ({"compile": False, "precision": "float32"}, 0.1),
+}
 NETWORKS = ({"block": "conv"}, {"block": "mixer"}, {"block": "transformer"}, {"block": "transformer", "heads": 4})
 TINY = {"image_size": 8, "width": 8, "batch_size": 8}
 
 
-def run(device: str = "cuda") -> Iterator[dict[str, Any]]:
-    """Checks, then speeds; one sentence where there is no such device."""
+def run(device: str = "cuda", seconds: float = SECONDS) -> Iterator[dict[str, Any]]:
+    """Checks and speeds; one sentence where there is no such device."""
     if device == "cuda" and not torch.cuda.is_available():
         yield {"skipped": "make gpu: there is no GPU here that PyTorch can use, so nothing was checked or measured."}
         return
-    began, on = time.perf_counter(), torch.device(device)
-    settings = {"encoding": "pix2vec"} | (TINY if device == "cpu" else {})
-    steps = STEPS if device == "cuda" else 4
-    images = noise(RunConfig(**settings), steps)
-    yield {"name": torch.cuda.get_device_name(on) if device == "cuda" else "CPU", "rate": rate(on)}
-    yield from checks(settings, images, on, steps)
-    for depth in (1, 6, 3) if device == "cuda" else (1,):
+    torch.backends.cudnn.allow_tf32 = False  # as for a cell
+    ends, on, is_gpu = time.perf_counter() + seconds, torch.device(device), device == "cuda"
+    settings = {"encoding": "pix2vec", "epochs": 1, "learning_rate": 0.003} | ({} if is_gpu else TINY)
+    config, steps = RunConfig(**settings), STEPS if is_gpu else 4
+    images = noise(config, steps)
+    yield {"name": torch.cuda.get_device_name(on) if is_gpu else "CPU", "rate": rate(on)}
+    for network in NETWORKS:
+        one = RunConfig(**settings, **network)
+        yield from safely(f"{one.network}, speeds", lambda one=one: [speeds(one, images, on)])
+        yield from safely(f"{one.network}, losses", lambda one=one: losses(one, images, on, steps))
+    yield from safely("masks", lambda: [check("mask bits that differ", masks(config, images, on), 0)])
+    for name, find, bound in (
+        ("a resumed run: nats apart at its end", resumed, 0.05),
+        ("words of a divergence that are missing", diverged, 0),
+        ("words of a full memory that are missing", full, 0),
+    ):
+        if is_gpu or find is not full:
+            yield from safely(name, lambda of=(name, find, bound): [check(of[0], of[1](config, images, on), of[2])])
+    for depth in (6, 3) if is_gpu else ():
         for network in NETWORKS:
-            if time.perf_counter() - began < SECONDS:
-                yield speeds(RunConfig(**settings, **network, depth=depth), images, on)
+            if (left := ends - time.perf_counter()) > 0:
+                one = RunConfig(**settings, **network, depth=depth)
+                how = {"compiles_others": left > AMPLE}
+                yield from safely(
+                    f"{one.network}, depth {depth}", lambda one=one, how=how: [speeds(one, images, on, **how)]
+                )
+
+
+def safely(name: str, rows: Callable[[], Iterable[dict[str, Any]]]) -> Iterator[dict[str, Any]]:
+    """The rows, and a check that fails where an error ends them."""
+    try:
+        yield from rows()
+    except Exception:
+        traceback.print_exc()
+        yield check(f"{name}: errors", 1, 0)
 
 
 def noise(config: RunConfig, steps: int) -> data.Images:
@@ -61,24 +96,26 @@ def noise(config: RunConfig, steps: int) -> data.Images:
     return data.Images("noise", tuple("0123456789"), config.image_size, whole, few, few, {})
 
 
-def checks(settings: dict[str, Any], images: data.Images, on: torch.device, steps: int) -> Iterator[dict[str, Any]]:
-    """One row for each check: what was found, its bound, and whether it holds."""
-    index_B = images.train.index_B[:256]
-    config = RunConfig(**settings, epochs=1, learning_rate=0.003)
-    units = np.arange(config.image_size**2)
+def masks(config: RunConfig, images: data.Images, on: torch.device) -> int:
+    """How many bits of some masks are not those that the CPU draws."""
+    index_B, units = images.train.index_B[:256], np.arange(config.image_size**2)
     expected = draws.uniform(config.seed, "training masks", 5, index_B.numpy()[:, None], units) < config.mask_rate
     drawn = objectives.sample_masks(config, index_B.to(on), "training", 5)[:, :, 0].cpu().numpy()
-    yield check("mask bits that differ", int((drawn != expected).sum()), 0)
-    for network in NETWORKS:
-        one = config.model_copy(update=network | {"positions": RunConfig(block=network["block"]).positions})
-        losses = {name: losses_of(one, images, on, **how) for name, how in ways(on).items()}
-        for name, bound in BOUNDS.items():
-            apart = float(np.abs(np.subtract(losses[name], losses["step by step"])).max())
-            yield check(f"{one.network}, {steps} steps {name}: nats apart", apart, bound)
-    yield check("a resumed run: nats apart at its end", resumed(config, images, on, steps), 0.05)
-    yield check("words of a divergence that are missing", diverged(config, images, on), 0)
-    if on.type == "cuda":
-        yield check("words of a full memory that are missing", full(config, images, on), 0)
+    return int((drawn != expected).sum())
+
+
+def losses(config: RunConfig, images: data.Images, on: torch.device, steps: int) -> Iterator[dict[str, Any]]:
+    """One check for each way to take a step, and one for what torch or the trainer has warned of meanwhile."""
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        plain = losses_of(config, images, on, compile=False)
+        found = [losses_of(config, images, on, **how) for how, _ in WAYS.values()]
+    for (name, (_, bound)), ours in zip(WAYS.items(), found, strict=True):
+        apart = float(np.abs(np.subtract(ours, plain)).max())
+        yield check(f"{config.network}, {steps} steps {name}: nats apart", apart, bound)
+    for one in told:
+        print(f"{config.network}: {one.message}", file=sys.stderr)
+    yield check(f"{config.network}: warnings", len(told), 0)
 
 
 def check(name: str, found: float, bound: float) -> dict[str, Any]:
@@ -86,21 +123,13 @@ def check(name: str, found: float, bound: float) -> dict[str, Any]:
     return {"check": name, "found": found, "bound": bound, "holds": bool(found <= bound)}
 
 
-def ways(on: torch.device) -> dict[str, dict[str, Any]]:
-    """The ways to take a step, by name."""
-    return {
-        "step by step": {"compile": False},
-        "compiled": {"compile": True},
-        "not recorded": {"compile": True, "is_recorded": False},
-        "float32": {"compile": True, "precision": "float32"},
-    }
-
-
-def losses_of(config: RunConfig, images: data.Images, on: torch.device, **how: Any) -> list[float]:
+def losses_of(
+    config: RunConfig, images: data.Images, on: torch.device, compile: bool = True, **how: Any
+) -> list[float]:
     """The mean loss of each step of one epoch."""
     found: list[float] = []
-    if how.pop("compile") is False:
-        execution = Execution(device=on.type, compile=False, checkpoint_seconds=1e9)
+    if not compile:
+        execution = Execution(device=on.type, compile=False, checkpoint_seconds=1e9, **how)
         with tempfile.TemporaryDirectory() as folder:
             train.pretrain(config, images, Path(folder), execution, lambda *step: found.append(step[2]))
         return found
@@ -114,7 +143,6 @@ def steps_of(
     config: RunConfig, images: data.Images, on: torch.device, precision: str = "auto", is_recorded: bool = True
 ) -> ahead.Steps:
     """The compiled steps of a fresh network, at the beginning of its first epoch."""
-    torch._dynamo.reset()
     precision = evaluate.resolve_precision(Execution(precision=precision), on)
     network = networks.build_network(config).to(on)
     betas = (config.adam_beta1, config.adam_beta2)
@@ -125,12 +153,13 @@ def steps_of(
     return steps
 
 
-def resumed(config: RunConfig, images: data.Images, on: torch.device, steps: int) -> float:
+def resumed(config: RunConfig, images: data.Images, on: torch.device) -> float:
     """How far the validation loss of a run that stopped in the middle is from that of one that did not."""
-    execution = Execution(device=on.type, compile=True, checkpoint_seconds=0)
+    execution, most = Execution(device=on.type, compile=True, checkpoint_seconds=0), ahead.MOST
+    ahead.MOST = 4  # so that it is saved before the middle, too
 
     def stop(step: int, *_: float) -> None:
-        if step >= steps // 2:
+        if step >= data.steps_per_epoch(len(images.train), config.batch_size) // 2:
             raise KeyboardInterrupt
 
     with tempfile.TemporaryDirectory() as folder:
@@ -139,6 +168,7 @@ def resumed(config: RunConfig, images: data.Images, on: torch.device, steps: int
             train.pretrain(config, images, Path(folder) / "cut", execution, stop)
         except KeyboardInterrupt:
             cut = train.pretrain(config, images, Path(folder) / "cut", execution)
+    ahead.MOST = most
     return abs(cut.progress.curve[-1].validation_loss - whole.progress.curve[-1].validation_loss)
 
 
@@ -165,7 +195,7 @@ def full(config: RunConfig, images: data.Images, on: torch.device) -> int:
     """A network that needs more memory than this process is left: how many of the words that must be told are not."""
     torch.cuda.empty_cache()
     total = torch.cuda.get_device_properties(on).total_memory
-    torch.cuda.set_per_process_memory_fraction((torch.cuda.memory_reserved(on) + 2**28) / total, on)
+    torch.cuda.set_per_process_memory_fraction((torch.cuda.memory_reserved(on) + 2**26) / total, on)
     try:
         message = message_of(config, images, Execution(device=on.type, compile=False))
     finally:
@@ -183,7 +213,7 @@ def message_of(config: RunConfig, images: data.Images, execution: Execution) -> 
     return ""
 
 
-def speeds(config: RunConfig, images: data.Images, on: torch.device) -> dict[str, Any]:
+def speeds(config: RunConfig, images: data.Images, on: torch.device, compiles_others: bool = True) -> dict[str, Any]:
     """Images a second of the trainer in its ways, of the plain form and of other libraries; and its peak memory."""
     per_second, peak = {}, None
     if on.type == "cuda":
@@ -194,9 +224,13 @@ def speeds(config: RunConfig, images: data.Images, on: torch.device) -> dict[str
     per_second["ours"] = ours(steps, config)
     if on.type == "cuda":
         peak = torch.cuda.max_memory_allocated(on)
-    others = {"step by step": step_by_step(config, images, on), **others_of(config, images, on)}
-    for name, take in others.items():
-        per_second[name] = config.batch_size / timed(take, on)
+    del steps
+    for name, make in others_of(config, images, on).items():
+        if compiles_others or "compiled" not in name:
+            try:
+                per_second[name] = config.batch_size / timed(make(), on)
+            except Exception as error:  # of another library's; it has no column
+                print(f"{config.network}, {name}: {error}", file=sys.stderr)
     operations = 6 * networks.multiply_accumulates(config)  # forward and twice as much backward, two of each product
     return {
         "network": config.network,
@@ -212,8 +246,8 @@ def speeds(config: RunConfig, images: data.Images, on: torch.device) -> dict[str
 def ours(steps: ahead.Steps, config: RunConfig, rounds: int = 5) -> float:
     """The median over some rounds of steps that are launched together and read once."""
     each, seconds = max(steps.steps_per_epoch // (rounds + 1), 1), []
-    for number in range(rounds + 1):
-        steps.begin(number, 0)
+    for _ in range(rounds + 1):
+        steps.begin(0, 0)
         started = time.perf_counter()
         for _ in range(each):
             steps.launch()
@@ -225,34 +259,37 @@ def ours(steps: ahead.Steps, config: RunConfig, rounds: int = 5) -> float:
 def step_by_step(config: RunConfig, images: data.Images, on: torch.device) -> Callable[[], None]:
     """The trainer's step without compiling, which the host waits for."""
     execution = Execution(device=on.type, compile=False, checkpoint_seconds=1e9)
+    config = config.model_copy(update={"epochs": 1000})  # a schedule that is longer than what is timed
     one = train._Run(config, images, Path(tempfile.gettempdir()) / "isonb-gpu", execution, train.World(0, 1, on))
     batches = data.epoch_order(len(images.train), seed=config.seed, epoch=0).split(config.batch_size)
     stop = train.threading.Event()
     return lambda: one._step(0, batches[one.progress.step % (len(batches) - 1)], stop)
 
 
-def others_of(config: RunConfig, images: data.Images, on: torch.device) -> dict[str, Callable[[], None]]:
-    """The plain form, and the library with a network of this kind where it is installed, each eager and compiled."""
+def others_of(config: RunConfig, images: data.Images, on: torch.device) -> dict[str, Callable[[], Callable[[], Any]]]:
+    """What makes each other contestant's step: the trainer's of before, the plain form's, and that of the library with
+    a network of this kind where it is installed, the last two eager and compiled.
+    """
     pixels_BNC = images.train.pixels_BNC[: config.batch_size].to(on)
     is_masked_BN = objectives.sample_masks(config, images.train.index_B[: config.batch_size].to(on), "training")[..., 0]
-    simple = networks.build_network(config.model_copy(update={"encoding": "continuous"})).to(on)
-    found = {"plain": taking(PlainNetwork(simple), lambda net: masked_loss(net, pixels_BNC, is_masked_BN), on)}
-    try:
-        if config.block == "transformer":
-            colour_BN = torch.randint(512, is_masked_BN.shape, device=on)
-            for name, wrap in (("ImageGPT", None), ("ImageGPT compiled", torch.compile)):
-                peer = image_gpt(config).to(on)
-                peer = wrap(peer) if wrap else peer
-                found[name] = taking(peer, lambda net: net(colour_BN, labels=colour_BN).loss, on)
-        elif config.block == "mixer" and config.image_size**2 % config.width == 0:
-            image_BCHW = pixels_BNC.float().mT.unflatten(2, (config.image_size, config.image_size)) / 127.5 - 1
-            for name, wrap in (("mlp-mixer-pytorch", None), ("mlp-mixer-pytorch compiled", torch.compile)):
-                peer = mixer(config).to(on)
-                peer = wrap(peer) if wrap else peer
-                found[name] = taking(peer, lambda net: _all_values(net(image_BCHW), pixels_BNC), on)
-    except ImportError:
-        pass  # the library is not installed, and has no column
+    kinds: dict[str, tuple[Callable[[], nn.Module], Callable[[nn.Module], torch.Tensor]]] = {
+        "plain": (lambda: _plain(config), lambda net: masked_loss(net, pixels_BNC, is_masked_BN))
+    }
+    if config.block == "transformer" and importlib.util.find_spec("transformers"):
+        colour_BN = torch.randint(512, is_masked_BN.shape, device=on)
+        kinds["ImageGPT"] = (lambda: image_gpt(config), lambda net: net(colour_BN, labels=colour_BN).loss)
+    if config.block == "mixer" and importlib.util.find_spec("mlp_mixer_pytorch"):
+        image_BCHW = pixels_BNC.float().mT.unflatten(2, (config.image_size, config.image_size)) / 127.5 - 1
+        kinds["mlp-mixer-pytorch"] = (lambda: mixer(config), lambda net: _all_values(net(image_BCHW), pixels_BNC))
+    found = {"step by step": lambda: step_by_step(config, images, on)}
+    for name, (make, loss) in kinds.items():
+        found[name] = lambda make=make, loss=loss: taking(make().to(on), loss, on)
+        found[f"{name} compiled"] = lambda make=make, loss=loss: taking(torch.compile(make().to(on)), loss, on)
     return found
+
+
+def _plain(config: RunConfig) -> nn.Module:
+    return PlainNetwork(networks.build_network(config.model_copy(update={"encoding": "continuous"})))
 
 
 def _all_values(logits: torch.Tensor, pixels_BNC: torch.Tensor) -> torch.Tensor:
