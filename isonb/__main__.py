@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import math
 import os
 import sys
 from collections.abc import Sequence
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from isonb import config, disk, records, studies, surroundings
+from isonb.arguments import parse
 from isonb.running import interruption, placement
 from isonb.training import signals
 from isonb.validation import unknown_name
@@ -20,14 +22,15 @@ from isonb.validation import unknown_name
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command.
 
-    Returns 0, 1 when a cell or a training failed, 2 when the request cannot be met, and 75 when it was asked to stop by
-    SIGINT, SIGTERM or SIGHUP, has saved what there was to save, and can be run again.
+    Returns 0; 1 when a cell or a training failed, or a file among the results could not be believed: it is named, and
+    what there is beside it is printed or written all the same; 2 when the request cannot be met; 75 when it was asked
+    to stop by SIGINT, SIGTERM or SIGHUP, has saved what there was to save, and can be run again.
     """
-    chosen = _parse(arguments)
+    chosen = parse(sys.argv[1:] if arguments is None else arguments)
     surroundings.provide()
     try:
         with signals.heeded(interruption.interrupt):
-            return chosen.command(chosen)
+            return COMMANDS[chosen.command](chosen)
     except (config.ConfigError, records.RecordError) as error:
         print(error, file=sys.stderr)
         return 2
@@ -50,79 +53,6 @@ def _say(words: object) -> None:
         print(words, file=sys.stderr, flush=True)
 
 
-def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    """The command and what goes with it; settings may stand before, between and after options.
-
-    argparse can mix them, but not in a parser with commands, where it leaves over what follows the options.
-    """
-    parser = _parser()
-    chosen, left = parser.parse_known_args(arguments)
-    if left and ("settings" not in chosen or any(word.startswith("-") for word in left)):
-        parser.error(f"unrecognized arguments: {' '.join(left)}")
-    if left:
-        chosen.settings += left
-    return chosen
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m isonb", description="Run and inspect the study's cells.")
-    commands = parser.add_subparsers(required=True, metavar="command")
-    for name, command, text in (
-        ("run-cell", _run_cell, "run one cell with some settings changed"),
-        ("pretrain", _pretrain, "pre-train one network, alone or as a process of torchrun, without probes or a record"),
-        ("cells", _cells, "list the cells of a study"),
-        ("estimate", _estimate, "predict the hours and the memory of a study"),
-        ("complete", _complete, "add to a study's records what later versions measure; nothing is trained"),
-        ("claims", _claims, "judge the paper's claims from a study's results"),
-        ("report", _report, "write the table, the verdicts and the failures of a sweep, as the Snakefile does"),
-        ("sample", _sample, "complete test images by an autoregressive network whose weights were kept, as a picture"),
-        ("probe", _probe, "probe every layer of a network whose weights were kept, image-GPT's own or that of a run"),
-        ("import-igpt", _import_igpt, "make a network for isonb.load of a checkpoint of image-GPT by Hugging Face"),
-        ("pack", _pack, "write a study's results, checkpoints and weights into one file, to go on with elsewhere"),
-        ("unpack", _unpack, "take over what a pack has beyond what is here"),
-        ("book", _book, "build the book from the results at hand; warnings are errors"),
-        ("pdf", _pdf, "print the whole book into one file, by Chromium"),
-        ("links", _links, "check that every link of the book leads somewhere, on other sites too"),
-    ):
-        sub = commands.add_parser(name, help=text, description=text.capitalize() + ".")
-        sub.set_defaults(command=command)
-        if command is _report:
-            sub.add_argument("folder", type=Path, help="of the sweep")
-        elif command is _probe:
-            sub.add_argument("network", help="the file of its weights, or the name of its run")
-            sub.add_argument("settings", nargs="*", metavar="name=value", help="as in probe_data=cifar10")
-        elif command is _import_igpt:
-            sub.add_argument("folder", type=Path, help="with config.json, preprocessor_config.json and the weights")
-            sub.add_argument("out", type=Path, nargs="?", help="the file to write; else FOLDER.safetensors, right here")
-        elif command is _sample:
-            sub.add_argument("run", help="its name or the file of its weights")
-            sub.add_argument("out", type=Path, help="the picture to write, OUT.png")
-            sub.add_argument("--images", type=int, default=8, help="the first so many test images; 8 unless told")
-            sub.add_argument("--rows", type=int, default=16, help="of each image that are given; 16 unless told")
-            sub.add_argument("--temperature", type=float, default=1.0, help="of the draws; 1 unless told, 0: no chance")
-            sub.add_argument("--seed", type=int, default=0, help="of the draws; 0 unless told")
-        elif command is _unpack:
-            sub.add_argument("file", type=Path, help="the pack, or the first of its parts")
-        elif command not in (_book, _pdf, _links):
-            text = "smoke, which is the default, cpu or paper; --profile is the older name of this option"
-            sub.add_argument("--study", "--profile", action="append", dest="studies", metavar="STUDY", help=text)
-        if command is _run_cell:
-            sub.add_argument("--template", type=Path, help="a notebook to run instead of notebooks/cell.ipynb")
-        if command in (_run_cell, _pretrain):
-            sub.add_argument("settings", nargs="*", metavar="name=value", help="as in block=mixer depth=3")
-        if command is _pretrain:
-            sub.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)  # of `launch.pretrain`
-        if command is _estimate:
-            sub.add_argument("--device", default="auto", help="auto, cpu or cuda; some steps are timed on it, once")
-            sub.add_argument("--images-per-second", type=float, help="of the study's first cell, instead of timing any")
-        if command is _pack:
-            sub.add_argument("file", type=Path, help="to write; with --part-size, FILE.001 and so on")
-            sub.add_argument("--part-size", default="", metavar="SIZE", help="of a part at most, as in 500M or 2G")
-        if command is _claims:
-            sub.add_argument("--json", action="store_true", help="print JSON instead of a table")
-    return parser
-
-
 def _run_cell(chosen: argparse.Namespace) -> int:
     from isonb.running import runner
 
@@ -139,6 +69,12 @@ def _run_cell(chosen: argparse.Namespace) -> int:
     for remark in outcome.remarks:
         print(remark, file=sys.stderr)
     return 0
+
+
+def _sweep(chosen: argparse.Namespace) -> int:
+    from isonb.running import snakefile
+
+    return snakefile.run(chosen.words)
 
 
 def _pretrain(chosen: argparse.Namespace) -> int:
@@ -163,9 +99,7 @@ def _pretrain(chosen: argparse.Namespace) -> int:
 
 def _study(chosen: argparse.Namespace, *among_settings: Any) -> Any:
     """The study that options and settings name. Raises `ConfigError` for an unknown one and for two different ones."""
-    from isonb.running import sweep
-
-    study = sweep.one_study(*(chosen.studies or []), *among_settings)
+    study = config.one_study(*(chosen.studies or []), *among_settings)
     config.cell(study)
     return study
 
@@ -211,20 +145,25 @@ def _as_text(value: Any) -> str:
 def _cells(chosen: argparse.Namespace) -> int:
     from isonb.running import outdated, runner
 
-    for cell in studies.cells(_study(chosen)):
+    study, is_faulty = _study(chosen), False
+    records.record_paths(study)  # refuses what is no folder of results
+    for cell in studies.cells(study):
         try:
             state = outdated.why(cell) or "finished"
         except records.NewerRecordError:
             state = "newer than this isonb"
+        is_faulty |= state in ("newer than this isonb", outdated.DAMAGED)
         settings = " ".join(f"{name}={_as_text(value)}" for name, value in runner.parameters(cell).items())
         print(f"{cell.run.run_id:<40} {state:<9} {settings}")
-    return 0
+    return int(is_faulty)
 
 
 def _estimate(chosen: argparse.Namespace) -> int:
     study = _study(chosen)
-    if chosen.images_per_second is not None and not chosen.images_per_second > 0:
-        raise config.ConfigError(f"images-per-second={chosen.images_per_second:g} is not allowed: it must be above 0.")
+    if chosen.images_per_second is not None and not 0 < chosen.images_per_second < math.inf:
+        raise config.ConfigError(
+            f"images-per-second={chosen.images_per_second:g} is not allowed: it must be a finite number above 0."
+        )
     from isonb.running import estimate, predictions, throughput
     from isonb.training import launch
     from isonb.training.sources import DataError
@@ -258,15 +197,15 @@ def _complete(chosen: argparse.Namespace) -> int:
     from isonb.running import completion  # here, as torch takes seconds to import
     from isonb.training import checkpoint
 
-    study = _study(chosen)
+    study, status = _study(chosen), 0
     try:
         for run_id, what in completion.study(study, config.Execution()):
             print(f"{run_id}: {what}", flush=True)
     except (completion.IncompleteError, checkpoint.CheckpointError) as error:
         print(error, file=sys.stderr)
-        return 1
+        status = 1
     metrics.write_table(study)
-    return 0
+    return status
 
 
 def _claims(chosen: argparse.Namespace) -> int:
@@ -293,7 +232,8 @@ def _report(chosen: argparse.Namespace) -> int:
     print(sweep.summary(chosen.folder), flush=True)
     for fault in faults:
         print(fault, file=sys.stderr)
-    return 0
+    (chosen.folder / "report.done").touch()  # the report is whole, whatever it had to leave out
+    return int(bool(faults))
 
 
 def _sample(chosen: argparse.Namespace) -> int:
@@ -323,6 +263,20 @@ def _probe(chosen: argparse.Namespace) -> int:
     return 0
 
 
+def _finetune(chosen: argparse.Namespace) -> int:
+    from isonb.running import tuning  # here, as torch takes seconds to import
+    from isonb.training import checkpoint, finetune
+    from isonb.training.sources import DataError
+
+    try:
+        sentence = tuning.tune(chosen.network, _by_name(chosen.settings), _say, sys.stderr.isatty())
+    except (checkpoint.CheckpointError, DataError, finetune.FinetuneError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    print(sentence)
+    return 0
+
+
 def _import_igpt(chosen: argparse.Namespace) -> int:
     from isonb.models.network import parameters  # here, as torch takes seconds to import
     from isonb.training import checkpoint, hugging_face
@@ -339,13 +293,26 @@ def _import_igpt(chosen: argparse.Namespace) -> int:
     return 0
 
 
+def _share(chosen: argparse.Namespace) -> int:
+    from isonb.training import checkpoint, sharing  # here, as torch takes seconds to import
+    from isonb.training.sources import DataError
+
+    try:
+        print(f"{sharing.share(chosen.run)}: isonb.load({chosen.run!r}) gives the network.")
+    except (checkpoint.CheckpointError, DataError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
 def _pack(chosen: argparse.Namespace) -> int:
     part_size = _bytes(chosen.part_size) if chosen.part_size else 0
     from isonb.running import packing  # here, as torch takes seconds to import
 
-    for sentence in packing.pack(_study(chosen), chosen.file, part_size):
+    packed = packing.pack(_study(chosen), chosen.file, part_size)
+    for sentence in [*packed.remarks, *packed.faults, packed.summary]:
         print(sentence)
-    return 0
+    return int(bool(packed.faults))
 
 
 def _bytes(text: str) -> int:
@@ -391,6 +358,28 @@ def _links(chosen: argparse.Namespace) -> int:
     from isonb.running import publishing
 
     return publishing.check_links()
+
+
+COMMANDS = {  # by the names that `arguments` has for them
+    "run-cell": _run_cell,
+    "sweep": _sweep,
+    "pretrain": _pretrain,
+    "cells": _cells,
+    "estimate": _estimate,
+    "complete": _complete,
+    "claims": _claims,
+    "report": _report,
+    "sample": _sample,
+    "probe": _probe,
+    "finetune": _finetune,
+    "import-igpt": _import_igpt,
+    "share": _share,
+    "pack": _pack,
+    "unpack": _unpack,
+    "book": _book,
+    "pdf": _pdf,
+    "links": _links,
+}
 
 
 if __name__ == "__main__":

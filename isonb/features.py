@@ -16,6 +16,7 @@ CHANNELS = 3  # red, green, blue
 COLOURS = 512  # of a palette, as image-GPT has it
 OFF_BAND = 9  # levels: beyond the paper's "very narrow local band just off the main diagonal"
 SHADES = 64  # steps from -1 to 1 in which a similarity is kept for a picture
+MAPPED = 5  # rows, and columns, of positions whose similarity with all others is kept for a picture
 
 
 def scaled_values(value_range: str = "symmetric") -> np.ndarray:
@@ -119,13 +120,53 @@ def _ranks(x: np.ndarray) -> np.ndarray:
 
 def pack_similarity(similarity_VV: np.ndarray) -> np.ndarray:
     """The upper triangle of a symmetric similarity in 64 steps, row by row, for a small file. Shape P, uint8."""
-    upper_P = similarity_VV[np.triu_indices(len(similarity_VV))]
-    return np.rint((np.clip(upper_P, -1, 1) + 1) * SHADES / 2).astype(np.uint8)
+    return _in_steps(similarity_VV[np.triu_indices(len(similarity_VV))])
+
+
+def _in_steps(similarity: np.ndarray) -> np.ndarray:
+    return np.rint((np.clip(similarity, -1, 1) + 1) * SHADES / 2).astype(np.uint8)
+
+
+def _of_steps(packed: np.ndarray) -> np.ndarray:
+    return packed * (2 / SHADES) - 1
 
 
 def unpack_similarity(packed_P: np.ndarray) -> np.ndarray:
     """The similarity that was packed, to 1/64. Shape V, V."""
     values = (int(np.sqrt(8 * len(packed_P) + 1)) - 1) // 2
     similarity_VV = np.zeros((values, values))
-    similarity_VV[np.triu_indices(values)] = packed_P * (2 / SHADES) - 1
+    similarity_VV[np.triu_indices(values)] = _of_steps(packed_P)
     return np.triu(similarity_VV) + np.triu(similarity_VV, 1).T
+
+
+def mapped_places(side: int) -> np.ndarray:
+    """The rows, and as well the columns, of the positions that `pack_positions` keeps."""
+    return (2 * np.arange(MAPPED) + 1) * side // (2 * MAPPED)
+
+
+def pack_positions(position_ND: np.ndarray) -> np.ndarray:
+    """The cosine similarity of some positions' vectors with those of all N, in 64 steps. Shape Q, N, uint8.
+
+    The Q positions lie in the rows and columns of `mapped_places`, in raster order. A vector of zeros is like none.
+    """
+    side = round(len(position_ND) ** 0.5)
+    places = mapped_places(side)
+    mapped_Q = (places[:, None] * side + places).ravel()
+    length_N1 = np.linalg.norm(position_ND, axis=1, keepdims=True)
+    unit_ND = position_ND / np.where(length_N1 > 0, length_N1, 1)
+    return _in_steps(unit_ND[mapped_Q] @ unit_ND.T)
+
+
+def unpack_positions(packed_QN: np.ndarray) -> np.ndarray:
+    """The similarities that were packed, to 1/64, as maps of the picture. Shape Q, H, W."""
+    side = round(packed_QN.shape[1] ** 0.5)
+    return _of_steps(packed_QN).reshape(-1, side, side)
+
+
+def near_and_apart(maps_QHW: np.ndarray) -> tuple[float, float]:
+    """Of such maps, the mean similarity with the positions left, right, above and below, and that with all further."""
+    side = maps_QHW.shape[1]
+    row_H1, column_1W = np.ogrid[:side, :side]
+    places = mapped_places(side)
+    steps_QHW = np.array([abs(row_H1 - row) + abs(column_1W - column) for row in places for column in places])
+    return float(maps_QHW[steps_QHW == 1].mean()), float(maps_QHW[steps_QHW > 1].mean())

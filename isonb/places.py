@@ -28,6 +28,7 @@ PROJECT = Path(__file__).resolve().parent.parent  # where `isonb` is installed w
 IS_CHECKOUT = (PROJECT / "_toc.yml").is_file()
 ROOT = PROJECT if IS_CHECKOUT else Path.cwd()  # below which results and working files go where nothing else is set
 REFERENCE = PROJECT / "book" / "reference"  # records that come with the project, to compare one's own with
+NETWORKS = PROJECT / "book" / "networks"  # trained ones that come with the project, for `isonb.load`
 TEMPLATE = PROJECT / "notebooks" / "cell.ipynb" if IS_CHECKOUT else PROJECT / "isonb" / "cell.ipynb"
 
 

@@ -241,6 +241,8 @@ def _require_agreement(record: Record, arrays: Mapping[str, np.ndarray]) -> None
     _array(arrays, "filled_S", np.uint8, (is_masked_BHWC.sum(),))
     if "similarity_P" in arrays:
         _array(arrays, "similarity_P", np.uint8, (features.VALUES * (features.VALUES + 1) // 2,))
+    if "positions_QN" in arrays:
+        _array(arrays, "positions_QN", np.uint8, (features.MAPPED**2, size**2))
     if record.cell.run.has_palette:
         _array(arrays, "palette_KC", np.uint8, (features.COLOURS, features.CHANNELS))
     _require_completions(arrays, shown[:2])

@@ -45,7 +45,11 @@ class Data(Frozen):
 
 
 class Environment(Frozen):
-    """Where and how the run computed."""
+    """Where and how the run computed.
+
+    `earlier_threads` are the other numbers of threads on which steps of a training were taken that was stopped and
+    went on, as far as its checkpoints knew: a sum may round otherwise on each.
+    """
 
     isonb: str
     python: str
@@ -55,6 +59,7 @@ class Environment(Frozen):
     device: str
     processes: Positive
     threads: Positive
+    earlier_threads: list[Positive] = pydantic.Field(default=[])
     precision: str
     compiled: bool
     git_revision: str | None
@@ -264,6 +269,17 @@ class Weights(Frozen):
     file: str
     size: Positive
     sha256: SHA256
+
+
+class Shared(Frozen):
+    """What a copy of a network's weights in bfloat16 is of: the study of the run, and the SHA-256 of the weights' file.
+
+    `validation_loss` is the copy's, in the run's unit; that of the weights themselves stands in the record.
+    """
+
+    study: str
+    of: SHA256
+    validation_loss: NotNegative
 
 
 class Checksums(Frozen):

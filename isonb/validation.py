@@ -120,7 +120,7 @@ def _sentence(model: type[Frozen], fault: Mapping[str, Any]) -> str:
     elif kind := next((kind for kind in IN_WORDS if fault["type"].startswith(kind)), None):
         allowed = f"it must be {IN_WORDS[kind]}"
     elif fault["type"] == "literal_error":
-        allowed = "choose " + str(fault["ctx"]["expected"]).replace("'", "")
+        allowed = "choose " + str(fault["ctx"]["expected"]).replace("'', ", "").replace("'", "")
     elif allowed.startswith("Input should be "):
         allowed = "it must be " + allowed.removeprefix("Input should be ")
     return f"{name}={value!r} is not allowed: {allowed}."

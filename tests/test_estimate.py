@@ -19,7 +19,7 @@ def test_a_cell_trains_validates_tests_and_extracts_features():
     cell = config.cpu(epochs=6)  # four evaluation masks
     plain = estimate.estimate(cell, Throughput(0.01, 0.0), (900, 100, 200), "float32")
     assert plain.training == pytest.approx(6 * 900 * 0.01)
-    forwards = 4 * (100 * 7 + 200) + 900 + 100 + 200  # seven validations, the test, then one pass for the features
+    forwards = 4 * (100 * 7 + 200) + 2 * (900 + 100 + 200)  # seven validations, the test, features of two networks
     assert plain.evaluation == pytest.approx(forwards * 0.01 / 3)
     assert plain.hours == pytest.approx((54 + forwards * 0.01 / 3) / 3600)
     along = estimate.estimate(config.cpu(epochs=6, probe_along=True), Throughput(0.01, 0.0), (900, 100, 200), "float32")
@@ -30,8 +30,8 @@ def test_a_cell_trains_validates_tests_and_extracts_features():
 def test_an_autoregressive_cell_is_evaluated_with_one_mask():
     cell = config.cpu(epochs=6, objective="autoregressive")
     cost = estimate.estimate(cell, Throughput(0.01, 0.0), (900, 100, 200), "float32")
-    # seven validations of 100 images and a test of 200, once, then the features of 1200: 2100 forward passes
-    assert cost.evaluation == pytest.approx(7.0)
+    # seven validations of 100 images and a test of 200, once, then twice the features of 1200: 3300 forward passes
+    assert cost.evaluation == pytest.approx(11.0)
 
 
 def test_fine_tuning_trains_twins_and_pixels_take_another_pass():
@@ -41,6 +41,27 @@ def test_fine_tuning_trains_twins_and_pixels_take_another_pass():
     assert plain.training == pixels.training == tuned.training
     assert pixels.evaluation - plain.evaluation == pytest.approx((900 + 200) * 0.01 / 3)
     assert tuned.evaluation - plain.evaluation == pytest.approx(2 * (3 * 900 * 0.01 + (3 * 100 + 200) * 0.01 / 3))
+
+
+def test_probes_and_fine_tuning_on_other_images_cost_what_those_cost():
+    counts = [(900, 100, 200), (40, 10, 50), (60, 20, 30)]
+    settings = [{}, {"finetune_epochs": 3}]
+    plain, tuned = (
+        estimate.estimate(config.cpu(epochs=6, **more), Throughput(0.01, 0), counts, "float32") for more in settings
+    )
+    assert plain.evaluation == pytest.approx((4 * (100 * 7 + 200) + 2 * 100) * 0.01 / 3)
+    assert tuned.evaluation - plain.evaluation == pytest.approx(2 * (3 * 60 * 0.01 + (3 * 20 + 30) * 0.01 / 3))
+
+
+def test_a_study_counts_the_images_that_each_part_of_a_cell_reads(monkeypatch):
+    monkeypatch.delenv("ISONB_DATA", raising=False)
+    others = {"probe_data": "stl10", "probe_fold": 1, "finetune_epochs": 1, "finetune_data": "cifar100"}
+    monkeypatch.setattr(studies, "cells", lambda study: [config.cpu(width=8, **others)])
+    [cost] = estimate.study("cpu", Execution(device="cpu"), images_per_second=100)
+    # of CIFAR-10 four masks of 5000 images seven times and of 10 000; of a fold of STL-10 1000 and 8000 images, twice;
+    # of CIFAR-100 two networks that train on 45 000 images, and look once at 5000 and at 10 000
+    forwards = 4 * (7 * 5000 + 10_000) + 2 * 9000 + 2 * 15_000
+    assert cost.evaluation == pytest.approx(0.01 * (forwards / 3 + 2 * 45_000))
 
 
 def test_a_published_collection_needs_not_be_at_hand(monkeypatch):
@@ -85,8 +106,9 @@ def test_every_cell_of_a_study_is_given_its_own_images(monkeypatch):
     costs = estimate.study("cpu", Execution(device="cpu"), images_per_second=100)
     # six epochs of a quarter, the whole, a quarter and half of 45 000 training images, 0.01 s each
     assert [one.training for one in costs] == pytest.approx([675, 2700, 675, 1350])
-    # four masks of 5000 images seven times and of 10 000; then the features of all, 15 000 besides the training images
-    assert [one.evaluation for one in costs] == pytest.approx([687.5, 800, 687.5, 725])
+    # four masks of 5000 images seven times and of 10 000; then twice the features of all, which are 15 000 besides the
+    # training images
+    assert [one.evaluation for one in costs] == pytest.approx([775, 1000, 775, 850])
     assert len(counted) == 3
 
 
@@ -97,12 +119,13 @@ def test_hours_on_a_device_are_operations_over_its_speed(monkeypatch):
     kinds = 4 * 4 + 2 + 2  # networks of each size, autoregressive ones, and those with a palette
     assert len(table) == kinds and sum(int(row["cells"]) for row in table.values()) == len(studies.cells("paper"))
     # forward passes of a conv block: three a step for 51 x 45 000 images, one for 4 masks of 5000 validation images
-    # before and after each epoch and of 10 000 test images, one for the features of all 60 000
-    passes = 3 * 51 * 45_000 + 4 * (52 * 5_000 + 10_000) + 60_000
+    # before and after each epoch and of 10 000 test images, two for the features of all 60 000
+    passes = 3 * 51 * 45_000 + 4 * (52 * 5_000 + 10_000) + 2 * 60_000
     hours = 301_989_888 * passes / 1e12 / 3600
     assert table["conv", "1"]["hours at 1"] == f"{hours:.2f}"
     assert table["conv", "12"]["hours at 8"] == f"{12 * hours / 8:.2f}"
-    assert table["transformer-4", "12"]["memory"] > table["transformer-4", "1"]["memory"]
+    small, large = (float(table["transformer-4", size]["memory"].removesuffix(" GiB")) for size in ("1", "12"))
+    assert large > small
 
 
 def test_an_estimate_is_remembered_for_dry_runs(tmp_path, monkeypatch):
@@ -163,8 +186,15 @@ def len_of_photos():
     ("arguments", "message"),
     [
         (["--study", "smok"], "study='smok' is not allowed: choose smoke, cpu, paper.\n"),
-        (["--images-per-second", "0"], "images-per-second=0 is not allowed: it must be above 0.\n"),
-        (["--images-per-second", "-3"], "images-per-second=-3 is not allowed: it must be above 0.\n"),
+        (["--images-per-second", "0"], "images-per-second=0 is not allowed: it must be a finite number above 0.\n"),
+        *(
+            (
+                ["--images-per-second", word],
+                f"images-per-second={word} is not allowed: it must be a finite number above 0.\n",
+            )
+            for word in ("inf", "nan")
+        ),
+        (["--images-per-second", "-3"], "images-per-second=-3 is not allowed: it must be a finite number above 0.\n"),
     ],
 )
 def test_a_request_that_cannot_be_met_is_one_sentence(arguments, message, capsys):

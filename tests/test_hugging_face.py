@@ -9,18 +9,19 @@ import os
 import pickle
 import random
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
 import safetensors.torch
 import torch
+from hugging_face_files import TINY, a_checkpoint, clusters, tensors_of
 
 import isonb
 from isonb.__main__ import main
 from isonb.training import hugging_face
 from isonb.training.hugging_face import HuggingFaceError
 
-TINY = {"model_type": "imagegpt", "vocab_size": 513, "n_positions": 64, "n_embd": 8, "n_layer": 2, "n_head": 2}
 KINDS = {
     "as published": {},
     "tied": {"tie_word_embeddings": True, "n_head": 4, "n_embd": 16},
@@ -28,41 +29,6 @@ KINDS = {
     "not scaled by width": {"scale_attn_weights": False, "layer_norm_epsilon": 1e-3, "n_positions": 256},
 }
 TOLERANCE = 1e-4  # of logits of about 1
-
-
-def tensors_of(config, seed=0):
-    """Random weights and biases in the library's layout, which stores maps input by output."""
-    d, hidden = config["n_embd"], config.get("n_inner") or 4 * config["n_embd"]
-    shapes = {"wte.weight": (513, d), "wpe.weight": (config["n_positions"], d), "ln_f.weight": (d,)}
-    for layer in range(config["n_layer"]):
-        of_block = {"ln_1.weight": (d,), "ln_2.weight": (d,)}
-        for name, (inputs, outputs) in {
-            "attn.c_attn": (d, 3 * d), "attn.c_proj": (d, d), "mlp.c_fc": (d, hidden), "mlp.c_proj": (hidden, d)
-        }.items():  # fmt: skip
-            of_block |= {f"{name}.weight": (inputs, outputs), f"{name}.bias": (outputs,)}
-        shapes |= {f"h.{layer}.{name}": shape for name, shape in of_block.items()}
-    shapes = {f"transformer.{name}": shape for name, shape in shapes.items()}
-    if not config.get("tie_word_embeddings"):
-        shapes["lm_head.weight"] = (512, d)
-    generator = torch.Generator().manual_seed(seed)
-    return {name: 0.3 * torch.randn(shape, generator=generator) for name, shape in shapes.items()}
-
-
-def clusters(seed=0):
-    return np.random.default_rng(seed).uniform(-1, 1, (512, 3)).tolist()
-
-
-def a_checkpoint(folder, tensors=None, kind="safetensors", colours=None, **changes):
-    folder.mkdir()
-    config = {**TINY, **changes}
-    (folder / "config.json").write_text(json.dumps(config))
-    (folder / "preprocessor_config.json").write_text(json.dumps({"clusters": colours or clusters()}))
-    tensors = tensors_of(config) if tensors is None else tensors
-    if kind == "safetensors":
-        safetensors.torch.save_file(tensors, folder / "model.safetensors")
-    else:
-        torch.save(tensors, folder / "pytorch_model.bin")
-    return folder
 
 
 def naive(tensors, config, tokens):
@@ -147,6 +113,29 @@ def test_half_precision_older_masks_and_names_without_a_prefix_are_read(tmp_path
     assert torch.equal(network.blocks[1].hidden.weight, tensors["transformer.h.1.mlp.c_fc.weight"].T.float())
 
 
+def test_room_is_left_for_the_masks_that_older_versions_stored(tmp_path, monkeypatch):
+    monkeypatch.setattr(hugging_face, "OVERHEAD", 2**13)
+    masks = {f"transformer.h.{layer}.attn.bias": torch.ones(1, 1, 64, 64) for layer in range(2)}
+    folder = a_checkpoint(tmp_path / "igpt", tensors_of(TINY) | masks)
+    assert hugging_face.read(folder).config.depth == 2
+
+
+def test_what_a_configuration_leaves_out_is_as_the_library_has_it():
+    about = hugging_face.describe({"model_type": "imagegpt"}, Path("config.json"))
+    run = about.run  # by the defaults of the library's ImageGPTConfig, which are those of the small network
+    assert (run.depth, run.width, run.heads, run.image_size, about.hidden) == (24, 512, 8, 32, 2048)
+    assert (run.layer_norm_eps, about.scales, about.is_tied) == (1e-5, (1.0,) * 24, False)
+
+
+@pytest.mark.parametrize("kind", ["safetensors", "bin"])
+def test_a_tied_head_that_is_stored_once_more_is_passed_over(kind, tmp_path):
+    tensors = tensors_of({**TINY, "tie_word_embeddings": True})
+    table_KD = tensors["transformer.wte.weight"]
+    again = table_KD[:512] if kind == "bin" else torch.zeros(512, 8)  # the former shares its numbers with the table
+    folder = a_checkpoint(tmp_path / "igpt", tensors | {"lm_head.weight": again}, kind, tie_word_embeddings=True)
+    assert torch.equal(hugging_face.read(folder).head.weight, table_KD[:512])
+
+
 def test_the_palette_comes_with_it_and_is_not_rounded_before_pixels_are_compared_with_it(tmp_path):
     colours = [[-1.0, -1.0, -1.0], [1.0, 1.0, 1.0], [0.2, 0.2, 0.2]] + [[-1.0, 1.0, -1.0]] * 509
     network = converted(a_checkpoint(tmp_path / "igpt", colours=colours), tmp_path / "out.safetensors")
@@ -155,13 +144,11 @@ def test_the_palette_comes_with_it_and_is_not_rounded_before_pixels_are_compared
     # half way between 153 and 255 is 204: the nearer colour wins, and of equally near ones the first
     levels = torch.tensor([[203] * 3, [204] * 3, [205] * 3], dtype=torch.uint8)
     assert network.palette.tokens(levels).tolist() == [2, 1, 1]
-    halves = a_checkpoint(
-        tmp_path / "half", colours=[[x + 0.49 / 127.5 for x in c] for c in colours[2:3]] + colours[:511]
-    )
-    finer = converted(halves, tmp_path / "half.safetensors")
-    # 153.49 is shown as 153, but half way to 255 is now 204.245
-    assert finer.palette.pixels(torch.tensor([0])).tolist() == [[153] * 3]
-    assert finer.palette.tokens(levels).tolist() == [0, 0, 2]
+    between = [colours[1], [0.2 + 0.49 / 127.5] * 3, [-0.5] * 3, *colours[3:]]
+    finer = converted(a_checkpoint(tmp_path / "finer", colours=between), tmp_path / "finer.safetensors")
+    # 153.49 is shown as 153 and 63.75 as 64, but half way from the former to 255 is now 204.245
+    assert finer.palette.pixels(torch.tensor([1, 2])).tolist() == [[153] * 3, [64] * 3]
+    assert finer.palette.tokens(levels).tolist() == [1, 1, 0]
 
 
 def broken(name, content):
@@ -278,15 +265,12 @@ FAULTS = {
     "a short palette": (broken("preprocessor_config.json", {"clusters": clusters()[:9]}), "has no clusters of 512"),
     "two channels": (broken("preprocessor_config.json", {"clusters": [[0, 0]] * 512}), "has no clusters of 512"),
     "8-bit colours": (colours_with(255), "has a colour that is not three numbers between -1 and 1"),
+    "a colour beyond white": (colours_with(1.01), "has a colour that is not three numbers between -1 and 1"),
     "a colour in words": (colours_with("red"), "has a colour that is not three numbers between -1 and 1"),
     "NaN for a colour": (colours_with(math.nan), "holds NaN, which is not a number"),
     "no weights": (
         in_place_of("model.safetensors", lambda path: None),
-        "has neither model.safetensors nor pytorch_model.bin",
-    ),
-    "parts": (
-        in_place_of("model.safetensors", lambda path: path.with_name("model.safetensors.index.json").write_text("{}")),
-        "It is in parts, which have to be saved as one.",
+        "has neither model.safetensors nor pytorch_model.bin, whole or in parts: add them.",
     ),
     "nothing": (broken("model.safetensors", b""), "model.safetensors cannot be read"),
     "a picture": (broken("model.safetensors", b"\x89PNG" * 1000), "model.safetensors cannot be read"),
@@ -381,5 +365,10 @@ def test_the_command_writes_a_network_where_it_is_told_and_never_over_another_fi
     assert "give it a name that ends in .safetensors" in capsys.readouterr().err
     assert main(["import-igpt", "igpt", "new/network.safetensors"]) == 0
     assert (tmp_path / "new/network.safetensors").read_bytes()
+    monkeypatch.setattr(hugging_face, "read", lambda _: pytest.fail("it was read although it cannot be written"))
+    assert main(["import-igpt", "igpt", "igpt/config.json/network.safetensors"]) == 2
+    assert capsys.readouterr().err.startswith("igpt/config.json cannot be used (")
+    monkeypatch.undo()
+    monkeypatch.chdir(tmp_path)
     assert main(["import-igpt", "nowhere"]) == 2
     assert capsys.readouterr().err.startswith("nowhere is no folder: name the one that holds config.json")

@@ -88,3 +88,9 @@ def test_a_file_that_is_damaged_or_something_else_is_told_in_a_sentence(spoil, t
         isonb.load(path)
     assert str(refusal.value).startswith(f"{path} is no network that isonb has kept, or it is damaged (")
     assert str(refusal.value).endswith("): name another file.")
+
+
+def test_the_weights_of_another_program_are_called_so(tmp_path):
+    safetensors.torch.save_file({"weight": torch.zeros(2)}, tmp_path / "model.safetensors")
+    with pytest.raises(checkpoint.CheckpointError, match=r"damaged \(another program has written it\): name another"):
+        isonb.load(tmp_path / "model.safetensors")

@@ -13,6 +13,7 @@ from isonb.evidence import claims, figures, tables
 from isonb.evidence import palette as evidence
 from isonb.models import network as networks
 from isonb.models import objectives
+from isonb.models import palette as models_palette
 from isonb.models.palette import Palette
 from isonb.pages import chart
 from isonb.pages.runs import Run
@@ -81,6 +82,20 @@ def test_colours_lie_where_the_pixels_do_and_are_the_means_of_theirs():
         assert np.abs(found_KC - own_C).max(1).min() <= 2, mean_C  # small batches of pixels find it to a level or two
 
 
+def test_a_colour_is_the_nearest_level_to_a_mean_and_the_same_pixels_give_the_same_colours():
+    of_four_PC = np.repeat(np.array([[41], [41], [41], [40]], np.uint8), 3, axis=1)
+    assert palette.fit(np.tile(of_four_PC, (100, 1)), colours=1).tolist() == [[41] * 3]  # the mean is 40.75
+    pixels_PC = noise(20, 600)
+    assert np.array_equal(palette.fit(pixels_PC), palette.fit(pixels_PC))
+
+
+def test_of_many_pixels_those_are_drawn_that_stand_anywhere(tmp_path, monkeypatch):
+    monkeypatch.setenv("ISONB_RUNS", str(tmp_path))
+    train_BNC = torch.zeros(60, 1024, 3, dtype=torch.uint8)
+    train_BNC[-6:], train_BNC[:6], train_BNC[6:-6, -100:], train_BNC[6:-6, :100] = 1, 2, 3, 4
+    assert {*palette.of(train_BNC)[:, 0].tolist()} == {0, 1, 2, 3, 4}
+
+
 def test_a_palette_is_fitted_once_to_the_same_pixels_and_read_back(tmp_path, monkeypatch):
     monkeypatch.setenv("ISONB_RUNS", str(tmp_path))
     train_BNC = torch.from_numpy(noise(3, 20, 64))
@@ -93,11 +108,11 @@ def test_a_palette_is_fitted_once_to_the_same_pixels_and_read_back(tmp_path, mon
     other_BNC = train_BNC.clone()
     other_BNC[0, 0, 0] += 1
     assert np.array_equal(palette.of(other_BNC), first_KC[::-1])  # other pixels, another palette
+    np.savez(path, palette_KC=first_KC.astype(float))
+    assert np.array_equal(palette.of(train_BNC), first_KC[::-1])  # one of another type counts as none
     path.write_bytes(path.read_bytes()[:-30])
-    assert np.array_equal(palette.of(train_BNC), first_KC[::-1]) and fits == [
-        1280,
-        1280,
-    ]  # a damaged one counts as none
+    assert np.array_equal(palette.of(train_BNC), first_KC[::-1])  # and so does a damaged one
+    assert fits == [1280] * 3
 
 
 @pytest.mark.parametrize(("images", "colours"), [(1, 3), (9, 512)])
@@ -132,13 +147,21 @@ def test_a_pixel_gets_the_number_of_the_nearest_colour_the_first_of_equals():
     assert torch.equal(colours.double().tokens(torch.from_numpy(pixels_BNC)), found_BN)
 
 
-def test_a_colours_rank_counts_the_colours_that_are_nearer():
-    palette_KC = features.even_colours()
-    centre_PC, token_P = torch.from_numpy(noise(8, 30).astype(np.int64)), torch.arange(30) * 17
+@pytest.mark.parametrize("at_once", [7, 2**12])
+def test_a_colours_rank_counts_the_colours_that_are_nearer_and_of_equally_near_ones_those_before_it(
+    at_once, monkeypatch
+):
+    monkeypatch.setattr(models_palette, "AT_ONCE", {"cpu": at_once})
+    palette_KC, centre_PC = features.even_colours(), torch.from_numpy(noise(8, 30).astype(np.int64))
+    palette_KC[300] = palette_KC[7]
+    centre_PC[:3], token_P = torch.from_numpy(palette_KC[7].astype(np.int64)), torch.arange(30) * 17
+    token_P[:3] = torch.tensor([7, 300, 7])
     found_P = Palette(palette_KC).ranks(centre_PC, token_P)
+    assert found_P[:3].tolist() == [0, 1, 0]
     for centre_C, token, rank in zip(centre_PC.tolist(), token_P.tolist(), found_P.tolist(), strict=True):
         apart = [sum((a - b) ** 2 for a, b in zip(centre_C, colour, strict=True)) for colour in palette_KC.tolist()]
         assert rank == sorted(range(512), key=lambda k: (apart[k], k)).index(token)
+    assert Palette(palette_KC).tokens(torch.from_numpy(palette_KC[:20])).tolist() == [*range(20)]
 
 
 # Networks

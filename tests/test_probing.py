@@ -63,11 +63,21 @@ def test_features_that_do_not_fit_are_said_to_lie_on_the_disk(kept, monkeypatch)
     assert "and 9.60 GiB of features in memory, and 9.0 GiB on the disk, read in 2 parts; one pass" in told[0]
 
 
+def test_the_images_are_those_that_the_probe_names(kept, monkeypatch):
+    asked = []
+    monkeypatch.setattr(data, "load", lambda run, folder: asked.append((run, folder)) or some_images())
+    settings = ["probe_data=stl10", "probe_fold=2", "data_folder=there", "probe_epochs=2", "precision=float32"]
+    assert main(["probe", str(kept), *settings]) == 0
+    [(run, folder)] = asked
+    assert (run.data, run.fold, run.image_size, str(folder)) == ("stl10", 2, 8, "there")
+
+
 @pytest.mark.parametrize(
     ("settings", "sentence"),
     [
         (["depth=3"], "'depth' says how a network is trained, and this one is: leave it out, or set what begins with"),
         (["probe_along=true"], "'probe_along' says how a network is trained, and this one is"),
+        (["probe_pixels=true"], "'probe_pixels' says how a network is trained, and this one is"),
         (["probe_pooling=max"], "pooling='max' is not allowed: choose mean, grid4 or flatten."),
         (["device=cuda"], "device='cuda' is not allowed: PyTorch finds no such device here"),
         (["probe_epochs"], "'probe_epochs' is not a setting: write name=value, as in depth=3."),

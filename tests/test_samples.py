@@ -1,5 +1,8 @@
 """`python -m isonb sample`: a picture for whoever asks for what can be had, a sentence for the others."""
 
+import base64
+import io
+import re
 import warnings
 
 import numpy as np
@@ -147,6 +150,20 @@ def test_the_figure_has_a_column_for_each_way_and_the_upper_half_in_each():
         assert np.array_equal(shown[4:], np.full_like(lower, 128) if place == 1 else lower)
     assert "10 levels; the true rows, 30." in figure.caption  # of those that were drawn by chance
     assert figure.alt.startswith("3 rows of images. Columns: original, given, ")
+
+
+def test_the_page_is_seen_between_the_images():
+    html = completions.completions([completions.Panel("", arrays())], "a network").to_html()
+    drawings = re.findall(r'"data:image/svg\+xml;base64,([^"]*)"', html)
+    rasters = [
+        source
+        for drawing in drawings
+        for source in re.findall(r'data:image/webp;base64,([^"]*)"', base64.b64decode(drawing).decode())
+    ]
+    assert len(rasters) == 2 * 9  # for a phone and for a desk
+    for source in rasters:
+        alpha_HW = np.asarray(PIL.Image.open(io.BytesIO(base64.b64decode(source))).convert("RGBA"))[..., 3]
+        assert (alpha_HW[1:9, 1:9] == 255).all() and not alpha_HW[0].any() and not alpha_HW[:, 0].any()
 
 
 def test_a_masked_twin_has_a_column_and_a_phone_has_them_in_two_groups():

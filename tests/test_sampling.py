@@ -129,6 +129,13 @@ def test_the_same_seed_draws_the_same_pixels_however_many_images_are_drawn_toget
     assert len({tuple(one.flatten().tolist()) for one in every[0]}) == 5
 
 
+def test_the_same_image_under_another_number_is_completed_otherwise_and_without_chance_alike():
+    made, split = a_network(block="conv", depth=1), a_split(2)
+    split.pixels_BNC[1] = split.pixels_BNC[0]
+    first, second = sampling.complete(made, split, torch.arange(2), 6, [Way(0.0), Way(1.0)])
+    assert torch.equal(first[0], second[0]) and not torch.equal(first[1], second[1])
+
+
 @pytest.mark.parametrize(("block", "target"), [*itertools.product(CAUSAL, ["values", "palette"])])
 def test_without_chance_every_pixel_takes_the_most_probable_value_given_those_before_it(block, target):
     made, split = a_network(block=block, target=target), a_split(2)

@@ -4,6 +4,8 @@ import hashlib
 import io
 import os
 import tarfile
+import time
+from concurrent import futures
 
 import numpy as np
 import pooch
@@ -269,6 +271,21 @@ def test_without_a_folder_the_archive_is_fetched_once_and_read_without_unpacking
     ]  # fmt: skip
 
 
+def test_two_that_want_the_archive_at_once_fetch_it_once(written, server, monkeypatch):
+    fetch = download.resume
+
+    def slow(*arguments):
+        time.sleep(0.3)  # so that the other one arrives meanwhile
+        fetch(*arguments)
+
+    monkeypatch.setattr(download, "resume", slow)
+    with futures.ThreadPoolExecutor(2) as pool:
+        one, other = pool.map(lambda _: load(None), range(2))
+    assert len(server) == 1
+    assert np.array_equal(one.test.pixels_BNC, other.test.pixels_BNC)
+    assert np.array_equal(one.train.labels_B, other.train.labels_B)
+
+
 def test_an_archive_of_another_checksum_or_a_broken_connection_is_told(folder, server, monkeypatch):
     monkeypatch.setattr(stl10, "SHA256", "0" * 64)
     with pytest.raises(DataError, match=r"STL-10 archive has a wrong checksum: try again, or unpack http://ai"):
@@ -279,6 +296,27 @@ def test_an_archive_of_another_checksum_or_a_broken_connection_is_told(folder, s
 
     monkeypatch.setattr(download, "resume", broken)
     with pytest.raises(DataError, match=r"STL-10 could not be downloaded \(ConnectionError\): try again"):
+        load(None)
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda content: content[:-2000], lambda content: content[:30] + b"no gzip any more"]
+)
+def test_an_archive_that_cannot_be_unpacked_is_told_though_its_checksum_is_right(
+    damage, folder, written, server, monkeypatch
+):
+    """As one is that was published with damage, or that has changed since it was checked."""
+    load(None)
+    archive = folder.parent / "cache" / "isonb" / "stl10_binary.tar.gz"
+    archive.write_bytes(content := damage(archive.read_bytes()))
+    monkeypatch.setattr(stl10, "SHA256", hashlib.sha256(content).hexdigest())
+    with pytest.raises(DataError, match=r"stl10_binary\.tar\.gz (cannot be unpacked|holds no .* as it is published)"):
+        load(None, unlabelled=True)
+
+
+def test_a_file_of_the_archive_that_is_longer_than_any_published_one_is_not_read(folder, written, server, monkeypatch):
+    monkeypatch.setattr(stl10, "LARGEST", 6 * 27648 - 1)
+    with pytest.raises(DataError, match=r"holds no train_X\.bin as it is published: delete it"):
         load(None)
 
 

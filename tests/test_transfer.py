@@ -28,31 +28,36 @@ def results(tmp_path, monkeypatch):
     monkeypatch.setenv("ISONB_RESULTS", str(tmp_path / "results"))
 
 
-def probes(right):
-    """Of a network of one block, of which layer 1 gets so many of eight images right, and is chosen."""
+def probes(right, best):
+    """Of a network of one block, of which a layer gets so many of eight images right, and is chosen; the other one."""
     layers = [
-        schema.Layer(layer=n, train_accuracy=0.5, validation_accuracy=0.1 + n / 10, test_accuracy=share / 8)
-        for n, share in enumerate((1, right))
+        schema.Layer(
+            layer=n,
+            train_accuracy=0.5,
+            validation_accuracy=0.2 if n == best else 0.1,
+            test_accuracy=(right if n == best else 1) / 8,
+        )
+        for n in (0, 1)
     ]
-    return {"layers": layers, "best_layer": 1, "test_accuracy": right / 8, "seconds": 1}
+    return {"layers": layers, "best_layer": best, "test_accuracy": right / 8, "seconds": 1}
 
 
 def leave(cell, right, untrained, probed=PROBED, **changes):
-    """A record of a cell whose trained and untrained networks get the first so many images right."""
+    """A record of a cell whose trained network gets the first so many images right in layer 1, and whose twin in 0."""
     names_others = bool(cell.probe.classes)
     record = made_record(cell)
     probe = schema.Probe(
-        **probes(right),
+        **probes(right, best=1),
         chance=0.2,
         protocol="made up",
-        untrained=schema.Probes(**probes(untrained)),
+        untrained=schema.Probes(**probes(untrained, best=0)),
         data=schema.Data(**probed) if names_others else None,
     )
     data = schema.Data(**(LEARNT if names_others else probed))
     record = record.model_copy(update={"probe": probe, "data": data, **changes})
     arrays = made_arrays(record)
-    for name, share in (("test", right), ("untrained", untrained)):
-        arrays[f"{name}_correct_LB"] = np.array([np.arange(8) < 1, np.arange(8) < share])
+    arrays["test_correct_LB"] = np.array([np.arange(8) < 1, np.arange(8) < right])
+    arrays["untrained_correct_LB"] = np.array([np.arange(8) < untrained, np.arange(8) < 1])
     records.write_record(record, arrays)
 
 
@@ -76,7 +81,7 @@ def test_gains_are_of_the_same_test_images_and_their_difference_is_counted_by_ha
     other, same = cells()
     leave(other, right=5, untrained=3)
     assert set(row()[list(transfer.COLUMNS)]) == {NOT_RUN}  # its reference has yet to run
-    leave(same, right=6, untrained=3)
+    leave(same, right=6, untrained=2)
     assert dict(row()) == {
         "untrained": "37.5",  # 3 of 8
         "trained on others": "62.5",
@@ -86,8 +91,10 @@ def test_gains_are_of_the_same_test_images_and_their_difference_is_counted_by_ha
     }
     words = transfer.in_words("cpu")
     assert words.endswith("Study cpu, 8 test images.")
-    assert "+25.0 points" in words and "+37.5" in words and "In 1 of the 1" in words
+    assert "+25.0 points" in words and "+50.0" in words and "In 1 of the 1" in words
     assert row("mixer, continuous, size 1")["seeds"] == "0 of 3"
+    leave(other, right=3, untrained=3)
+    assert "In 0 of the 1" in transfer.in_words("cpu")  # as good as the untrained one is not ahead of it
 
 
 def test_seeds_that_have_both_are_averaged_with_an_interval():

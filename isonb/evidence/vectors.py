@@ -78,7 +78,9 @@ def _channels(colour: str) -> tuple[float, float, float]:
 
 
 def _webp(png: bytes) -> str:
-    image, packed = Image.open(io.BytesIO(png)).convert("RGB"), io.BytesIO()
+    image, packed = Image.open(io.BytesIO(png)).convert("RGBA"), io.BytesIO()
+    if image.getchannel("A").getextrema() == (255, 255):
+        image = image.convert("RGB")
     if max(image.size) > LARGE:
         image.save(packed, "webp", quality=70, method=6)
     else:

@@ -69,25 +69,37 @@ def images(run: RunConfig, execution: Execution) -> Counts:
 
 
 def estimate(
-    cell: Cell, speed: Throughput, counts: Counts, precision: str, micro_batch: int = 0, on_gpu: bool = False
+    cell: Cell,
+    speed: Throughput,
+    counts: Counts | Sequence[Counts],
+    precision: str,
+    micro_batch: int = 0,
+    on_gpu: bool = False,
 ) -> Estimate:
     """One cell's cost: every epoch trains once and validates with every fixed mask; at the end test and features.
 
-    Features are extracted once, or with probes along the training once for each epoch. Fine-tuning trains two networks.
+    Features are extracted once, or with probes along the training once for each epoch, and once of the untrained twin.
+    Fine-tuning trains two networks. `counts` are those of all images, or of pre-training, of the probes and of
+    fine-tuning.
     """
+    counts, probed, tuned_on = counts if isinstance(counts[0], Sequence) else (counts,) * 3
     run = cell.run
     train, validation, test = counts
     seconds, tuned = speed.seconds(run), cell.finetune.epochs
     masks = 1 if run.is_causal else run.evaluation_masks
-    passes = masks * (validation * (run.epochs + 1) + test) + (run.epochs if cell.probe.along else 1) * sum(counts)
-    passes += cell.probe.pixels * (train + test) + 2 * (tuned * validation + (tuned > 0) * test)
+    passes = masks * (validation * (run.epochs + 1) + test) + ((run.epochs if cell.probe.along else 1) + 1) * sum(
+        probed
+    )
+    passes += cell.probe.pixels * (train + test) + 2 * (tuned * tuned_on[1] + (tuned > 0) * tuned_on[2])
     plain = run.model_copy(update={"seed": 0, "epochs": 1, "learning_rate": 0.01})  # what memory does not depend on
     batch_size = min(micro_batch or run.batch_size, run.batch_size)
     return Estimate(
         cell,
         training=run.epochs * train * seconds,
-        evaluation=(passes * FORWARD_SHARE + 2 * tuned * train) * seconds,
-        memory_bytes=memory.training_bytes(plain, batch_size, precision, on_gpu),
+        evaluation=(passes * FORWARD_SHARE + 2 * tuned * tuned_on[0]) * seconds,
+        memory_bytes=memory.gpu_bytes(cell, batch_size, precision, train)
+        if on_gpu
+        else memory.training_bytes(plain, batch_size, precision),
     )
 
 
@@ -116,8 +128,9 @@ def study(name: str, execution: Execution, images_per_second: float | None = Non
     from isonb.training import evaluate, launch
 
     cells = studies.cells(name)
-    sources = [RunConfig(**cell.run.model_dump(include=DATA)) for cell in cells]
-    counts = {source: images(source, execution) for source in set(sources)}  # first, as it refuses missing data at once
+    sources = [[RunConfig(**run.model_dump(include=DATA)) for run in _read_by_parts(cell)] for cell in cells]
+    every = dict.fromkeys(source for of_cell in sources for source in of_cell)
+    counts = {source: images(source, execution) for source in every}  # first, as it refuses missing data at once
     if images_per_second:
         speeds = throughput.given(images_per_second, cells)
     else:
@@ -125,9 +138,21 @@ def study(name: str, execution: Execution, images_per_second: float | None = Non
     on_gpu = launch.is_on_gpu(execution)
     precision = evaluate.resolve_precision(execution, torch.device("cuda" if on_gpu else "cpu"))
     return [
-        estimate(cell, speeds[throughput.timed_as(cell.run)], counts[source], precision, execution.micro_batch, on_gpu)
-        for cell, source in zip(cells, sources, strict=True)
+        estimate(
+            cell,
+            speeds[throughput.timed_as(cell.run)],
+            [counts[source] for source in of_cell],
+            precision,
+            execution.micro_batch,
+            on_gpu,
+        )
+        for cell, of_cell in zip(cells, sources, strict=True)
     ]
+
+
+def _read_by_parts(cell: Cell) -> list[RunConfig]:
+    """The settings by which pre-training, the probes and fine-tuning read their images."""
+    return [cell.run, cell.run.read_by(cell.probe), cell.run.read_by(cell.finetune)]
 
 
 def by_speed(study: str, speeds: Sequence[float]) -> list[dict[str, str]]:
@@ -142,7 +167,7 @@ def by_speed(study: str, speeds: Sequence[float]) -> list[dict[str, str]]:
     table = []
     for (network, size), cells in sorted(groups.items(), key=lambda group: group[0][1]):
         first = cells[0]
-        counts = published(first.run) or images(first.run, Execution())
+        counts = [published(run) or images(run, Execution()) for run in _read_by_parts(first)]
         of_speed = {speed: Throughput(0.0, 1 / (FORWARD_SHARE * speed * 1e12)) for speed in speeds}
         costs = {speed: estimate(first, of_speed[speed], counts, "bfloat16", on_gpu=True) for speed in speeds}
         row = {"network": network, "size": str(size), "cells": str(len(cells))}
@@ -180,7 +205,7 @@ def as_text(estimates: Sequence[Estimate]) -> str:
     total = sum(one.hours for one in estimates)
     left = sum(one.hours for one in estimates if records.readable(one.cell) is None)
     lines.append(f"In all {total:.1f} hours for {len(estimates)} cells; {left:.1f} hours are left.")
-    lines.append("Memory is a training step's, on top of what a process with torch takes anyway.")
+    lines.append("Memory is a training step's, on a GPU a cell's, on top of what a process with torch takes anyway.")
     return "\n".join([*lines, *errors(estimates)])
 
 

@@ -8,13 +8,13 @@ Book: chapter "image-GPT".
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 
 from isonb import schema
-from isonb.config import PROBE_PREFIX, Cell, ConfigError, Execution, ProbeConfig
+from isonb.config import MODELS, PREFIXES, Cell, ConfigError, Execution, ProbeConfig
 from isonb.models import network as networks
 from isonb.running import estimate
 from isonb.training import data, evaluate, keeping, launch, progress, room
@@ -30,7 +30,7 @@ def probe(kept: str, settings: Mapping[str, Any], say: Callable[[str], None], sh
     `shown` is whether there is a progress bar. Raises `ConfigError` for a setting that is not the probe's own and for
     what there is no room for, `CheckpointError` where no network is kept, and `DataError` for the images.
     """
-    config, execution = _read(settings)
+    config, execution = asked(settings, "probe", OF_A_RUN)
     launch.require_device(execution)
     network = keeping.load(kept)
     cell = Cell(run=network.config, probe=config)
@@ -66,24 +66,29 @@ def needs(network: networks.IsotropicNetwork, images: data.Images, config: Probe
     of = " and ".join((f"{counts[0]:,} training, {counts[1]:,} validation", f"{counts[2]:,} test images"))
     return (
         f"{what}, of {of}: {weights / GIBIBYTE:.2f} GiB of weights and {held / GIBIBYTE:.2f} GiB of features in "
-        f"memory{where}; one pass over the images takes {_duration(hours)}."
+        f"memory{where}; one pass over the images takes {duration(hours)}."
     )
 
 
-def _duration(hours: float) -> str:
+def duration(hours: float) -> str:
+    """Hours in words, as of a thing that is yet to be."""
     return f"about {hours:.1f} hours" if hours >= 1 else f"about {max(60 * hours, 0.1):.1f} minutes"
 
 
-def _read(settings: Mapping[str, Any]) -> tuple[ProbeConfig, Execution]:
-    """The probe's settings, and where it is computed. Raises `ConfigError` for any other setting."""
-    own = {name: PROBE_PREFIX + name for name in ProbeConfig.model_fields if name not in OF_A_RUN}
+def asked(settings: Mapping[str, Any], part: str, without: Sequence[str] = ()) -> tuple[Any, Execution]:
+    """The settings of a part of a cell, such as its probe, and where it is computed.
+
+    Raises `ConfigError` for any other setting: a network that is kept has its own.
+    """
+    prefix, model = PREFIXES[part], MODELS[part]
+    own = {name: prefix + name for name in model.model_fields if name not in without}
     for name in settings:
         if name not in (*own.values(), *Execution.model_fields):
             raise ConfigError(
                 f"{name!r} says how a network is trained, and this one is: leave it out, or set what begins with "
-                f"{PROBE_PREFIX!r}."
+                f"{prefix!r}."
             )
-    config = ProbeConfig(**{name: settings[full] for name, full in own.items() if full in settings})
+    config = model(**{name: settings[full] for name, full in own.items() if full in settings})
     return config, Execution(**{name: settings[name] for name in Execution.model_fields if name in settings})
 
 

@@ -29,11 +29,11 @@ from torch import nn
 from isonb import disk, schema
 from isonb.config import ConfigError, RunConfig
 from isonb.models import network as networks
+from isonb.training import signed
 
 ADAM = ("step", "exp_avg", "exp_avg_sq")  # what Adam keeps of each parameter
 FINAL = "final.safetensors"
 NETWORK = "network/"  # begins the name of each of the network's tensors
-SIGNATURE, UNSIGNED = '"checksum":"{}"', "0" * 64  # the latter stands there while the checksum is computed
 
 
 class CheckpointError(RuntimeError):
@@ -49,8 +49,9 @@ class Progress:
     """Where a run stands, apart from its tensors. The next step to take is number `step`, counted from 0.
 
     `open_loss` and `open_count` are the summed loss and masked sub-pixels of the epoch that is under way, `seconds`
-    and `peak_memory_bytes` what the run has cost so far, `processes` how many took its last step. The data order is
-    a function of the step, so this is all that a resumed run has to know.
+    and `peak_memory_bytes` what the run has cost so far, `processes` how many took its last step, and `threads` all
+    numbers of threads on which steps were taken. The data order is a function of the step, so this is all that a
+    resumed run has to know.
     """
 
     step: int = 0
@@ -62,6 +63,14 @@ class Progress:
     precision: str = "float32"
     processes: int = 1
     peak_memory_bytes: int | None = None
+    threads: list[int] = dataclasses.field(default_factory=list)
+
+    def add_step(self, processes: int) -> None:
+        """Count a step that so many processes took."""
+        self.step += 1
+        self.processes = processes
+        if torch.get_num_threads() not in self.threads:
+            self.threads.append(torch.get_num_threads())
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,10 +119,10 @@ def keep_final(folder: Path, config: RunConfig, network: nn.Module) -> schema.We
     return keep_at(folder / FINAL, config, network)
 
 
-def keep_at(path: Path, config: RunConfig, network: nn.Module) -> schema.Weights:
+def keep_at(path: Path, config: RunConfig, network: nn.Module, shared: schema.Shared | None = None) -> schema.Weights:
     """Write a network's weights as those of a finished run, wherever they come from. Raises as `save` does."""
-    content = _write(path, {"config": config.model_dump(), "run_id": config.run_id}, _weights(network))
-    return schema.Weights(file=path.name, size=len(content), sha256=hashlib.sha256(content).hexdigest())
+    of_the_copy = {"shared": shared.model_dump()} if shared else {}
+    return _write(path, {"config": config.model_dump(), "run_id": config.run_id} | of_the_copy, _weights(network))
 
 
 def read_final(path: Path, record: schema.Record) -> dict[str, torch.Tensor]:
@@ -224,7 +233,12 @@ def _weights(network: nn.Module) -> dict[str, torch.Tensor]:
 
 
 def _of_network(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    return {name.removeprefix(NETWORK): tensor for name, tensor in tensors.items() if name.startswith(NETWORK)}
+    """The network's tensors by name; in float32, where they were rounded to bfloat16 to be shared."""
+    return {
+        name.removeprefix(NETWORK): tensor.float() if tensor.dtype == torch.bfloat16 else tensor
+        for name, tensor in tensors.items()
+        if name.startswith(NETWORK)
+    }
 
 
 def _of_step(folder: Path, step: int) -> Path:
@@ -252,32 +266,16 @@ def _newest(folder: Path) -> tuple[Path | None, bytes, dict[Path, str]]:
     return None, b"", damaged
 
 
-def _write(path: Path, header: dict[str, Any], tensors: dict[str, torch.Tensor]) -> bytes:
-    """Write a file, signed with its checksum, and return its bytes."""
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    text = json.dumps(header | {"folder": path.parent.name})
-    content = _in_fixed_order(safetensors.torch.save(tensors, {"isonb": text, "checksum": UNSIGNED}))
-    before, after = _around_signature(content, UNSIGNED)
-    content = before + SIGNATURE.format(_checksum(before, after)).encode() + after
+def _write(path: Path, header: dict[str, Any], tensors: dict[str, torch.Tensor]) -> schema.Weights:
+    """Write a signed file and return what a record says of it."""
     try:
-        disk.write_atomically(path, content)
+        return signed.write(path, json.dumps(header | {"folder": path.parent.name}), tensors)
     except OSError as error:
         last = latest(path.parent)
         raise CheckpointError(
             f"The checkpoint {path} could not be written ({error.strerror or error}): make room and run again; "
             f"{f'the run will go on from {last.name}' if last else 'the run will start anew'}."
         ) from error
-    return content
-
-
-def _in_fixed_order(content: bytes) -> bytes:
-    """The same file with its metadata in alphabetical order, as safetensors writes them in any."""
-    length = int.from_bytes(content[:8], "little")
-    header = json.loads(content[8 : 8 + length])
-    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
-    words = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
-    words += b" " * (-len(words) % 8)
-    return len(words).to_bytes(8, "little") + words + content[8 + length :]
 
 
 def _content(path: Path) -> bytes:
@@ -296,10 +294,12 @@ def _decode(content: bytes, path: Path | None = None) -> tuple[dict[str, Any], d
     try:
         tensors = safetensors.torch.load(content)
         length = int.from_bytes(content[:8], "little")
-        metadata = disk.parse_json(content[8 : 8 + length])["__metadata__"]
+        metadata = disk.parse_json(content[8 : 8 + length]).get("__metadata__", {})
+        if "isonb" not in metadata:
+            raise _Damaged("another program has written it")
         text = metadata["isonb"]
         if "checksum" in metadata:
-            stated, computed = metadata["checksum"], _checksum(*_around_signature(content, metadata["checksum"]))
+            stated, computed = metadata["checksum"], signed.checksum(content, metadata["checksum"])
         else:  # as it was written before the checksum covered names, types and shapes
             stated, computed = metadata["sha256"], _older_checksum(text, tensors)
         if stated != computed:
@@ -312,19 +312,6 @@ def _decode(content: bytes, path: Path | None = None) -> tuple[dict[str, Any], d
     except Exception as error:  # safetensors and what is built from the header have many ways to fail on damaged input
         raise _Damaged(str(error) or type(error).__name__) from None
     return header, tensors
-
-
-def _around_signature(content: bytes, stated: str) -> tuple[bytes, bytes]:
-    """What stands before and after the checksum; within JSON in the header its quotation marks would be escaped."""
-    before, _, after = content.partition(SIGNATURE.format(stated).encode())
-    return before, after
-
-
-def _checksum(before: bytes, after: bytes) -> str:
-    """SHA-256 of a whole file but for the checksum: a flipped bit must not become part of a result."""
-    digest = hashlib.sha256(before)
-    digest.update(after)
-    return digest.hexdigest()
 
 
 def _older_checksum(text: str, tensors: dict[str, torch.Tensor]) -> str:
@@ -358,7 +345,8 @@ def _require_every_tensor(header: dict[str, Any], tensors: dict[str, torch.Tenso
     of_steps = {tensor.dtype for name, tensor in tensors.items() if name.startswith("step/")}
     if {name: tuple(tensor.shape) for name, tensor in tensors.items()} != expected:
         raise _Damaged("it does not hold the tensors of its network")
-    if len(types) > 1 or not types <= {torch.float32, torch.float64} or not of_steps <= {torch.float32}:
+    allowed = {torch.bfloat16} if "shared" in header else {torch.float32, torch.float64}
+    if len(types) > 1 or not types <= allowed or not of_steps <= {torch.float32}:
         raise _Damaged("its numbers are of another type")
 
 

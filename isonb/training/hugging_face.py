@@ -1,10 +1,10 @@
 """A checkpoint of image-GPT as Hugging Face stores it, made into a network of ours.
 
-A folder holds what the network is (`config.json`), its weights (`model.safetensors` or `pytorch_model.bin`) and the
-colours of its palette (`preprocessor_config.json`). Nobody vouches for any of them: each is read as data, after a look
-at its size, and every tensor is expected by its name, type and shape before a number of it is read. The scalings of
-attention that a configuration may ask for become part of the queries' map, and a head that is tied to the table is
-written out, without the start token, which is never predicted; so the network needs no setting for either.
+A folder holds what the network is (`config.json`), its weights (`named_tensors`) and the colours of its palette
+(`preprocessor_config.json`). Nobody vouches for any of them: each is read as data, after a look at its size, and every
+tensor is expected by its name, type and shape before a number of it is read. The scalings of attention that a
+configuration may ask for become part of the queries' map, and a head that is tied to the table is written out, without
+the start token, which is never predicted; so the network needs no setting for either.
 
 Book: chapter "image-GPT".
 """
@@ -13,13 +13,11 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import safetensors
 import torch
 from torch import Tensor
 
@@ -27,22 +25,16 @@ from isonb import disk
 from isonb.config import ConfigError, RunConfig
 from isonb.features import CHANNELS, COLOURS
 from isonb.models import network as networks
-from isonb.training import checkpoint
+from isonb.training import checkpoint, named_tensors
+from isonb.training.named_tensors import HuggingFaceError, json_object, short, told_of
 
 CONFIG, PREPROCESSOR = "config.json", "preprocessor_config.json"
-WEIGHTS = ("model.safetensors", "pytorch_model.bin")  # the first is preferred
-DESCRIPTION = 2**20  # bytes that a file of JSON may have
-OVERHEAD = 2**24  # bytes that a file of weights may have besides its numbers
-TYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
+OVERHEAD = 2**24  # bytes that the weights may have besides their numbers
 BODY, HEAD, TABLE = "transformer.", "lm_head.weight", "wte.weight"
 UNUSED = (".attn.bias", ".attn.masked_bias")  # ends of names: of masks that older versions stored among the weights
 HALF_RANGE = 127.5  # (x + 1) of these are 8-bit levels
 ARCHITECTURE = {"model_type": "imagegpt", "activation_function": "quick_gelu", "vocab_size": COLOURS + 1}
 Shapes = dict[str, tuple[int, ...]]
-
-
-class HuggingFaceError(ConfigError):
-    """A folder that holds no image-GPT that can be read; its message is one sentence."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,8 +67,8 @@ def read(folder: Path) -> networks.IsotropicNetwork:
     """The network that a folder holds, in float32. Raises `HuggingFaceError`."""
     if not folder.is_dir():
         raise HuggingFaceError(f"{folder} is no folder: name the one that holds {CONFIG} and the weights.")
-    about = describe(_json(folder / CONFIG), folder / CONFIG)
-    levels_KC = palette_levels(_json(folder / PREPROCESSOR), folder / PREPROCESSOR)
+    about = describe(json_object(folder / CONFIG), folder / CONFIG)
+    levels_KC = palette_levels(json_object(folder / PREPROCESSOR), folder / PREPROCESSOR)
     weight_of = _weights(folder, about)  # before anything of that size is allocated
     network = _empty(about.run)
     _fill(network, about, weight_of)
@@ -89,7 +81,7 @@ def describe(config: Mapping[str, Any], path: Path) -> Described:
     for name, needed in ARCHITECTURE.items():
         found = config.get(name, needed if name != "model_type" else None)
         if found != needed or isinstance(found, bool):
-            raise HuggingFaceError(f"{path} is not of an image-GPT: its {name} is {_short(found)} and not {needed!r}.")
+            raise HuggingFaceError(f"{path} is not of an image-GPT: its {name} is {short(found)} and not {needed!r}.")
     if config.get("add_cross_attention"):
         raise HuggingFaceError(
             f"{path} asks for cross-attention, which image-GPT does not have: choose another checkpoint."
@@ -187,59 +179,21 @@ def _fill(network: networks.IsotropicNetwork, about: Described, weight_of: Calla
 
 def _weights(folder: Path, about: Described) -> Callable[[str], Tensor]:
     """How to get each expected tensor, after all of them have been checked."""
-    path = next((folder / name for name in WEIGHTS if (folder / name).exists()), None)
-    if path is None:
-        parts = " It is in parts, which have to be saved as one." if [*folder.glob("*.index.json")] else ""
-        raise HuggingFaceError(f"{folder} has neither {WEIGHTS[0]} nor {WEIGHTS[1]}: add the weights.{parts}")
-    shapes = expected(about)
+    path, shapes = named_tensors.find(folder), expected(about)
     numbers = sum(math.prod(shape) for shape in shapes.values())
     masks = about.run.depth * (about.run.image_size**4 + 1)  # a byte or four for each that an older version stored
-    limit = 4 * (numbers + masks + COLOURS * about.run.width) + OVERHEAD
-    try:
-        return (_of_safetensors if path.name == WEIGHTS[0] else _of_pickle)(path, shapes, limit)
-    except disk.Unreadable as error:
-        raise HuggingFaceError(f"{path} cannot be read ({error}): copy it again from where it comes from.") from None
-
-
-def _of_safetensors(path: Path, shapes: Shapes, limit: int) -> Callable[[str], Tensor]:
-    disk.size(path, limit)
-    try:
-        file = safetensors.safe_open(path, "pt")
-        stored_names = file.keys()
-        parts = {name: file.get_slice(name) for name in stored_names}
-        kinds = {name: (part.get_dtype(), tuple(part.get_shape())) for name, part in parts.items()}
-    except (safetensors.SafetensorError, OSError) as error:
-        raise disk.Unreadable(str(error)) from None
-    names = _named_alike(kinds, shapes)
-    for name, stored in names.items():
-        kind, shape = kinds[stored]
-        _require(name, kind in TYPES, shape, shapes[name])
-    return lambda name: file.get_tensor(names[name]).float()
-
-
-def _of_pickle(path: Path, shapes: Shapes, limit: int) -> Callable[[str], Tensor]:
-    """By torch's reader, which runs nothing that a file says, after a look at what its archive would unpack to."""
-    size = disk.size(path, limit)
-    try:
-        with zipfile.ZipFile(path) as archive:
-            if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
-                raise disk.Unreadable("it is compressed, as torch.save writes no file")
-        found = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except disk.Unreadable:
-        raise
-    except Exception as error:  # zipfile, pickle and torch have many ways to fail on damaged input
-        raise disk.Unreadable(_short(str(error).partition("\n")[0] or type(error).__name__)) from None
-    is_plain = isinstance(found, Mapping) and all(isinstance(name, str) for name in found)
-    if not is_plain or not all(type(x) in (Tensor, torch.nn.Parameter) for x in found.values()):
-        raise disk.Unreadable("it holds something else than named tensors")
-    names = _named_alike(found, shapes)
-    for name, stored in names.items():
-        x = found[stored]
-        is_number = x.layout is torch.strided and x.device.type == "cpu" and x.dtype in TYPES.values()
-        _require(name, is_number, tuple(x.shape), shapes[name])
-    if sum(found[stored].nbytes for stored in names.values()) > size:
-        raise disk.Unreadable("its tensors share their numbers")
-    return lambda name: found[names[name]].detach().float()
+    stored = named_tensors.stored(path, 4 * (numbers + masks + COLOURS * about.run.width) + OVERHEAD)
+    with told_of(path):
+        names = _named_alike(stored, shapes)
+    for name, shape in shapes.items():
+        one = stored[names[name]]
+        with told_of(one.path):
+            if not one.is_number:
+                raise disk.Unreadable(f"{name} is not of 16- or 32-bit numbers")
+            if one.shape != shape:
+                raise disk.Unreadable(f"{name} has the shape {one.shape} where {CONFIG} asks for {shape}")
+    named_tensors.require_own_numbers(stored[name] for name in names.values())
+    return lambda name: stored[names[name]].read()
 
 
 def _named_alike(found: Mapping[str, Any], shapes: Shapes) -> dict[str, str]:
@@ -255,41 +209,19 @@ def _named_alike(found: Mapping[str, Any], shapes: Shapes) -> dict[str, str]:
         what = "the head, and so predicts nothing" if missing == [HEAD] else f"{len(missing)} tensors, as {missing[0]}"
         raise disk.Unreadable(f"it lacks {what}")
     if unknown := sorted({*left} - {*shapes}):
-        raise disk.Unreadable(f"it holds {_short(unknown[0])}, which config.json has no place for")
+        raise disk.Unreadable(f"it holds {short(unknown[0])}, which config.json has no place for")
     return left
-
-
-def _require(name: str, is_number: bool, shape: tuple[int, ...], needed: tuple[int, ...]) -> None:
-    if not is_number:
-        raise disk.Unreadable(f"{name} is not of 16- or 32-bit numbers")
-    if shape != needed:
-        raise disk.Unreadable(f"{name} has the shape {shape} where config.json asks for {needed}")
-
-
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        content = disk.read_json(path, DESCRIPTION)
-    except disk.Unreadable as error:
-        raise HuggingFaceError(f"{path} cannot be read ({error}): copy it again from where it comes from.") from None
-    if not isinstance(content, dict):
-        raise HuggingFaceError(f"{path} holds no JSON object: copy it again from where it comes from.")
-    return content
 
 
 def _whole(config: Mapping[str, Any], path: Path, name: str, default: int) -> int:
     value = config.get(name, default)
     if type(value) is not int or not 0 < value < 2**16:
-        raise HuggingFaceError(f"{path} has {name}={_short(value)}, which is not a whole number from 1 to 65535.")
+        raise HuggingFaceError(f"{path} has {name}={short(value)}, which is not a whole number from 1 to 65535.")
     return value
 
 
 def _truth(config: Mapping[str, Any], path: Path, name: str, default: bool) -> bool:
     value = config.get(name, default)
     if not isinstance(value, bool):
-        raise HuggingFaceError(f"{path} has {name}={_short(value)}, which is neither true nor false.")
+        raise HuggingFaceError(f"{path} has {name}={short(value)}, which is neither true nor false.")
     return value
-
-
-def _short(value: Any) -> str:
-    text = value if isinstance(value, str) else repr(value)
-    return text if len(text) < 100 else f"{text[:100]}..."

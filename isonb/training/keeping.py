@@ -18,7 +18,8 @@ from isonb.training import checkpoint
 def load(kept: str | os.PathLike[str]) -> networks.IsotropicNetwork:
     """The network that a file keeps, ready to be asked: `load("image-gpt.safetensors")`.
 
-    `kept` is the file, a folder of checkpoints of a finished run, or the name of a run, such as that of its page.
+    `kept` is the file, a folder of checkpoints of a finished run, or the name of a run, such as that of its page. Where
+    a run's own weights are not at hand, those that come with the project are taken.
     Raises `CheckpointError` where there is no such file, and for one that is damaged or something else.
     """
     config, tensors = checkpoint.read_network(find(kept))
@@ -41,7 +42,9 @@ def find(kept: str | os.PathLike[str]) -> Path:
     else:
         is_name = len(path.parts) == 1 and path.name not in ("", "..") and not {*path.name} & {*"*?[]"}
         runs = places.runs_folder("")
+        ours = places.NETWORKS / f"{path.name}.safetensors"
         found = [*runs.glob(f"*/checkpoints/{path.name}/*/{checkpoint.FINAL}")] if is_name else []
+        found = found or [ours] * (is_name and ours.is_file())
         where = f"of that name, nor are there weights of such a run below {runs}"
     if not found:
         raise checkpoint.CheckpointError(
