@@ -198,3 +198,11 @@ def test_twins_that_see_other_masks_are_not_shared(monkeypatch):
     monkeypatch.setattr(probes, "by_each", lambda network, *rest: calls.append(network) or by_each(network, *rest))
     assert len(list(completion.study("smoke", Execution()))) == 2
     assert sorted(network.config.mask_rate for network in calls) == [0.15, 0.6]
+
+
+def test_kept_weights_give_what_was_learned_of_positions():
+    new, arrays = run(block="transformer")
+    records.write_record(new, {name: array for name, array in arrays.items() if name != "positions_QN"})
+    assert dict(completion.study("smoke", Execution())) == {new.run_id: "learned positions added"}
+    found = records.read_arrays(records.record_path(new.cell))
+    np.testing.assert_array_equal(found["positions_QN"], arrays["positions_QN"])

@@ -7,12 +7,14 @@ import re
 import numpy as np
 import pytest
 from gap_study import gap_study
+from made_records import made_arrays, made_record
 from matplotlib.patches import Rectangle
 from matplotlib.text import Text
 
-from isonb import config
+from isonb import config, features
 from isonb.evidence import figures, metrics
 from isonb.evidence.figures import diagrams
+from isonb.pages import gap
 
 DIAGRAMS = {
     "network": figures.network(config.RunConfig(block="transformer", depth=3)),
@@ -103,6 +105,41 @@ def test_positions_are_compared_with_the_one_that_is_marked():
     assert "apart: 0.00 with the neighbour, 0.00 with the last corner." in figure.alt
     shown = figure.axes[1].images[0].get_array()
     assert np.argwhere(shown == 1).tolist() == [[1, 2]]
+
+
+def learned(*runs):
+    """The study of some networks, given by encoding, seed and changes: positions of a 5 by 5 picture know their row."""
+    cells = [
+        config.cpu(block="transformer", depth=1, encoding=encoding, seed=seed, **more) for encoding, seed, more in runs
+    ]
+    packed_QN = features.pack_positions(np.repeat(np.eye(5), 5, axis=0))
+    by_id = {cell.run.run_id: made_record(cell) for cell in cells}
+    return metrics.tables(by_id, arrays={run_id: {**made_arrays(), "positions_QN": packed_QN} for run_id in by_id})
+
+
+def test_of_learned_positions_the_plainest_network_of_each_encoding_is_shown():
+    t = learned(("rff", 2, {}), ("rff", 1, {}), ("rff", 0, {"epochs": 24}), ("continuous", 0, {"epochs": 24}))
+    figure = figures.learned_positions(t)
+    assert figure.runs["seed"].tolist() == [1, 0] and figure.runs["encoding"].tolist() == ["rff", "continuous"]
+    assert [ax.get_title().replace("\n", " ") for ax in figure.axes[:2]] == [
+        "transformer (1 head), random Fourier, size 1",
+        "transformer (1 head), continuous, size 1, 24 epochs",
+    ]
+    shown = figure.axes[0].images[0].get_array()
+    assert shown.shape == (5 * 7, 5 * 7)  # maps of 5 by 5 with a gap around each
+    assert shown[1 * 7 + 2, 3 * 7 + 1 : 3 * 7 + 6].tolist() == [1] * 5  # the second row of that row's fourth map
+    assert shown[1 * 7 + 3, 3 * 7 + 1 : 3 * 7 + 6].tolist() == [0] * 5
+    assert "continuous, size 1, 24 epochs: 0.50 with direct neighbours, 0.12 with all others." in figure.alt
+
+
+def test_positions_that_nothing_keeps_have_not_run():
+    t = metrics.tables({})
+    assert "Not run." in figures.learned_positions(t).alt and gap.learned_positions(t).empty
+
+
+def test_how_alike_learned_positions_are_stands_beside_each_network():
+    found = gap.learned_positions(learned(("rff", 0, {}), ("continuous", 0, {})))
+    assert found["near"].tolist() == [0.5, 0.5] and found["apart"].tolist() == pytest.approx([60 / 520] * 2)
 
 
 # Groups

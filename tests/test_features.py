@@ -92,3 +92,22 @@ def test_half_width_is_the_first_distance_below_a_half():
     assert features.half_width(features.similarity_profile(np.eye(256))) == 1
     # exp(-2 pi^2 (2 d / 255)^2) = 1/2 at d = 23.9
     assert features.half_width(features.expected_profile(1.0)) == 24
+
+
+def test_learned_positions_are_kept_as_maps_of_their_cosines():
+    by_row_ND = np.repeat(np.eye(5), 5, axis=0)  # a position knows its row and nothing else
+    by_row_ND[7] = 0  # the third of the second row
+    maps_QHW = features.unpack_positions(features.pack_positions(by_row_ND))
+    assert maps_QHW.shape == (25, 5, 5)  # of a picture of 5 by 5 every position is mapped
+    np.testing.assert_array_equal(maps_QHW[24], np.repeat([[0, 0, 0, 0, 1]], 5, axis=0).T)
+    assert not maps_QHW[7].any()
+    assert features.mapped_places(32).tolist() == [3, 9, 16, 22, 28]
+
+
+def test_near_positions_are_the_four_beside():
+    maps_QHW = features.unpack_positions(features.pack_positions(np.repeat(np.eye(5), 5, axis=0)))
+    near, apart = features.near_and_apart(maps_QHW)
+    assert near == 0.5  # of 2 x 5 x 4 pairs in either direction, those in a row
+    assert apart == pytest.approx(
+        5 * (5 * 4 - 8) / (25 * 24 - 80)
+    )  # the others in a row, of all that are no neighbours

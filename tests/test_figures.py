@@ -2,12 +2,14 @@
 
 import base64
 import functools
+import html
 import io
 import itertools
 import json
 import re
 import subprocess
 import sys
+from urllib.parse import parse_qs
 
 import matplotlib
 import numpy as np
@@ -485,6 +487,16 @@ def test_probes_by_layer_are_means_over_seeds_with_each_seed_beside():
     # Wilson by hand for 1/2 of 40: half-width z √(1/160 + z²/6400) / (1 + z²/40) = 14.8 points
     assert "at most 14.8 points" in figure.caption
     assert "mixer, random Fourier, size 1, layers 0 to 1: 12.5, 37.5 %" in figure.alt
+
+
+def test_a_caption_leads_to_the_runs_of_its_figure(runs):
+    shown = runs[(runs["network"] != "mixer") & (runs["encoding"] == "rff")]
+    page = figures.loss_accuracy(shown, "network").to_html()
+    [(address, text)] = re.findall('<figcaption>.*?<a class="isonb-behind" href="(.*?)">(.*?)</a>, study smoke', page)
+    chosen = parse_qs(html.unescape(address).partition("?")[2])
+    assert text == f"{len(shown)} networks"
+    assert (chosen["study"], chosen["run"]) == (["smoke"], sorted(shown["run_id"]))
+    assert "isonb-behind" not in figures.loss_accuracy(runs[:0], "network").to_html()
 
 
 def test_learned_tables_are_the_cosines_of_the_red_channel():

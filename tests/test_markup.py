@@ -129,3 +129,13 @@ def test_columns_of_numbers_are_on_the_right_and_floats_as_asked():
 def test_every_table_and_every_sentence_with_text_from_results_is_made_here():
     for path in sorted((places.PROJECT / "book").glob("*.md")):
         assert "to_markdown" not in path.read_text(encoding="utf-8"), f"{path.name}: say markup.table(...)"
+
+
+def test_a_reader_meets_each_block_network_and_encoding_by_one_name():
+    frame = pd.DataFrame(
+        {"conv": ["transformer-4, rff", 1.5], "encoding": ["encoding=rff", ""]}, index=["mixer", "conv"]
+    )
+    named = markup.named(frame)
+    assert [*named] == ["convolution", "encoding"] and [*named.index] == ["mixer", "convolution"]
+    assert named["convolution"].tolist() == ["transformer (4 heads), random Fourier", 1.5]
+    assert named["encoding"].tolist() == ["encoding=rff", ""]  # a setting stays as it is typed

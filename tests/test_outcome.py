@@ -41,7 +41,10 @@ def finished(encoding="continuous", **changes):
     generator = torch.Generator().manual_seed(1)
     for parameter in network.parameters():
         parameter.data += 0.3 * torch.randn(parameter.shape, generator=generator)
-    progress = checkpoint.Progress(step=6, curve=CURVE, seconds=3.5, processes=2, peak_memory_bytes=1234)
+    here = torch.get_num_threads()
+    progress = checkpoint.Progress(
+        step=6, curve=CURVE, seconds=3.5, processes=2, peak_memory_bytes=1234, threads=[here + 3, here, here + 1]
+    )
     pretrained = Pretrained(network, progress, torch.device("cpu"))
     probed = probes.of_network(network, IMAGES, cell.probe)
     record, arrays = outcome.record(cell, IMAGES, pretrained, probed, Execution(compile=True))
@@ -92,6 +95,19 @@ def test_a_fine_tuned_network_leaves_its_accuracies_and_what_each_twin_gets_righ
     assert record.finetune.accuracy == arrays["finetune_correct_B"].mean()
     assert record.finetune.scratch_accuracy == arrays["scratch_correct_B"].mean()
     assert arrays["finetune_correct_B"].shape == arrays["scratch_correct_B"].shape == (7,)
+
+
+def test_learned_positions_are_kept_as_maps(tmp_path, monkeypatch):
+    monkeypatch.setenv("ISONB_RESULTS", str(tmp_path))
+    assert all("positions_QN" not in finished(block="transformer", positions=kind)[4] for kind in ("none", "sincos"))
+    _, network, _, record, arrays = finished(block="transformer")
+    unit_ND = torch.nn.functional.normalize(network.position_ND.detach().double(), dim=1)
+    places = [row * 8 + column for row in (0, 2, 4, 5, 7) for column in (0, 2, 4, 5, 7)]  # the middles of fifths of 8
+    maps_QHW = features.unpack_positions(arrays["positions_QN"])
+    np.testing.assert_allclose(maps_QHW.reshape(25, 64), unit_ND[places] @ unit_ND.T, atol=1 / 64 + 1e-6)
+    path = records.write_record(record, {**arrays, "positions_QN": arrays["positions_QN"][1:]})
+    with pytest.raises(records.RecordError, match="positions_QN"):
+        records.read(path)
 
 
 def test_only_pix2vec_keeps_a_picture_of_its_learned_table():
@@ -190,6 +206,7 @@ def test_the_environment_is_this_one():
     )  # fmt: skip
     assert (environment.processes, environment.precision, environment.compiled) == (2, "float32", True)
     assert environment.threads == torch.get_num_threads() and environment.device
+    assert environment.earlier_threads == [environment.threads + 3, environment.threads + 1]
 
 
 # Provenance

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from isonb import places
+from isonb import places, revision
 from isonb.running import publishing
 from isonb.validation import ConfigError
 
@@ -51,6 +51,8 @@ def test_a_book_is_built_again_after_any_change_of_what_it_is_built_from(project
         assert not publishing.is_built()
         assert build(1) == 1 and not publishing.is_built()
         assert build(0) == 0 and publishing.is_built()
+    monkeypatch.setattr(revision, "commit", lambda: "abc")  # each page's foot names it
+    assert not publishing.is_built()
 
 
 def test_pages_that_an_earlier_book_had_are_gone(project, monkeypatch):

@@ -3,7 +3,7 @@
 import pytest
 
 from isonb import config, studies
-from isonb.evidence import titles
+from isonb.evidence import titles, words
 
 
 @pytest.mark.parametrize(
@@ -17,7 +17,7 @@ from isonb.evidence import titles
         ),
         (
             {"block": "mixer", "data_fraction": 0.25, "epochs": 24, "warmup_epochs": 4.0},
-            "Mixer, continuous, size 1, 0.25 of the training images, 24 epochs, 4 epochs of warm-up, seed 0",
+            "Mixer, continuous, size 1, 25% of the training images, 24 epochs, 4 epochs of warm-up, seed 0",
         ),
         (
             {"block": "transformer", "heads": 2, "data": "cifar100", "head_norm": False, "probe_pooling": "grid4"},
@@ -43,5 +43,5 @@ def test_no_two_runs_of_a_study_share_a_title(study):
 def test_every_choice_of_a_setting_has_its_own_words():
     for name, field in config.RunConfig.model_fields.items():
         choices = getattr(field.annotation, "__args__", (True, False) if field.annotation is bool else (1, 2.5))
-        assert len({titles.in_words(name, value) for value in choices}) == len(choices), name
-        assert not [value for value in choices if "_" in titles.in_words(name, value)], name
+        assert len({words.of_setting(name, value) for value in choices}) == len(choices), name
+        assert not [value for value in choices if "_" in words.of_setting(name, value)], name

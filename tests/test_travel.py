@@ -65,7 +65,8 @@ def test_the_foot_names_authors_licences_origin_day_and_how_to_cite():
 
 def test_a_folder_without_git_is_named_by_its_version(tmp_path, monkeypatch):
     monkeypatch.setattr(imprint, "__version__", "9.8.7")
-    assert imprint.revision(tmp_path) == "version 9.8.7"
+    monkeypatch.setattr(places, "PROJECT", tmp_path)
+    assert imprint.origin() == "version 9.8.7"
 
 
 def test_the_day_of_a_build_can_be_set(monkeypatch):
@@ -152,6 +153,17 @@ def test_pages_become_one_whose_links_lead_to_places_in_it(tmp_path):
 def test_the_chapters_of_the_pdf_are_those_of_the_table_of_contents():
     contents = {"root": "a", "chapters": [{"file": "b"}], "parts": [{"caption": "x", "chapters": [{"file": "c"}]}]}
     assert paper.pages(contents) == ["a", "b", "c"]
+
+
+def test_page_one_leads_to_the_pdf_once_it_is_printed():
+    toc, sections = "<h2>Contents</h2>", "<section><h2>A</h2></section><section><h2>B</h2></section>"
+    page = f"{toc}<article><section><h1>T</h1><p>text</p>{sections}</section></article>"
+    once = paper.offer(page, "../isonb.pdf", 3_400_000)
+    assert once == page.replace(
+        "</p><section>",
+        '</p><p class="isonb-pdf"><a href="../isonb.pdf">The whole book as a PDF</a> (3 MB)</p><section>',
+    )
+    assert paper.offer(once, "../isonb.pdf", 3_400_000) == once  # printed again, it is offered once
 
 
 def test_without_chromium_one_sentence_says_what_to_install(monkeypatch):

@@ -209,7 +209,8 @@ def _power(claim: Claim, finding: Finding) -> int | None:
 def as_rows(findings: Sequence[Judged]) -> list[dict[str, Any]]:
     """One row per claim, for a table, JSON or the book; None where there is no such number.
 
-    All is flat but `map`, which has a row for each setting of a claim that is made setting by setting.
+    All is flat but `map`, which has a row for each setting of a claim that is made setting by setting, and `so`, which
+    names the parts of a claim that are supported.
     """
     return [
         {
@@ -239,6 +240,7 @@ def as_rows(findings: Sequence[Judged]) -> list[dict[str, Any]]:
             "note": judged.finding.note,
             **_gain(judged.finding.gain),
             "map": _map(judged.finding.map),
+            "so": [name for name, verdict in judged.finding.parts.items() if verdict == Verdict.SUPPORTED],
         }
         for judged in findings
     ]

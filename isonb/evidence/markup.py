@@ -15,11 +15,11 @@ import re
 import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 import pandas as pd
 
-from isonb import records
+from isonb import records, rows
 
 LIVE = re.compile(r"[\\`*_{}\[\]<>|$&~#:@]")  # what Markdown, MyST, HTML or a reader that looks for links might obey
 NUMBER = re.compile(r"[-+−]?[0-9][0-9,.]*(e[-+]?[0-9]+)?%?")
@@ -92,6 +92,15 @@ def table(frame: pd.DataFrame | pd.Series, index: bool = False, spec: str = "g")
     ]
     shown = pd.DataFrame([_cells(row) for row in texts], columns=[escaped(name) for name in frame], dtype=object)
     return shown.to_markdown(index=False, disable_numparse=True, colalign=align or None)
+
+
+def named(frame: pd.DataFrame) -> pd.DataFrame:
+    """A frame with what a reader calls each block, network and encoding, in its texts and its titles."""
+    return frame.map(_in_words).rename(index=_in_words, columns=_in_words)
+
+
+def _in_words(value: Any) -> Any:
+    return rows.in_words(value) if isinstance(value, str) else value
 
 
 def _text(value: object, spec: str) -> Link | str:

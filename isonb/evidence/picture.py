@@ -13,6 +13,7 @@ import base64
 import functools
 import html
 import io
+import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar, cast
 
@@ -23,8 +24,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from isonb import rows, schema
-from isonb.evidence import NOT_RUN, vectors
-from isonb.evidence.markup import plain
+from isonb.evidence import NOT_RUN, selection, vectors
+from isonb.evidence.markup import Link, plain
 
 NETWORKS = tuple(network.name for network in rows.networks())  # in the order of every legend
 DASHES = {1: ":", 3: "--", 6: "-", 12: "-."}  # by size
@@ -40,6 +41,7 @@ NAMES, COLOURS, MARKERS = ({key: look[part] for key, look in _LOOKS.items()} for
 UNIT = rows.OBJECTIVES["bert"].unit
 NATS = f"loss ({UNIT})"
 QUIET = "#5F6670"
+COUNT = re.compile(r"\b\d+ networks?(?=, study )")
 
 WIDTH, WIDE = 4.8, 8.0  # inches, on a phone and on a desk: eleven-point letters come out as the text's on both
 FROM_WIDE = "48rem"  # of the window
@@ -72,6 +74,7 @@ class Picture(Figure):
 
     caption = ""
     alt = ""
+    runs: pd.DataFrame | None = None  # rows of the table of runs that it shows, to which its caption then leads
     wide: Picture | None = None  # the same, drawn for a desk
     is_smooth = False  # True where an image has more pixels than a screen shows, so that no thin line is lost
 
@@ -90,9 +93,15 @@ class Picture(Figure):
             wide = f'<source media="(min-width: {FROM_WIDE})" srcset={self.wide._embedded()}>'
             image, most = f"{wide}{image}", 60
         image = f'<picture>{image} style="width:100%;max-width:{most}rem;background:#fff"></picture>'
-        return (
-            f'<figure class="isonb-figure">{image}<figcaption>{html.escape(plain(self.caption))}</figcaption></figure>'
-        )
+        return f'<figure class="isonb-figure">{image}<figcaption>{self._linked_caption()}</figcaption></figure>'
+
+    def _linked_caption(self) -> str:
+        """The caption in HTML; how many networks it is about, as `describe` says it, leads to these and no others."""
+        text = html.escape(plain(self.caption))
+        if self.runs is None or self.runs.empty:
+            return text
+        address = selection.of(self.runs)
+        return COUNT.sub(lambda count: Link(count[0], address).html(), text, count=1)
 
     def _embedded(self) -> str:
         """The drawing as the value of an attribute, with those of its width and height behind it."""

@@ -288,7 +288,7 @@ def particulars(record: schema.Record) -> pd.DataFrame:
         "data": _data(record.data),
         **({"probed on": _data(record.probe.data)} if record.probe.data else {}),
         **({"fine-tuned on": _data(record.finetune.data)} if record.finetune and record.finetune.data else {}),
-        "environment": record.environment.model_dump(),
+        "environment": record.environment.model_dump(exclude_defaults=True),
         "counts": record.counts.model_dump(),
         "training": record.training.model_dump(exclude={"curve"}),
         "reconstruction": record.reconstruction.model_dump(),

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from isonb import studies
+from isonb import features, studies
 from isonb.evidence import NOT_RUN, markup, metrics, selection, statistics
 from isonb.evidence.figures.gap_bars import in_words
 from isonb.evidence.ledger import gap as ledger
@@ -81,6 +81,18 @@ def losses_by_positions(t: metrics.Tables) -> pd.DataFrame:
     return losses.reindex(columns=list(arms.values())).astype(float).dropna().groupby(level="encoding").mean()
 
 
+def learned_positions(t: metrics.Tables) -> pd.DataFrame:
+    """How alike learned positions are to their direct neighbours, `near`, and to all further ones, `apart`.
+
+    Mean cosines; one row per transformer that kept them, with what `t.runs` says of it.
+    """
+    runs = t.runs[t.runs["run_id"].isin([run_id for run_id, arrays in t.arrays.items() if "positions_QN" in arrays])]
+    runs = runs[runs["network"].isin(select.TRANSFORMERS)]
+    maps = (features.unpack_positions(t.arrays[run_id]["positions_QN"]) for run_id in runs["run_id"])
+    found = pd.DataFrame(map(features.near_and_apart, maps), columns=["near", "apart"], index=runs.index)
+    return runs.assign(near=found["near"].astype(float), apart=found["apart"].astype(float))
+
+
 def shares(study: Study) -> pd.Series:
     """The share of the loss gap between the transformer (1 head) and the convolution that each change removes, by arm.
 
@@ -106,19 +118,21 @@ def shares_behind(study: Study) -> dict[str, object]:
 
 
 def gap_shares(study: Study) -> pd.DataFrame:
-    """What each setting does to the test loss by which the transformer trails the convolution: one row per setting.
+    """What each setting that has run does to the test loss by which the transformer trails the convolution.
 
-    Gaps in nats per masked sub-pixel; shares with Student's interval over the seeds, where there are several. The last
-    column has the share that the setting removes of the gap in accuracy.
+    One row per setting; `missing_shares` says which have not run. Gaps in nats per masked sub-pixel; shares with
+    Student's interval over the seeds, where there are several. The last column has the share that the setting removes
+    of the gap in accuracy.
     """
     of_loss, of_accuracy = (ledger.gap_shares(study.tables, column) for column in ("test_loss", "test_accuracy"))
     rows = [
         {
             "setting": in_words(name),
-            **_linked(study.tables, name, _share(of_loss.get(name)), of_loss.get(name)),
+            **_linked(study.tables, name, _share(of_loss[name]), of_loss[name]),
             **_linked(study.tables, name, _in_accuracy(of_accuracy.get(name)), of_accuracy.get(name)),
         }
         for name in asked(study.name)
+        if name in of_loss
     ]
     return pd.DataFrame(rows or [{"setting": NOT_RUN}])
 
@@ -160,9 +174,7 @@ def _in_accuracy(of_arm: ledger.GapShare | None) -> dict[str, str]:
     return {"of accuracy's gap": f"{share} ({_interval(of_arm)})" if is_given else share}
 
 
-def _share(of_arm: ledger.GapShare | None) -> dict[str, str]:
-    if of_arm is None:
-        return dict.fromkeys(("pairs", "gap", "gap with it", "share removed", "95 % interval"), NOT_RUN)
+def _share(of_arm: ledger.GapShare) -> dict[str, str]:
     seeds = len(of_arm.gap_S)
     return {
         "pairs": f"{of_arm.pairs}, {seeds} seed{'' if seeds == 1 else 's'}",
@@ -202,4 +214,12 @@ def longer(t: metrics.Tables) -> pd.DataFrame:
             row[f"epochs{which}"] = runs["epochs"].iloc[0]
             row[f"loss{which}"] = selection.link(f"{runs['validation_loss'].mean():.3f}", runs, t.runs)
         shown.append(row | {"seeds": of["seed"].nunique()})
-    return pd.DataFrame(shown or [{"network": NOT_RUN}])
+    return pd.DataFrame(shown)
+
+
+def longer_or_how(study: Study) -> str:
+    """The same as a Markdown table or, where no such network has run, what runs them."""
+    shown = longer(study.tables)
+    if len(shown):
+        return markup.table(shown)
+    return f"No network has been trained for longer yet. To train those of the study: `{study.command}`"

@@ -14,7 +14,6 @@ import functools
 import html
 import os
 import re
-import subprocess
 import textwrap
 from html import escape
 from pathlib import Path
@@ -26,21 +25,16 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from sphinx.application import Sphinx
 
-from isonb import __version__, places, rows
+from isonb import __version__, revision, rows
 
 CARD = "_static/card.png"
 LONGEST = 200  # characters of a description
 
 
-def revision(project: Path = places.PROJECT) -> str:
-    """The project's commit in short, or its version where it is no git repository of its own."""
-    command = ["git", "-C", str(project), "rev-parse", "--short=10", "HEAD"]
-    if (project / ".git").exists():
-        try:
-            return f"commit {subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()}"
-        except (OSError, subprocess.CalledProcessError):
-            pass
-    return f"version {__version__}"
+def origin() -> str:
+    """The project's commit in short, or its version where it has no repository of its own."""
+    commit = revision.commit()
+    return f"commit {commit[:10]}" if commit else f"version {__version__}"
 
 
 def day() -> str:
@@ -112,7 +106,7 @@ def _citation(project: Path) -> dict[str, Any]:
 
 @functools.cache
 def _foot(project: Path) -> str:
-    return foot(_citation(project), revision(project), day())
+    return foot(_citation(project), origin(), day())
 
 
 def sign(app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: nodes.document | None) -> None:

@@ -6,6 +6,7 @@ Book: chapter "Run it yourself".
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import tempfile
@@ -17,14 +18,14 @@ from urllib.parse import urldefrag, urlsplit
 import yaml
 from bs4 import BeautifulSoup, Tag
 
-from isonb import places
+from isonb import disk, places
 from isonb.validation import ConfigError
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 FLAGS = ["--headless", "--disable-gpu", "--no-pdf-header-footer", "--generate-pdf-document-outline"]
 AS_ROOT = "--no-sandbox"  # without which Chromium does not start as root, as in a container
 NAME = "isonb.pdf"
-OF_A_PAGE = (".headerlink", "script", "button", ".only-dark", "#searchbox")
+OF_A_PAGE = (".headerlink", "script", "button", ".only-dark", "#searchbox", ".isonb-pdf")
 
 
 def pages(contents: Any) -> list[str]:
@@ -118,4 +119,16 @@ def write(folder: Path, contents: Path = places.PROJECT / "_toc.yml") -> Path:
     if done.returncode or not result.exists():
         lines = done.stderr.strip().splitlines() or ["no reason was given"]
         raise ConfigError(f"Chromium could not print the book ({lines[-1]}): see that {program} starts, then repeat.")
+    first = folder / f"{chapters[0]}.html"
+    offered = offer(first.read_text(encoding="utf-8"), os.path.relpath(result, first.parent), result.stat().st_size)
+    disk.write_atomically(first, offered.encode())
     return result
+
+
+def offer(page: str, address: str, size: int) -> str:
+    """A page's HTML with a link to the PDF before its first heading but the title, in the place of an earlier one."""
+    link = f'<p class="isonb-pdf"><a href="{address}">The whole book as a PDF</a> ({size / 1e6:.0f} MB)</p>'
+    page = re.sub(r'<p class="isonb-pdf">.*?</p>', "", page)
+    whole = page.index("<section", page.index("<article"))
+    first = page.index("<section", whole + 1)
+    return f"{page[:first]}{link}{page[first:]}"

@@ -9,7 +9,6 @@ Book: chapters "Results", "Why do the transformers fail?" and "Verdict".
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -82,9 +81,8 @@ def _has_no_sign(row: Row) -> bool:
 
 
 def _is_so(row: Row, *parts: str) -> bool:
-    """Whether these parts of a claim are among those that its note says are so."""
-    so = re.search(r"So it is: (.*?)\.(?: |$)", row["note"])
-    return so is not None and set(parts) <= set(so[1].split("; "))
+    """Whether these parts of a claim are among those that are supported."""
+    return set(parts) <= set(row["so"])
 
 
 def _reconstruction(t: Tables, row: Row) -> Statement:
@@ -291,7 +289,7 @@ READINGS: dict[str, Reading] = {
         PARTLY,
         "The tables of mixers keep more of the distance than those of the transformer (1 head). That convolutions keep "
         "the most does not show: in this sample mixers keep more.",
-        lambda row: row["value"] < 0 and _is_so(row, "mixer above transformer (1 head)"),
+        lambda row: row["value"] < 0 and _is_so(row, "mixer above transformer-1"),
     ),
     "C18": _verdict(
         UNDETERMINED,

@@ -171,7 +171,7 @@ def _entry(studies: Sequence[Study], name: str, title: str, how: str = "") -> st
     labels = " ".join(badge(verdict, study) for study, verdict in _labels(rows).items())
     evidence = [
         f"<dt>{badge(row['verdict'], study)}</dt><dd>{html.escape(_evidence(row))}{_power(row)}</dd>"
-        for study, row in _distinct(rows).items()
+        for study, row in _distinct(_run(rows)).items()
     ]
     return "\n".join([
         '<div class="isonb-claim">',
@@ -193,10 +193,16 @@ def _entry(studies: Sequence[Study], name: str, title: str, how: str = "") -> st
 
 def _labels(rows: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
     """The verdicts of the studies that have one, and "not run" where none has; the study `cpu` alone needs no title."""
-    verdicts = {study: row["verdict"] for study, row in rows.items() if row["verdict"] != Verdict.NOT_RUN}
+    verdicts = {study: row["verdict"] for study, row in _run(rows).items()}
     if len(verdicts) == 1 < len(rows) and CPU[0] not in verdicts:
         return verdicts
-    return _distinct(verdicts or {"": Verdict.NOT_RUN})
+    return _distinct(verdicts)
+
+
+def _run(rows: Mapping[str, Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
+    """The rows of the studies that have a verdict; where none has, the first one's, without a study's title."""
+    run = {study: row for study, row in rows.items() if row["verdict"] != Verdict.NOT_RUN}
+    return run or {"": next(iter(rows.values()))}
 
 
 def _reading(studies: Sequence[Study], name: str) -> str:

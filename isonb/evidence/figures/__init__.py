@@ -8,7 +8,7 @@ from isonb.evidence.figures.completions import by_network as completed_by_networ
 from isonb.evidence.figures.completions import of_cell as completed
 from isonb.evidence.figures.curves import learning_curve, learning_curves, probe_curve, probes_by_layer
 from isonb.evidence.figures.diagrams import addition, cell, network, probe, step
-from isonb.evidence.figures.drawings import groups, positions, reach, symmetries
+from isonb.evidence.figures.drawings import groups, learned_positions, positions, reach, symmetries
 from isonb.evidence.figures.gap_bars import gap_bars
 from isonb.evidence.figures.image_gpt import along_training, fine_tuning, palette, probes_by_objective, two_phases
 from isonb.evidence.figures.pictures import (
@@ -35,6 +35,7 @@ __all__ = [
     "gap_bars",
     "groups",
     "images",
+    "learned_positions",
     "learned_tables",
     "learning_curve",
     "learning_curves",

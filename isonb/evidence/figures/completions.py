@@ -14,7 +14,7 @@ from matplotlib.figure import SubFigure
 
 from isonb import records, rows, schema
 from isonb.config import RunConfig
-from isonb.evidence import NOT_RUN
+from isonb.evidence import NOT_RUN, selection
 from isonb.evidence.metrics import by_images
 from isonb.evidence.picture import WIDE, WIDTH, Picture, described, for_both_widths, name_of, say_not_run
 
@@ -59,7 +59,9 @@ def by_network(runs: Sequence[schema.Record]) -> Picture:
     panels = [
         Panel(_title(run.cell.run), {name: array[:FEWER] for name, array in arrays.items()}) for run, arrays in chosen
     ]
-    return completions(panels, described(run for run, _ in chosen))
+    figure = completions(panels, described(run for run, _ in chosen))
+    figure.runs = selection.frame(run for run, _ in chosen)
+    return figure
 
 
 def masked_twin(run: RunConfig) -> RunConfig:

@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from isonb import config, schema
-from isonb.evidence import NOT_RUN, statistics
+from isonb.evidence import NOT_RUN, selection, statistics
 from isonb.evidence.metrics import MAIN, Tables, by_images, images_read
 from isonb.evidence.picture import (
     COLOURS,
@@ -85,6 +85,7 @@ def learning_curves(runs: Sequence[schema.Record], width: float = WIDE) -> Pictu
     figure.supylabel(NATS, fontsize="medium")
     legend(figure, [network for network in NETWORKS if network in {run.cell.run.network for run in runs}])
     data = " and ".join(sorted({f"{run.data.validation} validation images of {run.data.name}" for run in runs}))
+    figure.runs = selection.frame(runs)
     figure.caption = f"Validation loss by epoch of {described(runs)}, on {data}."
     if runs:
         figure.caption += f" Dotted: {', and '.join(_draw_guesses(axes, runs))}."
@@ -197,6 +198,7 @@ def probes_by_layer(t: Tables, panels: Mapping[str, Mapping[str, object]], width
         drawn_on = next(ax for ax, chosen in zip(axes, of_panel.values(), strict=True) if len(chosen))
         drawn_on.legend(handles=handles, ncols=2, columnspacing=1)
     size = f" of size {sizes[0]}" if len(sizes) == 1 else ""
+    figure.runs = drawn
     figure.caption = f"Linear probes by layer{size}, on test images: {describe(drawn)}. {_precision(drawn)}".strip()
     if t.layers.loc[t.layers["run_id"].isin(drawn["run_id"]), "untrained_test_accuracy"].notna().any():
         figure.caption += " Hollow: the same networks untrained."

@@ -5,16 +5,34 @@ Book: chapters "The claims", "Blocks" and "Why do the transformers fail?".
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+import pandas as pd
 from matplotlib.cm import ScalarMappable
 from matplotlib.patches import Rectangle
 
+from isonb import features
+from isonb.evidence import NOT_RUN
 from isonb.evidence.figures.similarity import SCALE, SHADES
-from isonb.evidence.picture import COLOURS, MARKERS, QUIET, WIDE, WIDTH, Picture, for_both_widths, name_of
-from isonb.features import cosine_similarity
+from isonb.evidence.metrics import MAIN, Tables
+from isonb.evidence.picture import (
+    COLOURS,
+    MARKERS,
+    QUIET,
+    WIDE,
+    WIDTH,
+    Picture,
+    describe,
+    for_both_widths,
+    name_of,
+    say_not_run,
+)
+from isonb.evidence.words import of_arm
 
+TICKS = [-1, 0, 1]
+PANELS = 6  # networks whose positions are shown
 SAME = 1e-9  # float64: equal but for rounding
 
 
@@ -87,7 +105,7 @@ def positions(tables: Mapping[str, np.ndarray], at: tuple[int, int], width: floa
     words = []
     for ax, (title, position_ND) in zip(axes, tables.items(), strict=True):
         side = round(len(position_ND) ** 0.5)
-        similarity_HW = cosine_similarity(position_ND)[at[0] * side + at[1]].reshape(side, side)
+        similarity_HW = features.cosine_similarity(position_ND)[at[0] * side + at[1]].reshape(side, side)
         ax.imshow(similarity_HW, cmap=SHADES, norm=SCALE, interpolation="none")
         ax.plot(at[1], at[0], "s", color="black", mfc="none", markersize=7)
         ax.set_title(title, fontweight="normal")
@@ -96,10 +114,67 @@ def positions(tables: Mapping[str, np.ndarray], at: tuple[int, int], width: floa
         beside = similarity_HW[at[0], at[1] + 1]
         words.append(f"{title}: {beside:.2f} with the neighbour, {similarity_HW[-1, -1]:.2f} with the last corner.")
     colours = ScalarMappable(SCALE, SHADES)
-    figure.colorbar(colours, ax=axes, location="bottom", shrink=0.6, aspect=30, label="similarity", ticks=[-1, 0, 1])
+    figure.colorbar(colours, ax=axes, location="bottom", shrink=0.6, aspect=30, label="similarity", ticks=TICKS)
     figure.caption = "How alike the position that the frame marks is to every other one, before training."
     figure.alt = f"{figure.caption} {' '.join(words)}"
     return figure
+
+
+def learned_positions(t: Tables) -> Picture:
+    """What trained networks have learned of where pixels are: maps of some positions' similarity with all others.
+
+    One panel per network and encoding of which a run keeps them: that with the fewest changes, then the smallest, then
+    the one with the lowest seed.
+    """
+    runs = t.runs[t.runs["run_id"].isin([run_id for run_id, arrays in t.arrays.items() if "positions_QN" in arrays])]
+    runs = runs.assign(changed=runs["arm"].map(lambda arm: 0 if arm == MAIN else len(arm.split())))
+    shown = runs.sort_values(["changed", "depth", "seed"]).drop_duplicates(["network", "encoding"]).head(PANELS)
+    return _learned_positions(t, shown)
+
+
+@for_both_widths
+def _learned_positions(t: Tables, shown: pd.DataFrame, width: float = WIDE) -> Picture:
+    columns = max(1, min(len(shown), 3 if width == WIDE else 2))
+    rows = max(1, -(-len(shown) // columns))
+    figure = Picture(figsize=(width, min(width / columns, 4.4) * rows + 1.2), layout="constrained")
+    axes = list(figure.subplots(rows, columns, squeeze=False).flat)
+    words = []
+    for ax, run in zip(axes, shown.itertuples(), strict=False):
+        maps_QHW = features.unpack_positions(t.arrays[run.run_id]["positions_QN"])
+        ax.imshow(_side_by_side(maps_QHW), cmap=SHADES.with_extremes(bad=QUIET), norm=SCALE, interpolation="none")
+        title = ", ".join([name_of(run.network), name_of(run.encoding), name_of(run.depth), *_changed(run.arm)])
+        ax.set_title(textwrap.fill(title, 26 if width == WIDE or columns > 1 else 44), fontweight="normal")
+        near, apart = features.near_and_apart(maps_QHW)
+        words.append(f"{title}: {near:.2f} with direct neighbours, {apart:.2f} with all others.")
+    for ax in axes:
+        ax.set(xticks=[], yticks=[])
+        ax.spines[:].set_visible(False)
+        ax.grid(False)
+    for ax in axes[len(shown) :] if len(shown) else ():
+        ax.set_visible(False)
+    if shown.empty:
+        say_not_run(axes[0])
+    else:
+        colours = ScalarMappable(SCALE, SHADES)
+        figure.colorbar(colours, ax=axes, location="bottom", shrink=0.6, aspect=30, label="similarity", ticks=TICKS)
+    figure.runs = shown
+    figure.caption = (
+        f"What was learned of where pixels are. Each small map is the whole picture and belongs to one of "
+        f"{features.MAPPED} by {features.MAPPED} pixels of it: how alike that pixel\u2019s position is to all others "
+        f"({describe(shown)})."
+    )
+    figure.alt = f"{figure.caption} {' '.join(words) or f'{NOT_RUN.capitalize()}.'}"
+    return figure
+
+
+def _changed(arm: str) -> list[str]:
+    return [] if arm == MAIN else [of_arm(arm)]
+
+
+def _side_by_side(maps_QHW: np.ndarray) -> np.ndarray:
+    """The maps in rows of `features.MAPPED`, with a gap around each that has no similarity."""
+    padded_QHW = np.pad(maps_QHW, ((0, 0), (1, 1), (1, 1)), constant_values=np.nan)
+    return np.block([[*row] for row in padded_QHW.reshape(features.MAPPED, features.MAPPED, *padded_QHW.shape[1:])])
 
 
 @for_both_widths

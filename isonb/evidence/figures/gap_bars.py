@@ -5,11 +5,13 @@ Book: chapter "Why do the transformers fail?".
 
 from __future__ import annotations
 
-from isonb.evidence import NOT_RUN, statistics, titles
+import pandas as pd
+
+from isonb.evidence import NOT_RUN, statistics, words
 from isonb.evidence.ledger import gap
 from isonb.evidence.ledger.select import TRANSFORMERS
 from isonb.evidence.metrics import Tables
-from isonb.evidence.picture import COLOURS, QUIET, WIDE, Picture, for_both_widths, name_of, say_not_run
+from isonb.evidence.picture import COLOURS, QUIET, WIDE, Picture, describe, for_both_widths, name_of, say_not_run
 
 WORSE = "#B5482F"
 
@@ -20,20 +22,21 @@ def gap_bars(t: Tables, network: str = TRANSFORMERS[0], width: float = WIDE) -> 
 
     The changes that close most of the gap come first.
     """
-    shares = {
-        name: 100 * of_arm.share_S
+    shown = {
+        name: of_arm
         for name, of_arm in gap.gap_shares(t, network=network).items()
         if of_arm.share_S is not None and len(of_arm.share_S) > 1
     }
+    shares = {name: 100 * of_arm.share_S for name, of_arm in shown.items()}
     names = sorted(shares, key=lambda name: -shares[name].mean())
     figure = Picture(figsize=(width, 1.0 + 0.34 * max(len(names), 2)), layout="constrained")
     ax = figure.subplots()
-    words = []
+    told = []
     for row, name in enumerate(names):
         mean, (low, high) = shares[name].mean(), statistics.student_interval(shares[name])
         ax.barh(row, mean, height=0.62, color=COLOURS[network] if mean > 0 else WORSE)
         ax.errorbar(mean, row, xerr=[[mean - low], [high - mean]], color="black", capsize=3, linewidth=1.2)
-        words.append(f"{in_words(name)}: {round(mean)} % ({round(low)} to {round(high)} %).")
+        told.append(f"{in_words(name)}: {round(mean)} % ({round(low)} to {round(high)} %).")
     if names:
         ax.set_yticks(range(len(names)), map(in_words, names))
         ax.set_ylim(len(names) - 0.4, -0.6)
@@ -43,19 +46,18 @@ def gap_bars(t: Tables, network: str = TRANSFORMERS[0], width: float = WIDE) -> 
         ax.set_xlabel("share of the gap that goes (%)")
     else:
         say_not_run(ax)
-    seeds = sorted({len(share_S) for share_S in shares.values()})
-    over = f" over {' or '.join(map(str, seeds))} seeds" if seeds else ""
+    behind = [gap.behind(t, name, of_arm, network) for name, of_arm in shown.items()]
+    figure.runs = pd.concat([t.runs[:0], *behind]).drop_duplicates("run_id")
     figure.caption = (
         f"What one change takes off the loss by which the {name_of(network)} trails the {name_of('conv')}: at 100 % "
-        f"nothing would be left of it, and left of 0 % the change makes it larger. Lines are 95 % intervals{over}."
+        f"nothing would be left of it, and left of 0 % the change makes it larger. Lines are 95 % intervals over "
+        f"seeds ({describe(figure.runs)})."
     )
-    figure.alt = f"{figure.caption} {' '.join(words) or f'{NOT_RUN.capitalize()}.'}"
+    figure.alt = f"{figure.caption} {' '.join(told) or f'{NOT_RUN.capitalize()}.'}"
     return figure
 
 
 def in_words(arm: str) -> str:
-    """What an arm changes and to what, such as "learning rate 0.001"."""
-    values = dict(setting.split("=") for setting in arm.split())
-    if gap.change(arm) == gap.DATA:
-        return f"all images, not {float(values['data_fraction']):.0%}"
-    return ", ".join(titles.in_words(name, value) for name, value in values.items())
+    """What an arm changes and to what: "learning rate 0.001"; of a part of the images, "all images, not 25%"."""
+    changed = words.of_arm(arm)
+    return f"all images, not {changed.removesuffix(words.SHARE)}" if gap.change(arm) == gap.DATA else changed

@@ -110,6 +110,7 @@ def two_phases(t: Tables, width: float = WIDE) -> Picture:
     figure.supylabel("accuracy (%)", fontsize="medium")
     legend(figure, [encoding for encoding in ENCODINGS if encoding in set(layers["encoding"])])
     drawn = t.runs[t.runs["run_id"].isin(layers["run_id"])]
+    figure.runs = drawn
     figure.caption = (
         "Solid: the class, by the probe of each layer. Dashed: the pixels, as the share of scored sub-pixels that a "
         f"linear map from the layer hits within 8 levels. Test images; {describe(drawn)}."
@@ -154,6 +155,7 @@ def along_training(t: Tables, width: float = WIDE) -> Picture:
         axes[0].legend(handles=handles, loc="lower left")
     else:
         say_not_run(axes[0])
+    figure.runs = drawn
     figure.caption = (
         f"Loss against probe accuracy after each epoch of training, one line per network: {describe(drawn)}."
         + (
@@ -208,6 +210,7 @@ def fine_tuning(t: Tables, width: float = WIDE) -> Picture:
     axes[0].set_ylabel("accuracy (%)")
     shown = pd.concat(drawn)
     legend(figure, [network for network in TRANSFORMERS if network in set(shown["network"])])
+    figure.runs = shown
     figure.caption = (
         f"Linear probe, fine-tuning and training from scratch; a line joins those of one network: {describe(shown)}."
     )

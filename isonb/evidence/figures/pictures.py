@@ -14,7 +14,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from isonb import config, records
-from isonb.evidence import NOT_RUN
+from isonb.evidence import NOT_RUN, selection
 from isonb.evidence.ledger.select import BLOCK_ORDER
 from isonb.evidence.markup import plain
 from isonb.evidence.metrics import MAIN, Tables, by_images
@@ -64,7 +64,7 @@ def reconstruction_grid(cells: Sequence[config.Cell]) -> Picture:
         [masked, *(first.get((block, encoding), NOTHING)[1] for encoding in config.GRID_ENCODINGS), original]
         for block in config.GRID_BLOCKS
     ]
-    return images(
+    figure = images(
         rows,
         f"One test image: what the networks saw, what each filled in, and the original ({described(runs)}).",
         row_titles=[name_of(block) for block in config.GRID_BLOCKS],
@@ -74,6 +74,8 @@ def reconstruction_grid(cells: Sequence[config.Cell]) -> Picture:
             "original",
         ],
     )
+    figure.runs = selection.frame(runs)
+    return figure
 
 
 def reconstruction_by_block(t: Tables) -> Picture:
@@ -87,11 +89,13 @@ def reconstruction_by_block(t: Tables) -> Picture:
         [masked, *(by_image[name][image][1] if name in by_image else None for name in BLOCK_ORDER), original]
         for image, (masked, _, original) in enumerate(next(iter(by_image.values()), [NOTHING]))
     ]
-    return images(
+    figure = images(
         rows,
         f"Test images with masked pixels in mid-grey, what each network fills in, and the originals ({_which(shown)}).",
         column_titles=["masked", *(name_of(network).replace(" (", "\n(") for network in BLOCK_ORDER), "original"],
     )
+    figure.runs = shown
+    return figure
 
 
 @for_both_widths
@@ -132,6 +136,7 @@ def errors_by_block(t: Tables, width: float = WIDE) -> Picture:
         error_row[0].set_title("masked")
     for name, ax in zip(BLOCK_ORDER, axes[0, 1:], strict=True):
         ax.set_title(name_of(name).replace(" (", "\n("))
+    figure.runs = shown
     figure.caption = (
         f"The part of two of these images, {CROP} by {CROP} pixels, that the networks together fill in worst. Below "
         f"each network\u2019s pixels are its errors: the darker, the further off, up to {MOST} of 255 levels; their "

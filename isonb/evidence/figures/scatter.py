@@ -84,6 +84,7 @@ def loss_accuracy(runs: pd.DataFrame, *factors: str, width: float = WIDE) -> Pic
     tests = " and ".join(str(n) for n in sorted(set(runs["data_test"])))
     bars = f"; bars are 95 % intervals over {tests} test images" if len(runs) else ""
     twins = " Hollow: the same networks untrained, at the loss that they reach by training." * has_twins
+    figure.runs = runs
     figure.caption = f"Loss against accuracy {by}: {describe(runs)}{bars}.{twins}{guesses_in_words(guesses)}"
     figure.alt = f"Scatter of loss and accuracy {by}. " + (
         " ".join(map(_in_words, runs.to_dict("records"))) or f"{NOT_RUN.capitalize()}."
@@ -120,6 +121,7 @@ def loss_accuracy_by_size(runs: pd.DataFrame, width: float = WIDE) -> Picture:
     figure.supxlabel(f"validation {NATS}", fontsize="medium")
     figure.supylabel(ACCURACY, fontsize="medium")
     legend(figure, [encoding for encoding in config.ENCODINGS if encoding in set(runs["encoding"])])
+    figure.runs = runs
     figure.caption = (
         f"Loss against accuracy from size to size: {describe(runs)}. Numbers are sizes, at the mean over seeds; small "
         f"points are single networks.{guesses_in_words(guesses)}"

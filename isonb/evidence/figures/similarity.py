@@ -88,6 +88,7 @@ def learned_tables(t: Tables, depth: int = 3, arm: str = MAIN) -> Picture:
         packed_P = t.arrays[shown.loc[network, "run_id"]].get("similarity_P") if network in shown.index else None
         panels[name_of(network)] = None if packed_P is None else features.unpack_similarity(packed_P)
     figure = similarity(panels)
+    figure.runs = runs[runs["run_id"].isin(shown["run_id"])]
     figure.caption = f"Learned tables: {figure.caption} The red channel, size {depth} ({describe(shown)})."
     return figure
 
@@ -135,6 +136,7 @@ def trained_by_sigma(t: Tables, width: float = WIDE) -> Picture:
     for loss in guesses.values():
         figure.axes[0].axhline(loss, color=QUIET, linewidth=1, linestyle=":", zorder=0)
     legend(figure, networks)
+    figure.runs = runs
     figure.caption = f"Networks of size 1 by the σ of their random Fourier features: {describe(runs)}." + (
         " The loss is that of validation. Lines are means over seeds, small points single seeds."
         f"{guesses_in_words(guesses)}"

@@ -74,6 +74,7 @@ def gains(runs: pd.DataFrame, width: float = WIDE) -> Picture:
         legend(figure, [encoding for encoding in ENCODINGS if encoding in set(runs["encoding"])])
     else:
         say_not_run(ax)
+    figure.runs = runs
     figure.caption = f"Linear probes of untrained (hollow) and trained networks: {describe(runs)}." + (
         " Means over seeds; dotted is chance." if settings else ""
     )

@@ -77,6 +77,7 @@ def c1(t: Tables) -> Finding:
     return dataclasses.replace(
         nats,
         verdict=combine(parts.values()),
+        parts=parts,
         seeds=min(nats.seeds, palettes.seeds) if palettes.seeds is not None else nats.seeds,
         note=" ".join(filter(None, [*notes, palettes.note])),
     )
@@ -172,6 +173,7 @@ def c22(t: Tables) -> Finding:
         unit="relative error, largest where there is a symmetry",
         n=len(SYMMETRIES),
         of="blocks and changes",
+        parts=verdicts,
         note=parts_note(verdicts),
     )
 

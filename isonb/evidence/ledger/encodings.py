@@ -84,6 +84,7 @@ def c2(t: Tables) -> Finding:
         interval=near_interval,
         n=analytic.DRAWS,
         of="draws of frequencies",
+        parts=verdicts,
         note=note + parts_note(verdicts),
     )
 
@@ -120,6 +121,7 @@ def c3(t: Tables) -> Finding:
         interval=rank_1[1],
         n=analytic.DRAWS,
         of="draws of frequencies",
+        parts=verdicts,
         note=parts_note(verdicts),
     )
 
@@ -154,6 +156,7 @@ def c4(t: Tables) -> Finding:
         interval=interval,
         n=len(by_draw),
         of="draws of frequencies",
+        parts=verdicts,
         note=note + parts_note(verdicts),
     )
 
@@ -218,6 +221,7 @@ def c17(t: Tables) -> Finding:
         of="runs",
         seeds=len(seeds),
         by_seed=tuple(smallest),
+        parts=verdicts,
         note=f"Kept: {means}. {control}{parts_note(verdicts)}",
     )
 

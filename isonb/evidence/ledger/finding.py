@@ -76,7 +76,7 @@ class Finding:
     statistic of each of these seeds, threshold the value from which it must differ, and level the confidence level of
     the interval; by_seed is given only where the rule's interval is over seeds, so that more of them narrow it.
     images_needed is how many test images would tell the networks at hand apart. under names the conditions without
-    which the verdict would mislead, such as the sizes that it rests on.
+    which the verdict would mislead, such as the sizes that it rests on. parts has the verdicts of a claim's parts.
     """
 
     verdict: Verdict
@@ -96,6 +96,7 @@ class Finding:
     note: str = ""
     gain: Finding | None = None
     map: Mapping[Setting, Contrast] = field(default_factory=dict)
+    parts: Mapping[str, Verdict] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

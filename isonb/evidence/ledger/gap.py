@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from isonb.evidence import statistics
+from isonb.evidence import statistics, words
 from isonb.evidence.ledger.finding import SEEDS, Finding, NotRun, Verdict, bonferroni, combine, decide, parts_note
 from isonb.evidence.ledger.select import ENCODINGS, TRANSFORMERS
 from isonb.evidence.metrics import MAIN, Tables
@@ -174,7 +174,7 @@ def c24(t: Tables) -> Finding:
     return Finding(
         verdict=combine(verdicts.values()),
         value=float(shown.share_S.mean()),
-        unit=f"share of the gap of {network} and conv, {arm_in_words(name)}",
+        unit=f"share of the gap of {network} and conv, {words.of_arm(name)}",
         interval=statistics.student_interval(shown.share_S, level),
         n=len(judged),
         of="changed settings",
@@ -184,6 +184,7 @@ def c24(t: Tables) -> Finding:
         level=level,
         interval_kind=f"{100 * level:.4g} % interval",
         under=f"with {' and '.join(shown.by_encoding)} input, at size {' and '.join(map(str, shown.sizes))}",
+        parts=verdicts,
         note=" ".join([parts_note(verdicts), *reasons, *notes]),
     )
 
@@ -235,26 +236,15 @@ def _of_architecture(shares: Mapping[str, GapShare], network: str) -> tuple[Verd
     return (Verdict.SUPPORTED if is_left else Verdict.UNDETERMINED), ""
 
 
-def arm_in_words(arm: str) -> str:
-    """An arm as a reader calls it, such as "epochs 24, learning rate 0.003" or "25% of the images"."""
-    settings = dict(setting.split("=") for setting in arm.split())
-    if "data_fraction" in settings:
-        return f"{float(settings['data_fraction']):.0%} of the images"
-    return ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in settings.items())
-
-
 def _in_words(name: str, of_arm: GapShare, network: str) -> str:
     """What a setting does to which gap, with the share of each encoding if there are several, as a sentence."""
     is_part = change(name) == DATA
     share, gap = float(of_arm.share_S.mean()), float((of_arm.changed_S if is_part else of_arm.gap_S).mean())
-    of_gap = f"of {network}'s gap of {gap:.3f} nats" if share > 0 else f"to {network}'s gap of {gap:.3f} nats"
-    does = f"remove{'' if is_part else 's'} {share:.0%}" if share > 0 else f"add{'' if is_part else 's'} {-share:.0%}"
-    arm = arm_in_words(name)
-    clause = f"All images {does} {of_gap} with {arm}" if is_part else f"{arm[0].upper()}{arm[1:]} {does} {of_gap}"
-    parts = ", ".join(
-        f"{encoding} {-part if share <= 0 else part:.0%}" for encoding, part in of_arm.by_encoding.items()
-    )
-    return f"{clause} ({parts})." if len(of_arm.by_encoding) > 1 else f"{clause} ({' '.join(of_arm.by_encoding)} only)."
+    arm = f"all images instead of {words.of_arm(name)}" if is_part else words.of_arm(name)
+    sign, does = (1, "shrinks") if share > 0 else (-1, "grows")
+    parts = ", ".join(f"{encoding} {round(sign * part, 2) + 0.0:.0%}" for encoding, part in of_arm.by_encoding.items())
+    whose = parts if len(of_arm.by_encoding) > 1 else f"{' '.join(of_arm.by_encoding)} only"
+    return f"With {arm}, {network}'s gap of {gap:.3f} nats {does} by {sign * share:.0%} ({whose})."
 
 
 RULES = {"C24": c24}

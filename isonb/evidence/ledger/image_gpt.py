@@ -268,6 +268,7 @@ def c35(t: Tables) -> Finding:
         n=len(rows),
         of="test images",
         threshold=FAITHFUL,
+        parts=verdicts,
         note=f"{parts_note(verdicts)} Colours are off by {rows['colour_error'].mean():.1f} of 255 levels, "
         f"on test images of {', '.join(sorted(set(rows['data'])))}. {_what_it_does(t)}",
     )

@@ -113,7 +113,9 @@ def _peak(
     elif all(part == Verdict.SUPPORTED for part in verdicts.values()):
         verdict = Verdict.SUPPORTED if share >= INSIDE else Verdict.PARTLY
     smallest = smallest_of(mean_SB, f"{unit}, middle third minus the better end")
-    return dataclasses.replace(smallest, verdict=verdict, n=len(runs), of="runs", note=parts_note(verdicts))
+    return dataclasses.replace(
+        smallest, verdict=verdict, n=len(runs), of="runs", parts=verdicts, note=parts_note(verdicts)
+    )
 
 
 def _has_one_peak(curve_L: np.ndarray) -> bool:
@@ -157,6 +159,7 @@ def _of_objectives(findings: Mapping[str, Finding], lacking: Sequence[str]) -> F
     return dataclasses.replace(
         least,
         verdict=combine([*verdicts.values(), *(Verdict.NOT_RUN for _ in lacking)]),
+        parts=verdicts,
         seeds=min(finding.seeds for finding in findings.values()),
         note=" ".join(notes),
         gain=None,
@@ -227,6 +230,7 @@ def c14(t: Tables) -> Finding:
         seeds=len(by_seed),
         by_seed=by_seed,
         threshold=FLAT,
+        parts=verdicts,
         note=f"{parts_note(verdicts)} {_image_resolution(pairs)}",
     )
 

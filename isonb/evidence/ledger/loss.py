@@ -195,6 +195,7 @@ def c8(t: Tables) -> Finding:
         of="settings",
         p=joint_p({name: (verdicts[name], part.p) for name, part in parts.items()}),
         seeds=len(at.seeds),
+        parts=verdicts,
         note=" ".join([parts_note(verdicts), *notes]),
     )
 
@@ -238,6 +239,7 @@ def _at_equal_loss(t: Tables, of: Answers) -> Finding:
         n=len(at.settings),
         of="settings",
         seeds=len(at.seeds),
+        parts=verdicts,
         note=" ".join([parts_note(verdicts), *_in_words({name: path.settings for name, path in along.items()})]),
     )
 

@@ -79,6 +79,7 @@ def c10(t: Tables) -> Finding:
         n=runs[SETTING].drop_duplicates().shape[0],
         of="settings",
         seeds=len(seeds),
+        parts=verdicts,
         note=f"{parts_note(verdicts)} Compared in accuracy: {names['test_accuracy']}. In loss: "
         f"{names['validation_loss']}: {by}. The paper contradicts itself: section "
         "5.2 names pix2vec, section 5.3 says continuous did best (at equal loss).",
@@ -126,6 +127,7 @@ def _pairing(t: Tables, of: Answers) -> Finding:
         seeds=len(seeds),
         interval_kind=f"interval that holds together with those of all {effects.effect_RC.size} effects at 95 %",
         under=f"at {sizes_in_words(sizes)}",
+        parts=verdicts,
         note=f"{parts_note(verdicts)} {_preferred(differences)}",
     )
 

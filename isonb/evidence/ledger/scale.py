@@ -92,6 +92,7 @@ def c11(t: Tables) -> Finding:
         n=len(rows),
         of="rows",
         seeds=len(seeds),
+        parts=verdicts,
         note=f"{parts_note(verdicts)} From the smallest to the largest size: {shown}.",
     )
 
@@ -138,6 +139,7 @@ def c21(t: Tables) -> Finding:
         n=len(kinds[flattest]),
         of="measurements",
         threshold=QUADRATIC,
+        parts=verdicts,
         note=f"{parts_note(verdicts)} Slopes: {_slopes(slopes)}. Of whole networks: {_slopes(others)}.",
     )
 

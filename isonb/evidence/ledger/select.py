@@ -189,6 +189,7 @@ def smallest_of(
         seeds=len(smallest_SB),
         by_seed=spread_of_seeds(smallest_SB),
         images_needed=statistics.images_needed(smallest_SB.mean(axis=0)),
+        parts=verdicts,
         note=parts_note(verdicts),
     )
 
