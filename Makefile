@@ -22,9 +22,6 @@ HOLD := 'import fcntl, subprocess, sys; held = open(sys.argv[1]); fcntl.flock(he
   sys.exit(subprocess.call(sys.argv[2:]))'
 ENTRY = sed -n '/^$(1)==/,/[^\]$$/p' requirements.lock
 
-# Whatever profile of Snakemake a person or a site prefers, a study runs by this project's own.
-unexport SNAKEMAKE_PROFILE
-
 .DEFAULT_GOAL := help
 .PHONY: help study test quick lab book pdf links nbval bench gpu chaos lock locked clean
 
@@ -33,7 +30,7 @@ help: ## say what can be made
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 study: $(READY) ## train and probe the cells of STUDY that have yet to run, then build the book; MINUTES=12 for a part
-	@$(BIN)/snakemake --config "study=$(STUDY)" $(addprefix profile=,$(PROFILE)) $(addprefix minutes=,$(MINUTES)) $(SNAKEMAKE)
+	@$(BIN)/python -m isonb sweep "study=$(STUDY)" $(addprefix profile=,$(PROFILE)) $(addprefix minutes=,$(MINUTES)) $(SNAKEMAKE)
 
 test: $(READY) ## check style and import rules, then run every test, every notebook and the book's build
 	$(BIN)/ruff check .

@@ -1,8 +1,8 @@
 """The study: cells -> records and executed notebooks -> table, verdicts -> book.
 
-    snakemake                       the smoke study, as `make study` does
-    snakemake --config study=cpu    another study, or the cells that a TOML file lists
-    snakemake -n                    what would run, and why
+    python -m isonb sweep              the smoke study, as `make study` does
+    python -m isonb sweep study=cpu    another study, or the cells that a TOML file lists
+    python -m isonb sweep -n           what would run, and why
 
 minutes=12 stops after so many minutes with everything saved; cells_per_gpu=auto|N lets cells share a GPU.
 Further settings: only=missing takes records of other numerics and data as they are; threads=N and
@@ -68,7 +68,7 @@ rule report:
     params:
         python=lambda wildcards: sys.executable,
         folder=lambda wildcards, output: os.path.abspath(os.path.dirname(output[0])),
-    shell: "{params.python:q} -m isonb report {params.folder:q} && touch {output:q}"
+    shell: "{params.python:q} -m isonb report {params.folder:q} || test -e {output:q}"
 
 
 rule book:

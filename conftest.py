@@ -15,8 +15,9 @@ from isonb import kernel, records
 
 os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported: the processes of pytest-xdist share the cores
 
-# These files take longest and come first, so that at the end no process waits long for another.
-SLOWEST = ("own", "book", "browser", "notebooks", "driver", "launch", "mutations", "explorer_browser", "resumption")
+# These files take longest and come first, so that at the end no process waits long for another; `cell` is a notebook.
+SLOWEST = ("own", "browser", "book", "launch", "driver", "cell", "ahead", "notebooks", "claims", "execution",
+           "mutations", "numerics", "explorer_browser", "resumption", "explorer")  # fmt: skip
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -44,8 +45,8 @@ def without_reference_records(monkeypatch, tmp_path):
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    first = {f"test_{name}": place for place, name in enumerate(SLOWEST)}
-    items.sort(key=lambda item: first.get(item.path.stem, len(first)))
+    first = {name: place for place, name in enumerate(SLOWEST)}
+    items.sort(key=lambda item: first.get(item.path.stem.removeprefix("test_"), len(first)))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

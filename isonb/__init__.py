@@ -12,6 +12,7 @@ of E channels each (`BHNE`). `x_BND` is a batch of N tokens of D channels.
 
 import importlib
 import os
+import sys
 from typing import Any
 
 from isonb import places as places  # folders are settled before a program can leave the one it was started in
@@ -19,6 +20,9 @@ from isonb import places as places  # folders are settled before a program can l
 # Before torch is loaded: threads that wait for each other sleep instead of spinning, which on a busy machine takes
 # the cores from those they wait for.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
+# Before nbformat is loaded: a grammar of web addresses, which no notebook has a use for, would take two seconds.
+sys.modules.setdefault("rfc3987_syntax", None)
 
 __version__ = "0.1.0"
 

@@ -155,7 +155,9 @@ def from_parameters(namespace: Mapping[str, Any]) -> tuple[Cell, Execution]:
         if name in known or isinstance(value, bool | int | float | str)
     }
     execution = Execution(**{key: values.pop(key) for key in list(values) if key in Execution.model_fields})
-    one = cell(one_study(values.pop("study", None), values.pop("profile", None)), **values)
+    study, profile = values.pop("study", None), values.pop("profile", None)
+    is_unchanged = study == "smoke" and profile is not None  # the notebook's own line, beside the older name
+    one = cell(one_study(None if is_unchanged else study, profile), **values)
     _require_read_folders(one, execution)
     return one, execution
 
@@ -170,11 +172,13 @@ def _require_read_folders(one: Cell, execution: Execution) -> None:
         raise ConfigError(f"data_folder names a folder of {min(idle)}, which this cell does not read: leave it out.")
 
 
-def one_study(study: str | None, profile: str | None) -> str:
-    """The study that is meant, where it may go by its older name `profile`, too; smoke where neither is given.
+def one_study(*names: Any) -> Any:
+    """The study that is named in one or more places, each of which may be None; smoke where it is named in none.
 
-    Raises `ConfigError` where both are and differ. A notebook's own `study = "smoke"` counts as not given.
+    Raises `ConfigError` where two places name different ones.
     """
-    if profile is not None and study not in (None, "smoke", profile):
-        raise ConfigError(f"study={study!r} and profile={profile!r} name two studies: leave profile out.")
-    return "smoke" if (study, profile) == (None, None) else profile or study
+    named = [name for name in names if name is not None] or ["smoke"]
+    for other in named:
+        if other != named[0]:
+            raise ConfigError(f"{named[0]!r} and {other!r} name two studies: remove one of them.")
+    return named[0]

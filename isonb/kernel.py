@@ -27,7 +27,10 @@ from typing import Any
 from isonb import surroundings
 
 NAME = "python3"  # what notebooks and chapters ask for
-IGNORED = ("PYTHONSTARTUP", "IPYTHON_SUPPRESS_CONFIG_ERRORS", "JUPYTER_DEFAULT_PROVISIONER_NAME", "MPLBACKEND")
+IGNORED = (
+    "PYTHONSTARTUP", "IPYTHON_SUPPRESS_CONFIG_ERRORS", "JUPYTER_DEFAULT_PROVISIONER_NAME", "MPLBACKEND",
+    "TORCHELASTIC_RUN_ID",  # says that torchrun has started this process, which it has not
+)  # fmt: skip
 FOLDERS = ("JUPYTER_PATH", "JUPYTER_RUNTIME_DIR", "IPYTHONDIR")
 NOTES = "ISONB_NOTES"  # the file for what a kernel reads
 READ, SEEN, BEYOND = "read", "seen", "beyond"  # content or listing; whether and what it is; what notes cannot follow

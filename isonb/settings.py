@@ -164,7 +164,7 @@ class RunConfig(Frozen):
     @pydantic.model_validator(mode="before")
     @classmethod
     def _defaults_by_block(cls, values: dict[str, Any]) -> dict[str, Any]:
-        if isinstance(values, dict) and (row := rows.BLOCKS.get(values.get("block"))):
+        if isinstance(values, dict) and (row := rows.BLOCKS.get(str(values.get("block")))):
             values = {"positions": row.default_positions, **dict(row.defaults), **values}
         return values
 

@@ -14,6 +14,7 @@ from filelock import FileLock
 from made_records import leave_record, made_record
 
 from isonb import places, schema, studies
+from isonb.running import publishing
 
 HOSTILE = "<script>document.title = 7</script> </table> {eval-rst}`x` {{ title }} $\\frac [a](javascript:b) | \n# c"
 LOSSES = {"conv": 3.25, "mixer": 3.75, "transformer": 4.5}
@@ -35,7 +36,7 @@ def copy_sources(folder: Path) -> Path:
 def build(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
     """Build strictly, with the folder's own package and results."""
     environment = {name: value for name, value in os.environ.items() if name not in ("ISONB_RESULTS", "ISONB_RUNS")}
-    command = [Path(sys.executable).with_name("jupyter-book"), "build", ".", "-W", "-n", "--keep-going", *options]
+    command = [*publishing.BUILDER, "build", ".", "-W", "-n", "--keep-going", *options]
     return subprocess.run(
         command, cwd=folder, env=environment | {"PYTHONPATH": str(folder)}, capture_output=True, text=True, check=False
     )

@@ -82,7 +82,7 @@ def victims(driver: psutil.Process, kind: str) -> list[psutil.Process]:
     """The processes of a kind that the driver has started; a kernel is a runner's child, a rank one of torchrun's."""
     if kind == "driver":
         return [driver]
-    word = {"runner": "run-cell", "kernel": "ipykernel_launcher", "rank": "--worker"}[kind]
+    word = {"runner": "run-cell", "kernel": "isonb.kernel", "rank": "--worker"}[kind]
     chosen = []
     for process in driver.children(recursive=True):
         with contextlib.suppress(psutil.NoSuchProcess):

@@ -77,7 +77,7 @@ sinfo
 export ISONB_DATA=$PLACE/nothing ISONB_RESULTS=$PLACE/results ISONB_RUNS=$PLACE/runs
 done_cells() { find "$PLACE/results" -name '*.ipynb' 2>/dev/null | wc -l; }
 
-"$PYTHON" -m snakemake --workflow-profile profiles/slurm --config "study=$PLACE/study.toml" threads=1 book=no \
+"$PYTHON" -m isonb sweep "study=$PLACE/study.toml" threads=1 book=no --workflow-profile profiles/slurm \
   --default-resources mem_mb=2000 runtime=30 --slurm-status-command squeue --slurm-init-seconds-before-status-checks 5 \
   --slurm-logdir "$PLACE/logs" & SWEEP=$!
 while [ "$(done_cells)" -lt 4 ] && kill -0 $SWEEP; do sleep 1; done

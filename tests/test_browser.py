@@ -37,6 +37,7 @@ SCROLL = """
         scroll(0);
     })
 """
+PHONE = 390
 WIDTHS = [360, 768, 1440, 2560]
 LIMITS = {"book/index": 700_000}  # bytes that the first page may load
 LIMIT = 1_600_000  # and any other
@@ -75,6 +76,15 @@ def open_page(html, browser):
     return open_page
 
 
+@pytest.fixture(scope="module", params=PAGES)
+def phone(request, open_page):
+    """A page on a phone, scrolled to its end: loaded once for all tests that look at it."""
+    page = open_page(request.param, width=PHONE)
+    page.evaluate(STAND_STILL)
+    page.evaluate(SCROLL)
+    return page
+
+
 @pytest.fixture(scope="module")
 def served(html, hostile, tmp_path_factory):
     """The address of a folder on a server, not at its root, with the books at `below` and `hostile`."""
@@ -93,9 +103,11 @@ def served(html, hostile, tmp_path_factory):
         server.shutdown()
 
 
-@pytest.mark.parametrize("name", PAGES)
-def test_a_page_asks_for_nothing_elsewhere_and_runs_without_errors(open_page, name):
-    page = open_page(name)
+def test_a_page_asks_for_nothing_elsewhere_and_runs_without_errors(phone):
+    assert_is_alone_and_without_errors(phone)
+
+
+def assert_is_alone_and_without_errors(page):
     assert page.requests
     assert [url for url in page.requests if not url.startswith(("file:", "data:", "blob:"))] == []
     assert page.errors == []
@@ -117,16 +129,13 @@ def test_a_page_below_a_path_of_a_server_is_whole_and_light(browser, served, nam
     assert 200_000 < sum(weights) < LIMITS.get(name, LIMIT)
 
 
-@pytest.mark.parametrize("name", PAGES)
-def test_a_page_never_scrolls_sideways(open_page, name):
-    page = open_page(name, width=WIDTHS[0])
-    page.evaluate(STAND_STILL)
+def test_a_page_never_scrolls_sideways(phone):
     for width in WIDTHS:
-        page.resize(width)
-        overflow = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+        phone.resize(width)
+        overflow = phone.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
         assert overflow == 0, width
         # Nor is anything cut off that does not scroll by itself
-        cut = page.evaluate("""
+        cut = phone.evaluate("""
             [...document.querySelectorAll("article :is(p, li, dt, dd, h1, h2, h3, img, svg, summary)")]
                 .filter(e => e.checkVisibility() && e.getBoundingClientRect().right > innerWidth + 1)
                 .filter(e => !e.closest(".pst-scrollable-table-container, .text_html, pre"))
@@ -169,12 +178,21 @@ def test_what_the_theme_does_from_a_buttons_own_attribute_is_allowed(browser, ht
     assert browser.refusals == []
 
 
-@pytest.mark.parametrize(("width", "is_dark"), [(390, False), (1440, True)])
+def test_axe_finds_nothing_serious_on_a_phone(phone):
+    phone.resize(PHONE)
+    assert_nothing_is_serious(phone, "light")
+
+
 @pytest.mark.parametrize("name", PAGES)
-def test_axe_finds_nothing_serious(open_page, name, width, is_dark):
-    page = open_page(name, width=width, dark=is_dark)
-    assert page.evaluate("document.documentElement.dataset.theme") == ("dark" if is_dark else "light")
+def test_axe_finds_nothing_serious_on_a_wide_screen_in_the_dark(open_page, name):
+    page = open_page(name, width=1440, dark=True)
+    assert_is_alone_and_without_errors(page)
     page.evaluate(STAND_STILL)
+    assert_nothing_is_serious(page, "dark")
+
+
+def assert_nothing_is_serious(page, theme):
+    assert page.evaluate("document.documentElement.dataset.theme") == theme
     page.evaluate("for (const folded of document.querySelectorAll('article details')) folded.open = true")
     page.evaluate(AXE.read_text(encoding="utf-8") + "; true")
     findings = page.evaluate("""
@@ -206,11 +224,9 @@ def test_formulas_are_drawn_fit_a_phone_and_are_read_aloud(open_page, name):
         assert formula["scale"] > 0.8 * max(scales)  # of all on a page, none is shrunk until it fits
 
 
-@pytest.mark.parametrize("name", PAGES)
-def test_figures_are_drawn(open_page, name):
-    page = open_page(name, width=390)
-    page.evaluate(SCROLL)
-    missing = page.evaluate("""
+def test_figures_are_drawn(phone):
+    phone.resize(PHONE)
+    missing = phone.evaluate("""
         const shown = [...document.querySelectorAll(".isonb-figure img")].filter((e) => e.checkVisibility());
         Promise.all(shown.map((e) => {
             e.loading = "eager";

@@ -648,7 +648,7 @@ def test_a_study_may_go_by_its_older_name():
     assert (
         config.from_parameters({"study": "smoke", "profile": "cpu"})[0].study == "cpu"
     )  # the notebook's own, unchanged
-    with pytest.raises(ConfigError, match="study='paper' and profile='cpu' name two studies: leave profile out"):
+    with pytest.raises(ConfigError, match="'paper' and 'cpu' name two studies: remove one of them"):
         config.from_parameters({"study": "paper", "profile": "cpu"})
 
 

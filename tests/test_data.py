@@ -112,7 +112,7 @@ def test_images_by_which_nothing_can_be_judged_are_refused(read, pixels_BNC):
         read(dataclasses.replace(found(pixels_BNC), test=Pictures(pixels_BNC, np.zeros(8, np.uint8), np.arange(2))))
 
 
-@pytest.mark.filterwarnings("ignore:Classes without training images")
+@pytest.mark.filterwarnings("ignore:(Classes without|All 1) training images")
 def test_data_fractions_of_the_photographs_are_nested_and_leave_validation_and_test_alone():
     whole = data.load(RunConfig())
     larger = set(whole.train.index_B.tolist())

@@ -60,6 +60,10 @@ def test_good_images_are_not_remarked_on():
         ({"test": [1, 0, 50]}, "Different pictures that are in more than one class: 2."),
         ({"train_labels": [0, 1, 0, 1, 0, 1]}, "Classes without training images: emu."),
         ({"test_labels": [1, 2, 2]}, "Classes without test images: cat."),
+        (
+            {"train_labels": [1] * 6},
+            "All 6 training images that are read are of one class, 'dog', which is all a probe learns.",
+        ),
         ({"validation_labels": [1, 1, 1]}, "Classes without validation images: cat, emu."),
         ({"classes": [*CLASSES, "fox"]}, "Classes without test images: fox."),
         ({"classes": [*CLASSES, *"fghijkl"]}, "Classes without test images: f, g, h, i, j and 2 more."),
@@ -108,7 +112,7 @@ def test_copies_are_counted_in_the_whole_of_which_a_run_sees_a_share():
     found = made(train=[1, 1, 1, 1, 1, 1], test=[1, 51, 52])
     share = dataclasses.replace(found.train, index_S=np.array([2]), whole_S=np.arange(6))
     assert list(doubts.remarks(dataclasses.replace(found, train=share))) == [
-        "Classes without training images: cat, dog.",
+        "All 1 training images that are read are of one class, 'emu', which is all a probe learns.",
         *list(doubts.remarks(found)),
     ]
 
@@ -117,3 +121,23 @@ def test_pictures_are_compared_as_they_were_before_they_were_resized():
     found = made(train=[1, 1, 1, 1, 1, 1])
     apart = dataclasses.replace(found.train, content_B=np.arange(6, dtype=np.uint64))
     assert list(doubts.remarks(dataclasses.replace(found, train=apart))) == []
+
+
+def test_pictures_that_only_became_alike_by_being_made_small_are_told():
+    """Three of six training pictures are one picture at 8x8, which is also that of one for the test."""
+    found = made(train=[1, 1, 1, 2, 3, 4], validation=[60, 61, 62], test=[1, 51, 52])
+    numbers = iter(range(100))
+    parts = {}
+    for split in LABELS:
+        pictures = getattr(found, split)
+        whole_B = np.array([next(numbers) for _ in pictures.labels_B], np.uint64)
+        parts[split] = dataclasses.replace(pictures, content_B=whole_B)
+    said = list(doubts.remarks(dataclasses.replace(found, **parts)))
+    assert said == [
+        "At 8x8 pixels, 2 more of 6 training images are copies of others.",
+        "At 8x8 pixels, 1 more of 3 test images are also among the training images.",
+    ]
+    parts["train"] = dataclasses.replace(parts["train"], content_B=np.array([0, 0, 0, 1, 2, 3], np.uint64))
+    parts["test"] = dataclasses.replace(parts["test"], content_B=np.array([0, 8, 9], np.uint64))
+    said = list(doubts.remarks(dataclasses.replace(found, **parts)))
+    assert "2 of 6 training images are copies of others." in said and not [words for words in said if "At 8x8" in words]

@@ -493,21 +493,6 @@ def test_a_home_and_caches_that_cannot_be_written_keep_nothing_from_running(
     assert "1 run, 2 reused, 0 failed" in done.stdout
 
 
-@pytest.mark.parametrize(
-    ("words", "message"),
-    [
-        (["--config", "study"], "have to be defined as name=value pairs. (Unparsable value: 'study')"),
-        (["--config", "=smoke"], "Config entry must start with a valid identifier."),
-        (["--configfile", "/nowhere.yaml"], "/nowhere.yaml"),
-        (["--cores", "many"], "must be integer or 'all'"),
-    ],
-)
-def test_what_snakemake_refuses_before_it_reads_the_snakefile_is_said(words, message):
-    done = subprocess.run([SNAKEMAKE, *words], cwd=places.PROJECT, capture_output=True, text=True, check=False)
-    assert done.returncode != 0
-    assert message in done.stderr.strip().splitlines()[-1]
-
-
 def test_braces_in_a_folders_name_are_refused_where_snakemake_would_take_them_for_a_variable(snakemake, tmp_path):
     done = snakemake(ISONB_RUNS=str(tmp_path / "{x}"))
     assert done.returncode == 1

@@ -196,7 +196,7 @@ def test_names_come_from_isonb_data_too_and_are_the_folders_own(make, monkeypatc
         (root / name).rename(odd / name)
     found = folder.load(run(), odd)
     assert found.name == "caf__new"
-    with pytest.warns(UserWarning, match="Classes without"):
+    with pytest.warns(UserWarning, match="^(All 1 training images|Classes without)"):
         assert data.describe(data.load(run(test_fraction=0.5), odd)).name == found.name
 
 

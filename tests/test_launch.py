@@ -1,6 +1,7 @@
 """Real processes of torchrun, from a shell, from a notebook and from two hosts; and what is left when one is killed."""
 
 import dataclasses
+import datetime
 import os
 import re
 import shutil
@@ -19,7 +20,7 @@ from tiny_runs import PROCESSES, Trained, assert_close, curve, free_port, weight
 
 from isonb import config
 from isonb.__main__ import main
-from isonb.training import checkpoint, data, launch, signals, train
+from isonb.training import checkpoint, data, launch, signals, train, world
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:Classes without")]  # of the eight images
 
@@ -277,6 +278,43 @@ def test_what_a_cluster_leaves_in_the_environment_is_not_taken_for_torchrun(left
     words = command({**settings, "processes": processes})
     assert subprocess.run(words, env={**os.environ, **left}, check=False, timeout=120).returncode == 0
     assert checkpoint.latest(checkpoints(settings)).name == "step-00000004.safetensors"
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"RANK": "first"},
+        {"RANK": "2"},
+        {"RANK": "-1"},
+        {"WORLD_SIZE": "0"},
+        {"WORLD_SIZE": "1"},  # of which rank 1 is none
+        {"WORLD_SIZE": ""},
+        {"MASTER_PORT": "66000"},
+        {"MASTER_PORT": "http"},
+        {"LOCAL_RANK": "2.0"},
+        {"LOCAL_WORLD_SIZE": "3"},
+    ],
+)
+def test_what_torchrun_cannot_have_set_is_refused_in_a_sentence(wrong, settings, monkeypatch, capsys):
+    for name, value in (LEFT | {"TORCHELASTIC_RUN_ID": "old"} | wrong).items():
+        monkeypatch.setenv(name, value)
+    assert main(["pretrain", *(f"{name}={value}" for name, value in settings.items())]) == 2
+    [sentence] = capsys.readouterr().err.splitlines()
+    assert re.match(r"[A-Z_]+='.*' is not what torchrun sets: start the processes by torchrun, ", sentence)
+    assert sentence.endswith("or unset TORCHELASTIC_RUN_ID to train on one process.")
+
+
+@pytest.mark.parametrize("rank", ["0", "1"])
+def test_a_process_whom_nobody_joins_says_so(rank, settings, monkeypatch, capsys):
+    monkeypatch.setattr(world, "PATIENCE", datetime.timedelta(seconds=1))
+    left = {"TORCHELASTIC_RUN_ID": "old", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "RANK": rank}
+    for name, value in (LEFT | left).items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(signals, "die_with_parent", lambda: None)
+    threads = torch.get_num_threads()
+    assert main(["pretrain", *(f"{name}={value}" for name, value in settings.items())]) == 1
+    torch.set_num_threads(threads)
+    assert capsys.readouterr().err.startswith("The 2 processes of torchrun do not meet (")
 
 
 @pytest.mark.parametrize("lacks", ["a name that resolves", "a network", "loopback"])

@@ -15,6 +15,7 @@ from isonb.running.runner import CellError, Outcome
 
 TWO_STUDIES = "'smoke' and 'paper' name two studies: remove one of them.\n"
 NO_CUDA = "device='cuda' is not allowed: PyTorch finds no such device here; choose 'auto' or 'cpu'.\n"
+NO_BLOCK = "is not allowed: choose conv, mixer, transformer or image-gpt.\n"
 NO_FOLDER = "ISONB_DATA '/nothing' is not a directory: name the one that holds cifar-10-batches-bin.\n"
 
 
@@ -52,6 +53,8 @@ def test_a_reader_who_has_seen_enough_is_no_fault():
         (["claims", "--study", "smok"], "study='smok' is not allowed: choose smoke, cpu, paper.\n"),
         (["estimate", "--study", "smok"], "study='smok' is not allowed: choose smoke, cpu, paper.\n"),
         (["run-cell", "dept=3"], "There is no setting called 'dept': did you mean 'depth'?\n"),
+        (["run-cell", 'block=["conv"]'], f"block=['conv'] {NO_BLOCK}"),
+        (["pretrain", "block={}"], f"block={{}} {NO_BLOCK}"),
         (["run-cell", "depth=0"], "depth=0 is not allowed: it must be greater than or equal to 1.\n"),
         (["pretrain", "device=cuda"], NO_CUDA),
         (["estimate", "--device", "cuda"], NO_CUDA),
@@ -175,7 +178,7 @@ def test_cells_names_a_damaged_record_among_the_others(capsys, tmp_path, monkeyp
     monkeypatch.setenv("ISONB_RESULTS", str(tmp_path))
     path = leave_record(made_record(config.smoke()))
     path.write_text("{")
-    assert main(["cells"]) == 0
+    assert main(["cells"]) == 1
     first, *others = capsys.readouterr().out.splitlines()
     assert "its record is damaged" in first and len(others) == len(studies.cells("smoke")) - 1
     assert all("no record" in line for line in others)
@@ -187,7 +190,7 @@ def test_cells_names_a_record_of_a_newer_version_and_run_cell_leaves_it_alone(ca
     path = leave_record(made_record(config.smoke()))
     content = json.dumps({"schema_version": config.VERSION + 1})
     path.write_text(content)
-    assert main(["cells"]) == 0
+    assert main(["cells"]) == 1
     assert "newer than this isonb study=smoke" in " ".join(capsys.readouterr().out.splitlines()[0].split())
     assert main(["run-cell"]) == 2
     [sentence] = capsys.readouterr().err.splitlines()
@@ -202,8 +205,12 @@ def test_a_report_leaves_table_and_verdicts_and_names_a_damaged_record(capsys, t
     sweep.Plan(study="smoke", base="smoke", started=time.monotonic(), reasons=reasons, reused=1).write(folder)
     (folder / "one.done").touch()
     leave_record(made_record(config.smoke(), validation_loss=3.5))
-    (tmp_path / "smoke" / "damaged.json").write_text("{")
     assert main(["report", str(folder)]) == 0
+    capsys.readouterr()
+    (folder / "report.done").unlink()
+    (tmp_path / "smoke" / "damaged.json").write_text("{")
+    assert main(["report", str(folder)]) == 1
+    assert (folder / "report.done").exists()  # the sweep goes on
     assert "3.5" in (tmp_path / "smoke" / "table.csv").read_text()
     assert (tmp_path / "smoke" / "claims.txt").read_text().startswith("id ")
     printed = capsys.readouterr()
@@ -218,3 +225,12 @@ def test_claims_are_printed_as_a_table_or_as_json(capsys, tmp_path, monkeypatch)
     assert main(["claims", "--json"]) == 0
     verdicts = {claim["id"]: claim["verdict"] for claim in json.loads(capsys.readouterr().out)["claims"]}
     assert verdicts["C5"] == "not run"
+
+
+@pytest.mark.parametrize("command", ["cells", "claims", "complete"])
+def test_results_that_are_no_folder_are_refused(command, capsys, tmp_path, monkeypatch):
+    monkeypatch.setenv("ISONB_RESULTS", str(tmp_path / "file"))
+    (tmp_path / "file").touch()
+    assert main([command]) == 2
+    expected = f"{tmp_path / 'file'} is not a folder: move it away, or set ISONB_RESULTS to another folder.\n"
+    assert capsys.readouterr().err == expected

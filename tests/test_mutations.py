@@ -41,6 +41,7 @@ def numbers(t):
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", [".json", ".npz", ".ipynb"])
 def test_damage_changes_no_number_and_is_named(suffix, folder):
     chance = random.Random(suffix)

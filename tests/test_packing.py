@@ -220,16 +220,17 @@ def test_nothing_is_packed_or_unpacked_while_a_sweep_is_at_work(pack, tmp_path):
     assert not (tmp_path / "other").exists()
 
 
-def test_what_cannot_be_gone_on_from_stays_behind_with_a_sentence(machine, tmp_path):
+def test_what_cannot_be_gone_on_from_stays_behind_with_a_sentence(machine, tmp_path, capsys):
     leave_record(made_record(config.smoke()), NOTEBOOK)
     damaged = leave_record(made_record(config.smoke(seed=1)), NOTEBOOK)
     damaged.write_bytes(damaged.read_bytes()[:-9])
     empty = places.runs_folder("smoke") / "checkpoints" / "conv-rff-L1-s0-00000000" / ("0" * 12)
     empty.mkdir(parents=True)
     (empty / "step-00000007.safetensors").write_bytes(b"no")
-    words = packing.pack("smoke", tmp_path / "pack")
-    assert str(damaged) in words[0] and str(empty.parent) in words[1] and len(words) == 3
-    assert "1 finished cell and 0 trainings under way of the study smoke" in words[2]
+    assert main(["pack", str(tmp_path / "pack")]) == 1  # whole, but for what is damaged
+    left, fault, summary = capsys.readouterr().out.splitlines()
+    assert str(empty.parent) in left and str(damaged) in fault
+    assert "1 finished cell and 0 trainings under way of the study smoke" in summary
     with packs.opened(tmp_path / "pack") as opened:
         assert {entry.name.rpartition(".")[0] for entry, _ in opened.each()} == {f"results/{config.smoke().run.run_id}"}
 

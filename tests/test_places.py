@@ -67,9 +67,8 @@ def made(tmp_path, verb, **variables):
     """What a verb of the Makefile runs, as a stand-in for its program prints the environment that it is given."""
     programs = tmp_path / "bin"
     programs.mkdir()
-    for name in ("snakemake", "jupyter"):
-        (programs / name).write_text("#!/bin/sh\nenv\n")
-        (programs / name).chmod(0o755)
+    (programs / "jupyter").write_text("#!/bin/sh\nenv\n")
+    (programs / "jupyter").chmod(0o755)
     (programs / "python").symlink_to(sys.executable)
     ready = tmp_path / "ready"
     ready.touch()
@@ -83,9 +82,3 @@ def made(tmp_path, verb, **variables):
 def test_make_lab_hands_on_absolute_folders(tmp_path):
     lines = made(tmp_path, "lab", ISONB_RESULTS="out", PYTHONPATH=str(places.PROJECT))
     assert f"ISONB_RESULTS={places.PROJECT / 'out'}" in lines
-
-
-def test_make_study_runs_by_no_profile_of_the_site(tmp_path):
-    lines = made(tmp_path, "study", SNAKEMAKE_PROFILE="cluster", CUDA_VISIBLE_DEVICES="3")
-    assert "CUDA_VISIBLE_DEVICES=3" in lines
-    assert not [line for line in lines if "cluster" in line]

@@ -165,6 +165,24 @@ def test_a_signal_is_answered_by_a_checkpoint_after_the_step(number, tmp_path):
     assert_same_bits(pretrain(tiny_run(), tmp_path), pretrain(tiny_run(), tmp_path / "uninterrupted"))
 
 
+def test_a_run_that_goes_on_knows_on_how_many_threads_it_ever_computed(tmp_path):
+    def stop(step, *_):
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    here = torch.get_num_threads()
+    try:
+        for threads in (2, 1):
+            torch.set_num_threads(threads)
+            with pytest.raises(KeyboardInterrupt):
+                pretrain(tiny_run(), tmp_path, stop)
+        torch.set_num_threads(3)
+        assert pretrain(tiny_run(), tmp_path).progress.threads == [2, 1, 3]
+        torch.set_num_threads(4)
+        assert pretrain(tiny_run(), tmp_path).progress.threads == [2, 1, 3]  # no step was left
+    finally:
+        torch.set_num_threads(here)
+
+
 def test_a_run_in_a_thread_leaves_signals_alone(tmp_path):
     done = []
     thread = threading.Thread(target=lambda: done.append(pretrain(tiny_run(), tmp_path / "thread")))

@@ -68,7 +68,7 @@ class Driver:
         self.is_dry, self.logger, self.template = is_dry, logger, settings.template
         if settings.template:
             runner.require_template(Path(settings.template))
-        self.study = sweep.one_study(settings.study, settings.profile)
+        self.study = config.one_study(settings.study, settings.profile)
         self.cells = sweep.cells(self.study)
         self.base = self.cells[0].study
         self._find_reasons(settings.only == "missing", settings.execution.data_path)

@@ -11,6 +11,8 @@ from isonb import numerics, records, rows, schema
 from isonb.config import Cell, ConfigError, RunConfig
 from isonb.training import sources
 
+DAMAGED = "its record is damaged"
+
 
 def why(cell: Cell, folder: Path | None = None, only_missing: bool = False) -> str:
     """Why a cell has to be run, in a few words: no result, other numerics or other data; empty where it has not.
@@ -24,7 +26,7 @@ def why(cell: Cell, folder: Path | None = None, only_missing: bool = False) -> s
     except records.NewerRecordError:
         raise
     except records.RecordError:
-        return "its record is damaged"
+        return DAMAGED
     if record is None:
         return _of_other_settings(cell) if records.record_path(cell).exists() else "no record"
     reason = "" if only_missing else of_record(record, folder)

@@ -9,6 +9,7 @@ import hashlib
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import isonb
 from isonb import disk, numerics, places, records, schema
@@ -54,10 +55,19 @@ class Found:
     results: dict[str, Result] = field(default_factory=dict)
     states: dict[str, State] = field(default_factory=dict)
     remarks: list[str] = field(default_factory=list)
+    faults: list[str] = field(default_factory=list)
 
 
-def pack(study: str, path: Path, part_size: int = 0) -> list[str]:
-    """Write a study's pack, and say in sentences what is in it and what was left out.
+class Packed(NamedTuple):
+    """What is in a pack, in a sentence; what was left out, in others: `faults` of what is damaged, `remarks` else."""
+
+    summary: str
+    remarks: list[str]
+    faults: list[str]
+
+
+def pack(study: str, path: Path, part_size: int = 0) -> Packed:
+    """Write a study's pack.
 
     What is damaged, outdated or of other images stays behind. Raises `PackError` where there is nothing to pack or the
     pack cannot be written, and `SweepError` while a sweep is at work.
@@ -80,7 +90,7 @@ def pack(study: str, path: Path, part_size: int = 0) -> list[str]:
     size = packs.length(contents) / 2**20
     finished, under_way = counted(len(found.results), "finished cell"), counted(len(found.states), "training")
     whole = f"{where}: {finished} and {under_way} under way of the study {study}, {size:.1f} MiB"
-    return [*found.remarks, f"{whole}, SHA-256 {contents.digest()}."]
+    return Packed(f"{whole}, SHA-256 {contents.digest()}.", found.remarks, found.faults)
 
 
 def content_of(file: Path) -> bytes:
@@ -119,7 +129,7 @@ def _collected(study: str) -> Found:
         try:
             record, _ = records.read(path)
         except records.RecordError as error:
-            found.remarks.append(str(error))
+            found.faults.append(str(error))
             continue
         if reason := numerics.since(record.numerics):
             found.remarks.append(f"{record.run_id} stays behind: results have changed since ({reason}).")
@@ -127,14 +137,14 @@ def _collected(study: str) -> Found:
         files = {f"results/{path.name}": path, f"results/{path.stem}.npz": path.with_suffix(".npz")}
         if notebook := records.notebook_of(record):
             files[f"results/{notebook.name}"] = notebook
-        found.results[record.run_id] = Result(record, files, _weights(record, found.remarks))
+        found.results[record.run_id] = Result(record, files, _weights(record, found.faults))
     for folder in sorted(places.runs_folder(study).glob("checkpoints/*")):
         if folder.name not in found.results:
             _add_state(found, folder)
     return found
 
 
-def _weights(record: schema.Record, remarks: list[str]) -> Path | None:
+def _weights(record: schema.Record, faults: list[str]) -> Path | None:
     """The file of a record's final weights, None where it was not kept or is damaged."""
     if record.weights is None:
         return None
@@ -143,7 +153,7 @@ def _weights(record: schema.Record, remarks: list[str]) -> Path | None:
         checkpoint.read_final(path, record)
     except checkpoint.CheckpointError as error:
         if path.exists():
-            remarks.append(str(error))
+            faults.append(str(error))
         return None
     return path
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import filelock
 
-from isonb import disk, places
+from isonb import disk, places, revision
 from isonb.validation import ConfigError
 
 PAGE = places.PROJECT / "_build" / "html" / "index.html"
@@ -26,14 +26,15 @@ READ_BY_THE_BOOK = (
     "_config.yml", "_toc.yml", "CHANGELOG.md", "CITATION.cff", "requirements.lock", "book", "isonb", "notebooks",
     "tests/test_distributed.py",
 )  # fmt: skip
-BUILDER = [sys.executable, "-c", "from jupyter_book.cli.main import main; main()"]  # wherever its script may be
+# Wherever its script may be; ours goes first, as it says what need not be loaded
+BUILDER = [sys.executable, "-c", "import isonb; from jupyter_book.cli.main import main; main()"]
 # Of a person's configuration the builder is to know nothing: matplotlib's backend, and what docutils reads elsewhere
 OWN = {"MPLBACKEND": "agg", "DOCUTILSCONFIG": os.devnull}
 
 
 def contents() -> str:
-    """The SHA-256 of everything that the book is built from."""
-    digest = hashlib.sha256()
+    """The SHA-256 of everything that the book is built from, and of the commit that its pages name."""
+    digest = hashlib.sha256(str(revision.commit()).encode())
     results = places.all_results()
     for root in [*(places.PROJECT / name for name in READ_BY_THE_BOOK), results]:
         for path in [root] if root.is_file() else sorted(root.rglob("*")):

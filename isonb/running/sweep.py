@@ -59,7 +59,7 @@ def _cells_per_gpu(value: object) -> object:
 
 
 class Settings(Frozen):
-    """What `snakemake --config` and its files may say of a sweep; `profile` is the older name of `study`."""
+    """What the command line, `--config` and its files may say of a sweep; `profile` is the older name of `study`."""
 
     study: str | None = None
     profile: str | None = None
@@ -114,18 +114,6 @@ class Plan(pydantic.BaseModel):
         disk.write_atomically(folder / "plan.json", self.model_dump_json(indent=1).encode())
 
 
-def one_study(*names: Any) -> Any:
-    """The study that is named in one or more places, each of which may be None; smoke where it is named in none.
-
-    Raises `ConfigError` where two places name different ones.
-    """
-    given = [name for name in names if name is not None] or ["smoke"]
-    for other in given:
-        if other != given[0]:
-            raise ConfigError(f"{given[0]!r} and {other!r} name two studies: remove one of them.")
-    return given[0]
-
-
 def cells(study: str) -> list[Cell]:
     """The cells of a study, or those that a TOML file lists.
 
@@ -143,7 +131,7 @@ def cells(study: str) -> list[Cell]:
         raise ConfigError(
             f'{study} must hold [[cell]] tables of settings after a line such as study = "smoke", no more.'
         )
-    base = one_study(content.get("study"), content.get("profile"))
+    base = config.one_study(content.get("study"), content.get("profile"))
     listed = [config.cell(base, **settings) for settings in tables]
     if len({cell.run.run_id for cell in listed}) < len(listed):
         raise ConfigError(f"{study} lists the same network twice: remove one of the two cells.")
@@ -230,9 +218,10 @@ def again(study: str, minutes: float | None = None) -> str:
     """The command that goes on with a study, in the project's folder, for some minutes where so many are given."""
     if study in config.STUDIES:
         return f"make study STUDY={study}" + (f" MINUTES={minutes:.6g}" if minutes else "")
-    beside = Path(sys.executable).with_name("snakemake")
-    program = os.path.relpath(beside, places.PROJECT) if beside.is_relative_to(places.PROJECT) else str(beside)
-    return shlex.join([program, "--config", f"study={study}", *([f"minutes={minutes:.6g}"] if minutes else [])])
+    python = Path(sys.executable)
+    program = os.path.relpath(python, places.PROJECT) if python.is_relative_to(places.PROJECT) else str(python)
+    words = [f"study={study}", *([f"minutes={minutes:.6g}"] if minutes else [])]
+    return shlex.join([program, "-m", "isonb", "sweep", *words])
 
 
 def failures(folder: Path) -> dict[str, str]:

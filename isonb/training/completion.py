@@ -45,7 +45,8 @@ class Completion:
     def complete(self, record: schema.Record, arrays: Mapping[str, np.ndarray]) -> Completed:
         """Add the untrained twin, the linear filter's loss and, where weights were kept, the second pooling's probes.
 
-        Of an autoregressive network whose weights were kept, also what it makes of lower halves.
+        Of networks whose weights were kept, also what an autoregressive one makes of lower halves, and how alike
+        learned positions are.
 
         A record of earlier numerics stays as it is: today's twin would not be its own.
 
@@ -71,6 +72,8 @@ class Completion:
         if "linear filter" in lacks:
             filtered = guesses.of(record.cell.run, images).linear_filter
             changes["baselines"] = record.baselines.model_copy(update={"linear_filter": filtered})
+        if "learned positions" in lacks:
+            arrays = {**arrays, **outcome.positions(_finished(record, weights, arrays.get("palette_KC")))}
         if "completions" in lacks:
             arrays = {**arrays, **sampling.kept(_finished(record, weights, arrays.get("palette_KC")), images)}
         changes["completed"] = outcome.environment(self.execution, CPU, record.environment.precision)
@@ -135,6 +138,8 @@ def _lacks(record: schema.Record, arrays: Mapping[str, np.ndarray], has_weights:
         lacks.append("second pooling")
     if has_weights and record.cell.run.is_causal and "completed_BSHWC" not in arrays:
         lacks.append("completions")
+    if has_weights and record.cell.run.positions == "learned" and "positions_QN" not in arrays:
+        lacks.append("learned positions")
     return lacks
 
 

@@ -5,15 +5,14 @@ Book: chapter "Run it yourself".
 
 from __future__ import annotations
 
-import os
 import platform
-import subprocess
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 
 import isonb
-from isonb import features, places, rows, schema
+from isonb import features, revision, rows, schema
 from isonb.config import Cell, Execution
 from isonb.models import blocks
 from isonb.models import network as networks
@@ -42,7 +41,8 @@ def record(
     `grid4_untrained_correct_LB` the same of the second pooling; `original_BHWC`, `is_masked_BHWC`, `filled_S`: three
     test images, which of their sub-pixels were masked, and the values filled in there (`records.pictures` puts them
     together); `similarity_P`, for learned encodings: how alike the rows of the red channel are
-    (`features.unpack_similarity`); `palette_KC`, where the network reads or predicts a palette: its colours, uint8;
+    (`features.unpack_similarity`); `positions_QN`, for learned positions: how alike some of them are to all others
+    (`features.unpack_positions`); `palette_KC`, where the network reads or predicts a palette: its colours, uint8;
     `finetune_correct_B` and `scratch_correct_B`, where the network was fine-tuned:
     which test images it gets right, and its twin from scratch.
     """
@@ -61,6 +61,7 @@ def record(
     }
     if rows.ENCODINGS[run.encoding].is_learned:
         arrays["similarity_P"] = features.pack_similarity(features.cosine_similarity(_table(network)[RED]))
+    arrays |= positions(network)
     if network.palette:
         arrays["palette_KC"] = network.palette.palette_KC
     if tuned:
@@ -70,7 +71,9 @@ def record(
             run_id=run.run_id,
             cell=cell,
             data=data.describe(images),
-            environment=environment(execution, pretrained.device, progress.precision, progress.processes),
+            environment=environment(
+                execution, pretrained.device, progress.precision, progress.processes, progress.threads
+            ),
             counts=counts(initial),
             baselines=guesses.of(run, images, arrays.get("palette_KC")),
             training=schema.Training(
@@ -119,6 +122,13 @@ def _order_kept(network: networks.IsotropicNetwork) -> float:
     return features.order_kept(features.cosine_similarity(_table(network)[0]).round(6), distance_KK)
 
 
+def positions(network: networks.IsotropicNetwork) -> dict[str, np.ndarray]:
+    """What is kept of the positions that a network has learned: `positions_QN`; nothing of others."""
+    if network.config.positions != "learned":
+        return {}
+    return {"positions_QN": features.pack_positions(network.position_ND.detach().double().cpu().numpy())}
+
+
 def _as_pictures(pixels_BNC: torch.Tensor) -> np.ndarray:
     """The first images of a batch as height x width x channel."""
     size = round(pixels_BNC.shape[1] ** 0.5)
@@ -155,9 +165,11 @@ def counts(network: networks.IsotropicNetwork) -> schema.Counts:
     )
 
 
-def environment(execution: Execution, device: torch.device, precision: str, processes: int = 1) -> schema.Environment:
-    """Versions, device and revision of this process's computation."""
-    revision = _git("rev-parse", "HEAD")
+def environment(
+    execution: Execution, device: torch.device, precision: str, processes: int = 1, threads: Sequence[int] = ()
+) -> schema.Environment:
+    """Versions, device and revision of this process's computation; `threads` are all numbers of them that it used."""
+    commit = revision.commit()
     return schema.Environment(
         isonb=isonb.__version__,
         python=platform.python_version(),
@@ -167,10 +179,11 @@ def environment(execution: Execution, device: torch.device, precision: str, proc
         device=torch.cuda.get_device_name(device) if device.type == "cuda" else _cpu_name(),
         processes=processes,
         threads=torch.get_num_threads(),
+        earlier_threads=[count for count in threads if count != torch.get_num_threads()],
         precision=precision,
         compiled=evaluate.compiles(execution, device),
-        git_revision=revision,
-        git_dirty=None if revision is None else _is_changed(),
+        git_revision=commit,
+        git_dirty=None if commit is None else revision.is_changed(),
     )
 
 
@@ -182,37 +195,3 @@ def _cpu_name() -> str:
     except (OSError, StopIteration):
         name = platform.processor() or platform.machine()
     return f"{name} (AMX)" if torch.cpu.get_capabilities().get("amx_tile") else name
-
-
-def _is_changed() -> bool | None:
-    """Whether the code differs from its revision, or None where git cannot tell."""
-    changes = _git("status", "--porcelain", "--untracked-files=all", "--", "isonb", "notebooks")
-    return None if changes is None else bool(changes)
-
-
-def _git(*arguments: str) -> str | None:
-    """One git command's output in the project's own repository, or None where it has none or git fails.
-
-    Whatever the environment and the person's configuration say, no other repository is read, and nothing is written.
-    """
-    repository = places.PROJECT / ".git"
-    if not repository.exists():  # git would look for one in the folders above
-        return None
-    own = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
-    own |= {"GIT_OPTIONAL_LOCKS": "0", "GIT_CONFIG_NOSYSTEM": "1", "GIT_CONFIG_GLOBAL": os.devnull}
-    command = ["git", f"--git-dir={repository}", f"--work-tree={places.PROJECT}", "-c", "core.fsmonitor=false"]
-    try:
-        done = subprocess.run(
-            [*command, *arguments],
-            cwd=places.PROJECT,
-            env=own,
-            capture_output=True,
-            text=True,
-            encoding="utf-8",
-            errors="replace",
-            check=True,
-            timeout=30,
-        )
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return done.stdout.strip()

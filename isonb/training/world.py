@@ -9,16 +9,20 @@ import contextlib
 import dataclasses
 import datetime
 import os
+import sys
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import torch
 import torch.distributed as dist
 
 from isonb import machine
-from isonb.config import Execution
+from isonb.config import ConfigError, Execution
 from isonb.training.rendezvous import agree_on_name
 
-TORCHRUN = ("TORCHELASTIC_RUN_ID", "RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+STARTED = "TORCHELASTIC_RUN_ID"  # set by torchrun alone; the others by every kind of cluster
+TORCHRUN = (STARTED, "RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+LARGEST_PORT = 2**16 - 1
 PATIENCE = datetime.timedelta(minutes=5)  # for peers that torchrun starts at the same moment
 
 
@@ -59,25 +63,56 @@ def is_under_torchrun() -> bool:
 
 
 def is_leading() -> bool:
-    """Whether this process is the one that writes files: the first of those that torchrun started, or alone."""
-    return not is_under_torchrun() or os.environ["RANK"] == "0"
+    """Whether this process is the one that writes files: the first of those that torchrun started, or alone.
+
+    Raises `ConfigError` where what torchrun has set cannot be.
+    """
+    return _place().rank == 0
+
+
+class Place(NamedTuple):
+    """What torchrun says of a process: its rank, how many there are, and both for its own host alone."""
+
+    rank: int
+    size: int
+    local_rank: int
+    local_size: int
+
+
+def _place() -> Place:
+    """This process's place; the only one where torchrun has not started it. Raises `ConfigError` for what cannot be."""
+    if not is_under_torchrun():
+        return Place(0, 1, 0, 1)
+    size = _number("WORLD_SIZE", 1, sys.maxsize)
+    local_size = _number("LOCAL_WORLD_SIZE", 1, size, 1)
+    _number("MASTER_PORT", 1, LARGEST_PORT)
+    return Place(_number("RANK", 0, size - 1), size, _number("LOCAL_RANK", 0, size - 1, 0), local_size)
+
+
+def _number(name: str, least: int, most: int, default: int | None = None) -> int:
+    word = os.environ.get(name, str(default))
+    if not (word.isascii() and word.isdecimal() and least <= int(word[:20]) <= most):
+        raise ConfigError(
+            f"{name}={word!r} is not what torchrun sets: start the processes by torchrun, or unset {STARTED} to train "
+            "on one process."
+        )
+    return int(word)
 
 
 @contextlib.contextmanager
 def join_world(execution: Execution) -> Iterator[World]:
     """Take part in the process group that torchrun describes in the environment, or be alone.
 
-    Raises `WorldError` where the others do not come.
+    Raises `WorldError` where the others do not come in five minutes, and `ConfigError` as `is_leading` does.
     """
-    torchrun = os.environ if is_under_torchrun() else {}
-    size = int(torchrun.get("WORLD_SIZE", "1"))
+    place = _place()
+    size = place.size
     on_gpu = execution.device == "cuda" or (execution.device == "auto" and torch.cuda.is_available())
-    device = torch.device("cuda", int(torchrun.get("LOCAL_RANK", "0"))) if on_gpu else torch.device("cpu")
+    device = torch.device("cuda", place.local_rank) if on_gpu else torch.device("cpu")
     if on_gpu:
         torch.cuda.set_device(device)
     elif execution.threads or size > 1:
-        local = int(torchrun.get("LOCAL_WORLD_SIZE", "1"))
-        torch.set_num_threads(execution.threads or max(1, machine.cores() // local))
+        torch.set_num_threads(execution.threads or max(1, machine.cores() // place.local_size))
     if size == 1:
         yield World(0, 1, device)
         return
@@ -88,7 +123,7 @@ def join_world(execution: Execution) -> Iterator[World]:
     except dist.DistError as error:
         raise WorldError(
             f"The {size} processes of torchrun do not meet ({str(error).splitlines()[0]}): start all of them again, or "
-            "unset TORCHELASTIC_RUN_ID to train on one process."
+            f"unset {STARTED} to train on one process."
         ) from None
     try:
         yield World(rank, size, device)
