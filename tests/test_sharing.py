@@ -116,9 +116,14 @@ def test_numbers_of_16_bits_are_damage_in_a_file_that_is_no_copy(run):
         isonb.load(path)
 
 
-def test_the_networks_that_come_with_the_project_belong_to_its_records():
-    for path in sorted((places.PROJECT / "book/networks").glob("*.safetensors")):
-        network = isonb.load(path)
-        assert network.config.run_id == path.stem
-        (row,) = [row for row in evidence.table().to_dict("records") if row["name"] == path.stem]
-        assert abs(float(row["loss"]) - float(row["rounded"])) < 0.01
+def test_the_networks_that_come_with_the_project_belong_to_its_records(monkeypatch):
+    results = places.PROJECT / "book" / "results"
+    if not results.is_dir():
+        pytest.skip("This copy of the project has no results.")
+    monkeypatch.setenv(places.RESULTS, str(results))
+    shown = {row["name"]: row for row in evidence.table().to_dict("records")}
+    paths = sorted((places.PROJECT / "book" / "networks").glob("*.safetensors"))
+    assert paths and [*shown] == [path.stem for path in paths]
+    for path in paths:
+        assert isonb.load(path).config.run_id == path.stem
+        assert abs(float(shown[path.stem]["loss"]) - float(shown[path.stem]["rounded"])) < 0.01
