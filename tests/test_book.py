@@ -351,7 +351,17 @@ def test_the_ledger_tells_profiles_apart_only_where_they_differ():
 
 
 def test_a_study_is_counted_in_one_sentence():
-    assert verdicts.sentence(study_of()).startswith("**cpu**, from no finished networks: of 1 claims")
+    study = study_of()
+    (row,) = study.rows.values()
+    assert verdicts.sentence(study) == (
+        f"**cpu**, from no finished networks: of 1 claims about trained networks 1 {row['verdict']}."
+    )
+    rows = [row, row, {**row, "verdict": "not run"}, {**row, "seeds_asked": 0, "verdict": "not run"}]
+    several = dataclasses.replace(study, rows=dict(zip("abcd", rows, strict=True)))
+    assert verdicts.sentence(several).endswith(
+        f"of 3 claims about trained networks 2 {row['verdict']}, 1 not run; "
+        "of 1 claims that need no training none has run."
+    )
 
 
 # The built book

@@ -124,18 +124,24 @@ def in_short(study: Study) -> str:
 
 def sentence(study: Study) -> str:
     """How many networks a study's verdicts rest on, the counts in words, and remarks on the images, in Markdown."""
-    counts = Counter(row["verdict"] for row in study.rows.values())
-    trained = counts.total() - sum(row["seeds_asked"] == 0 for row in study.rows.values())
+    groups: dict[str, list[Mapping[str, Any]]] = {"about trained networks": [], "that need no training": []}
+    for row in study.rows.values():
+        groups["that need no training" if row["seeds_asked"] == 0 else "about trained networks"].append(row)
     runs, own = len(study.tables.runs), {cell.run.run_id for cell in study_cells.cells(study.name)}
-    verdicts = ", ".join(f"{counts[verdict]} {verdict}" for verdict in Verdict)
     networks = f"{runs or 'no'} finished network{'' if runs == 1 else 's'}"
     if more := (~study.tables.runs["run_id"].isin(own)).sum():
         networks += f" ({more} of them not of the study)"
+    counted = "; ".join(f"of {len(rows)} claims {what} {_counts(rows)}" for what, rows in groups.items() if rows)
     remarks = "".join(f" {markup.escaped(remark)}" for remark in study.tables.remarks)
-    return (
-        f"**{markup.escaped(study.title)}**, from {networks}: of {counts.total()} claims ({trained} need trained "
-        f"networks) {verdicts}.{remarks}"
-    )
+    return f"**{markup.escaped(study.title)}**, from {networks}: {counted}.{remarks}"
+
+
+def _counts(rows: Sequence[Mapping[str, Any]]) -> str:
+    """How often each verdict was reached, in words; one that was not is left out."""
+    counts = Counter(row["verdict"] for row in rows)
+    if counts[Verdict.NOT_RUN] == len(rows):
+        return "none has run"
+    return ", ".join(f"{counts[verdict]} {verdict}" for verdict in Verdict if counts[verdict])
 
 
 def number(row: Mapping[str, Any]) -> str:
