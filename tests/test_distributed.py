@@ -102,10 +102,10 @@ def test_as_many_processes_give_the_same_bits_interrupted_or_not(processes, tmp_
 def fill_disk(rank: int, meeting: int, folder: Path) -> object:
     """The first rank's disk is full; the others learn of it when it leaves."""
 
-    def write(path, content):
+    def written(path):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    checkpoint.disk.write_atomically = write
+    checkpoint.signed.disk.written = written
     return tell(tiny_run(), folder, checkpoint_seconds=0)
 
 
