@@ -15,7 +15,7 @@ from isonb.running.runner import CellError, Outcome
 
 TWO_STUDIES = "'smoke' and 'paper' name two studies: remove one of them.\n"
 NO_CUDA = "device='cuda' is not allowed: PyTorch finds no such device here; choose 'auto' or 'cpu'.\n"
-NO_BLOCK = "is not allowed: choose conv, mixer, transformer or image-gpt.\n"
+NO_BLOCK = f"is not allowed: choose {', '.join(config.BLOCKS[:-1])} or {config.BLOCKS[-1]}.\n"
 NO_FOLDER = "ISONB_DATA '/nothing' is not a directory: name the one that holds cifar-10-batches-bin.\n"
 
 

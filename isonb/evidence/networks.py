@@ -33,14 +33,12 @@ def _row(path: Path) -> dict[str, str | markup.Link]:
     cell = config.Cell(study=shared.study, run=run)
     result = records.record_path(cell)
     record = records.read_record(result) if result.exists() else None
-    is_of_these = record and record.weights and record.weights.sha256 == shared.of
-    return {
-        "network": link(titles.title(cell), frame([record])) if is_of_these else titles.title(cell),
-        "name": path.stem,
-        "MiB": f"{path.stat().st_size / MEBIBYTE:.1f}",
-        "loss": f"{record.training.validation_loss:.3f}" if is_of_these else "not at hand",
-        "rounded": f"{shared.validation_loss:.3f}",
-    }
+    title, rounded = titles.title(cell), f"{shared.validation_loss:.3f}"
+    about = {"name": path.stem, "MiB": f"{path.stat().st_size / MEBIBYTE:.1f}"}
+    if record is None or record.weights is None or record.weights.sha256 != shared.of:
+        return {"network": title, **about, "loss": "not at hand", "rounded": rounded}
+    loss, run = f"{record.training.validation_loss:.3f}", frame([record])
+    return {"network": link(title, run), **about, "loss": link(loss, run), "rounded": link(rounded, run)}
 
 
 def _header(path: Path) -> tuple[config.RunConfig, schema.Shared]:
