@@ -126,4 +126,5 @@ def test_the_networks_that_come_with_the_project_belong_to_its_records(monkeypat
     assert paths and [*shown] == [path.stem for path in paths]
     for path in paths:
         assert isonb.load(path).config.run_id == path.stem
-        assert abs(float(shown[path.stem]["loss"]) - float(shown[path.stem]["rounded"])) < 0.01
+        loss, rounded = (float(str(shown[path.stem][name])) for name in ("loss", "rounded"))
+        assert abs(loss - rounded) < 0.01
