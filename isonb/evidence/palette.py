@@ -14,7 +14,7 @@ import pandas as pd
 
 from isonb.evidence import NOT_RUN, claims, metrics, selection, statistics
 from isonb.evidence.ledger import image_gpt
-from isonb.evidence.markup import as_table, or_the_fault
+from isonb.evidence.markup import Link, as_table, or_the_fault
 from isonb.evidence.measurements import rows
 
 ASKED = ("C28", "C29", "C30", "C31", "C32", "C33", "C34", "C36")  # C35 is about the palette itself
@@ -63,8 +63,8 @@ def reconstructions(t: metrics.Tables) -> pd.DataFrame:
     shown = _side_by_side(t, lambda pairs, which: _errors(pairs, "", which))
     for objective, pairs in image_gpt.beside_pix2vec(t).items():
         if len(pairs):
-            alone = {"objective": objective, "input and output": "the palette alone", "seeds": str(len(pairs))}
-            shown.loc[len(shown)] = alone | _errors(pairs, "nearest_", "x")
+            alone = _linked(t, pairs, "x", _errors(pairs, "nearest_", "x"))
+            shown.loc[len(shown)] = {"objective": objective, "input and output": "the palette alone"} | alone
     return shown.sort_values("objective", kind="stable", ignore_index=True)
 
 
@@ -82,11 +82,16 @@ def _side_by_side(t: metrics.Tables, shown: Callable[[pd.DataFrame, str], dict[s
         if pairs.empty:
             rows_shown.append({"objective": objective, "input and output": NOT_RUN})
         for which, name in INPUTS.items() if len(pairs) else ():
-            of = t.runs[t.runs["run_id"].isin(pairs[f"run_id_{which}"])]
-            numbers = {"seeds": str(len(pairs))} | shown(pairs, which)
-            linked = {column: selection.link(text, of, t.runs) for column, text in numbers.items()}
+            linked = _linked(t, pairs, which, shown(pairs, which))
             rows_shown.append({"objective": objective, "input and output": name} | linked)
     return pd.DataFrame(rows_shown).fillna("-")
+
+
+def _linked(t: metrics.Tables, pairs: pd.DataFrame, which: str, numbers: dict[str, str]) -> dict[str, Link]:
+    """The number of seeds and other numbers, each a link to the runs that they are of."""
+    of = t.runs[t.runs["run_id"].isin(pairs[f"run_id_{which}"])]
+    every = {"seeds": str(len(pairs))} | numbers
+    return {name: selection.link(text, of, t.runs) for name, text in every.items()}
 
 
 def in_words(t: metrics.Tables) -> str:
