@@ -8,7 +8,7 @@ import json
 import math
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -236,73 +236,63 @@ def _report(chosen: argparse.Namespace) -> int:
     return int(bool(faults))
 
 
-def _sample(chosen: argparse.Namespace) -> int:
-    from isonb.running import samples  # here, as torch takes seconds to import
-    from isonb.training import checkpoint
+def _of_a_network(act: Callable[[], str]) -> int:
+    """Do something with a network that is kept, and print what came of it.
 
-    wanted = samples.Wanted(chosen.images, chosen.rows, chosen.temperature, chosen.seed)
-    try:
-        print(f"{chosen.out}: {samples.write(chosen.run, chosen.out, wanted, shown=sys.stderr.isatty())}")
-    except checkpoint.CheckpointError as error:
-        print(error, file=sys.stderr)
-        return 1
-    return 0
-
-
-def _probe(chosen: argparse.Namespace) -> int:
-    from isonb.running import probing  # here, as torch takes seconds to import
-    from isonb.training import checkpoint
+    Returns 1 where there is no such network, its images cannot be read, or a training of it fails.
+    """
+    from isonb.training import checkpoint, finetune  # here, as torch takes seconds to import
     from isonb.training.sources import DataError
 
     try:
-        table = probing.probe(chosen.network, _by_name(chosen.settings), _say, sys.stderr.isatty())
-    except (checkpoint.CheckpointError, DataError) as error:
-        print(error, file=sys.stderr)
-        return 1
-    print(table)
-    return 0
-
-
-def _finetune(chosen: argparse.Namespace) -> int:
-    from isonb.running import tuning  # here, as torch takes seconds to import
-    from isonb.training import checkpoint, finetune
-    from isonb.training.sources import DataError
-
-    try:
-        sentence = tuning.tune(chosen.network, _by_name(chosen.settings), _say, sys.stderr.isatty())
+        print(act())
     except (checkpoint.CheckpointError, DataError, finetune.FinetuneError) as error:
         print(error, file=sys.stderr)
         return 1
-    print(sentence)
     return 0
+
+
+def _sample(chosen: argparse.Namespace) -> int:
+    from isonb.running import samples
+
+    wanted = samples.Wanted(chosen.images, chosen.rows, chosen.temperature, chosen.seed)
+    is_shown = sys.stderr.isatty()
+    return _of_a_network(lambda: f"{chosen.out}: {samples.write(chosen.run, chosen.out, wanted, is_shown)}")
+
+
+def _probe(chosen: argparse.Namespace) -> int:
+    from isonb.running import probing
+
+    settings, is_shown = _by_name(chosen.settings), sys.stderr.isatty()
+    return _of_a_network(lambda: probing.probe(chosen.network, settings, _say, is_shown))
+
+
+def _finetune(chosen: argparse.Namespace) -> int:
+    from isonb.running import tuning
+
+    settings, is_shown = _by_name(chosen.settings), sys.stderr.isatty()
+    return _of_a_network(lambda: tuning.tune(chosen.network, settings, _say, is_shown))
 
 
 def _import_igpt(chosen: argparse.Namespace) -> int:
-    from isonb.models.network import parameters  # here, as torch takes seconds to import
-    from isonb.training import checkpoint, hugging_face
-
     out = chosen.out or Path(f"{chosen.folder.resolve().name}.safetensors")
-    try:
-        network = hugging_face.convert(chosen.folder, out)
-    except checkpoint.CheckpointError as error:
-        print(error, file=sys.stderr)
-        return 1
+    return _of_a_network(lambda: _imported(chosen.folder, out))
+
+
+def _imported(folder: Path, out: Path) -> str:
+    from isonb.models.network import parameters
+    from isonb.training import hugging_face
+
+    network = hugging_face.convert(folder, out)
     run = network.config
     size = f"{run.depth} blocks of width {run.width}, {parameters(network):,} parameters"
-    print(f"{out}: {size}. In Python, isonb.load({str(out)!r}) gives the network.")
-    return 0
+    return f"{out}: {size}. In Python, isonb.load({str(out)!r}) gives the network."
 
 
 def _share(chosen: argparse.Namespace) -> int:
-    from isonb.training import checkpoint, sharing  # here, as torch takes seconds to import
-    from isonb.training.sources import DataError
+    from isonb.training import sharing
 
-    try:
-        print(f"{sharing.share(chosen.run)}: isonb.load({chosen.run!r}) gives the network.")
-    except (checkpoint.CheckpointError, DataError) as error:
-        print(error, file=sys.stderr)
-        return 1
-    return 0
+    return _of_a_network(lambda: f"{sharing.share(chosen.run)}: isonb.load({chosen.run!r}) gives the network.")
 
 
 def _pack(chosen: argparse.Namespace) -> int:

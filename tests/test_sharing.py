@@ -1,6 +1,7 @@
 """Networks that come with the project: of half the bits, tied to a record, and found by the name of their run."""
 
 import hashlib
+import re
 
 import pytest
 import safetensors
@@ -128,3 +129,10 @@ def test_the_networks_that_come_with_the_project_belong_to_its_records(monkeypat
         assert isonb.load(path).config.run_id == path.stem
         loss, rounded = (float(str(shown[path.stem][name])) for name in ("loss", "rounded"))
         assert abs(loss - rounded) < 0.01
+
+
+@pytest.mark.parametrize("page", ["README.md", "book/run.md"])
+def test_a_network_that_a_page_names_comes_with_the_project(page):
+    names = re.findall(r'isonb\.load\("([^"]+)"\)', (places.PROJECT / page).read_text(encoding="utf-8"))
+    assert names
+    assert [name for name in names if not (places.PROJECT / f"book/networks/{name}.safetensors").is_file()] == []

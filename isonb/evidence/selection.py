@@ -74,6 +74,11 @@ def frame(runs: Iterable[schema.Record]) -> pd.DataFrame:
     )
 
 
+def with_array(t: metrics.Tables, name: str) -> pd.DataFrame:
+    """The rows of the table of runs whose arrays have one of this name."""
+    return t.runs[t.runs["run_id"].isin([run_id for run_id, arrays in t.arrays.items() if name in arrays])]
+
+
 def link(text: str, runs: pd.DataFrame, among: pd.DataFrame | None = None) -> markup.Link:
     """A number's text as a link to the runs that it comes from."""
     return markup.Link(text, of(runs, among))

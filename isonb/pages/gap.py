@@ -86,7 +86,7 @@ def learned_positions(t: metrics.Tables) -> pd.DataFrame:
 
     Mean cosines; one row per transformer that kept them, with what `t.runs` says of it.
     """
-    runs = t.runs[t.runs["run_id"].isin([run_id for run_id, arrays in t.arrays.items() if "positions_QN" in arrays])]
+    runs = selection.with_array(t, "positions_QN")
     runs = runs[runs["network"].isin(select.TRANSFORMERS)]
     maps = (features.unpack_positions(t.arrays[run_id]["positions_QN"]) for run_id in runs["run_id"])
     found = pd.DataFrame(map(features.near_and_apart, maps), columns=["near", "apart"], index=runs.index)

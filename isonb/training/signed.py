@@ -18,6 +18,11 @@ from isonb import disk, schema
 
 SIGNATURE, UNSIGNED = '"checksum":"{}"', "0" * 64  # the latter stands there while the checksum is computed
 
+KINDS = {  # the types that may be written, as safetensors calls them
+    torch.float64: "F64", torch.float32: "F32", torch.bfloat16: "BF16", torch.float16: "F16", torch.int64: "I64",
+    torch.int32: "I32",
+}  # fmt: skip
+
 
 def write(path: Path, text: str, tensors: dict[str, torch.Tensor]) -> schema.Weights:
     """Write the tensors, with a text in the metadata under `isonb`, and return what a record says of such a file.
@@ -46,9 +51,8 @@ def _head(tensors: dict[str, torch.Tensor], metadata: dict[str, str]) -> bytes:
     entries: dict[str, object] = {"__metadata__": metadata}
     first = 0
     for name, tensor in tensors.items():
-        kind = "BF" if tensor.dtype == torch.bfloat16 else "F" if tensor.is_floating_point() else "I"
         place = [first, first + tensor.nbytes]
-        entries[name] = {"dtype": f"{kind}{8 * tensor.itemsize}", "shape": list(tensor.shape), "data_offsets": place}
+        entries[name] = {"dtype": KINDS[tensor.dtype], "shape": list(tensor.shape), "data_offsets": place}
         first = place[1]
     words = json.dumps(entries, separators=(",", ":"), ensure_ascii=False).encode()
     words += b" " * (-len(words) % 8)

@@ -14,7 +14,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.patches import Rectangle
 
 from isonb import features
-from isonb.evidence import NOT_RUN
+from isonb.evidence import NOT_RUN, selection
 from isonb.evidence.figures.similarity import SCALE, SHADES
 from isonb.evidence.metrics import MAIN, Tables
 from isonb.evidence.picture import (
@@ -126,7 +126,7 @@ def learned_positions(t: Tables) -> Picture:
     One panel per network and encoding of which a run keeps them: that with the fewest changes, then the smallest, then
     the one with the lowest seed.
     """
-    runs = t.runs[t.runs["run_id"].isin([run_id for run_id, arrays in t.arrays.items() if "positions_QN" in arrays])]
+    runs = selection.with_array(t, "positions_QN")
     runs = runs.assign(changed=runs["arm"].map(lambda arm: 0 if arm == MAIN else len(arm.split())))
     shown = runs.sort_values(["changed", "depth", "seed"]).drop_duplicates(["network", "encoding"]).head(PANELS)
     return _learned_positions(t, shown)
