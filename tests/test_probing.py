@@ -2,30 +2,25 @@
 
 import re
 
-import numpy as np
 import pytest
 import torch
-from some_images import some_images
+from some_images import image_gpt, keep, some_images
 
 from isonb import places
 from isonb.__main__ import main
-from isonb.config import ProbeConfig, RunConfig
+from isonb.config import ProbeConfig
 from isonb.models import network as networks
 from isonb.running import probing
 from isonb.training import checkpoint, data, probe, room
 
-RUN = RunConfig(
-    block="image-gpt", depth=3, width=8, image_size=8, encoding="palette", target="palette", objective="autoregressive"
-)
+RUN = image_gpt(depth=3)
 
 
 @pytest.fixture
 def kept(tmp_path, monkeypatch):
     monkeypatch.setenv(places.RUNS, str(tmp_path / "runs"))
     monkeypatch.setattr(data, "load", lambda *_: some_images())
-    network = networks.build_network(RUN, np.random.default_rng(0).integers(0, 256, (512, 3), dtype=np.uint8))
-    checkpoint.keep_at(tmp_path / "kept.safetensors", RUN, network)
-    return tmp_path / "kept.safetensors"
+    return keep(tmp_path, RUN)
 
 
 def test_the_table_has_the_numbers_that_a_record_would_have(kept, capsys):

@@ -5,19 +5,16 @@ import re
 import numpy as np
 import pytest
 import torch
-from some_images import some_images
+from some_images import image_gpt, keep, some_images
 
 import isonb
 from isonb import places
 from isonb.__main__ import main
-from isonb.config import Cell, FinetuneConfig, RunConfig
-from isonb.models import network as networks
+from isonb.config import Cell, FinetuneConfig
 from isonb.training import checkpoint, data, finetune
 from isonb.training.train import Pretrained
 
-RUN = RunConfig(
-    block="image-gpt", depth=2, width=8, image_size=8, encoding="palette", target="palette", objective="autoregressive"
-)
+RUN = image_gpt(depth=2)
 TWO_EPOCHS = ["finetune_epochs=2", "finetune_batch_size=16", "finetune_augmentation=none", "precision=float32"]
 
 
@@ -25,9 +22,7 @@ TWO_EPOCHS = ["finetune_epochs=2", "finetune_batch_size=16", "finetune_augmentat
 def kept(tmp_path, monkeypatch):
     monkeypatch.setenv(places.RUNS, str(tmp_path / "runs"))
     monkeypatch.setattr(data, "load", lambda *_: some_images())
-    network = networks.build_network(RUN, np.random.default_rng(0).integers(0, 256, (512, 3), dtype=np.uint8))
-    checkpoint.keep_at(tmp_path / "kept.safetensors", RUN, network)
-    return tmp_path / "kept.safetensors"
+    return keep(tmp_path, RUN)
 
 
 def test_the_numbers_are_those_that_a_record_would_have_and_the_weights_stay(kept, capsys):
