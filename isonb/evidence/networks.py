@@ -22,8 +22,8 @@ MEBIBYTE = 2**20
 def table() -> pd.DataFrame:
     """A row for each network: its title, its name for `isonb.load`, its size and its losses.
 
-    `loss` is the run's on its validation images, `rounded` that of the copy. Where the run is among the results, its
-    title leads there; where it is not, its loss is not known.
+    `loss` is the run's on its validation images, `rounded` that of the copy, each with its unit. Where the run is among
+    the results, its title leads there; where it is not, its loss is not known.
     """
     return pd.DataFrame([_row(path) for path in sorted(places.NETWORKS.glob("*.safetensors"))] or [{"name": NOT_RUN}])
 
@@ -33,12 +33,12 @@ def _row(path: Path) -> dict[str, str | markup.Link]:
     cell = config.Cell(study=shared.study, run=run)
     result = records.record_path(cell)
     record = records.read_record(result) if result.exists() else None
-    title, rounded = titles.title(cell), f"{shared.validation_loss:.3f}"
+    title, rounded = titles.title(cell), f"{shared.validation_loss:.3f} {run.unit}"
     about = {"name": path.stem, "MiB": f"{path.stat().st_size / MEBIBYTE:.1f}"}
     if record is None or record.weights is None or record.weights.sha256 != shared.of:
         return {"network": title, **about, "loss": "not at hand", "rounded": rounded}
-    loss, run = f"{record.training.validation_loss:.3f}", frame([record])
-    return {"network": link(title, run), **about, "loss": link(loss, run), "rounded": link(rounded, run)}
+    loss, behind = f"{record.training.validation_loss:.3f} {run.unit}", frame([record])
+    return {"network": link(title, behind), **about, "loss": link(loss, behind), "rounded": link(rounded, behind)}
 
 
 def _header(path: Path) -> tuple[config.RunConfig, schema.Shared]:
