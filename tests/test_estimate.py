@@ -17,19 +17,21 @@ from isonb.training.sources import DataError
 
 def test_a_cell_trains_validates_tests_and_extracts_features():
     cell = config.cpu(epochs=6)  # four evaluation masks
-    plain = estimate.estimate(cell, Throughput(0.01, 0.0), (900, 100, 200), "float32")
+    plain = estimate.estimate(cell, Throughput(0.01, 0.0), [(900, 100, 200)] * 3, "float32")
     assert plain.training == pytest.approx(6 * 900 * 0.01)
     forwards = 4 * (100 * 7 + 200) + 2 * (900 + 100 + 200)  # seven validations, the test, features of two networks
     assert plain.evaluation == pytest.approx(forwards * 0.01 / 3)
     assert plain.hours == pytest.approx((54 + forwards * 0.01 / 3) / 3600)
-    along = estimate.estimate(config.cpu(epochs=6, probe_along=True), Throughput(0.01, 0.0), (900, 100, 200), "float32")
+    along = estimate.estimate(
+        config.cpu(epochs=6, probe_along=True), Throughput(0.01, 0.0), [(900, 100, 200)] * 3, "float32"
+    )
     assert along.training == plain.training
     assert along.evaluation == pytest.approx((forwards + 5 * 1200) * 0.01 / 3)  # the features of five more epochs
 
 
 def test_an_autoregressive_cell_is_evaluated_with_one_mask():
     cell = config.cpu(epochs=6, objective="autoregressive")
-    cost = estimate.estimate(cell, Throughput(0.01, 0.0), (900, 100, 200), "float32")
+    cost = estimate.estimate(cell, Throughput(0.01, 0.0), [(900, 100, 200)] * 3, "float32")
     # seven validations of 100 images and a test of 200, once, then twice the features of 1200: 3300 forward passes
     assert cost.evaluation == pytest.approx(11.0)
 
@@ -37,7 +39,9 @@ def test_an_autoregressive_cell_is_evaluated_with_one_mask():
 def test_fine_tuning_trains_twins_and_pixels_take_another_pass():
     settings = [{"probe_pixels": True}, {"finetune_epochs": 3}]
     cells = [config.cpu(), *(config.cpu(**more) for more in settings)]
-    plain, pixels, tuned = (estimate.estimate(cell, Throughput(0.01, 0), (900, 100, 200), "float32") for cell in cells)
+    plain, pixels, tuned = (
+        estimate.estimate(cell, Throughput(0.01, 0), [(900, 100, 200)] * 3, "float32") for cell in cells
+    )
     assert plain.training == pixels.training == tuned.training
     assert pixels.evaluation - plain.evaluation == pytest.approx((900 + 200) * 0.01 / 3)
     assert tuned.evaluation - plain.evaluation == pytest.approx(2 * (3 * 900 * 0.01 + (3 * 100 + 200) * 0.01 / 3))

@@ -71,32 +71,28 @@ def images(run: RunConfig, execution: Execution) -> Counts:
 def estimate(
     cell: Cell,
     speed: Throughput,
-    counts: Counts | Sequence[Counts],
+    counts: Sequence[Counts],
     precision: str,
     micro_batch: int = 0,
     on_gpu: bool = False,
 ) -> Estimate:
     """One cell's cost: every epoch trains once and validates with every fixed mask; at the end test and features.
 
-    Features are extracted once, or with probes along the training once for each epoch, and once of the untrained twin.
-    Fine-tuning trains two networks. `counts` are those of all images, or of pre-training, of the probes and of
-    fine-tuning.
+    `counts` are the images of pre-training, of the probes and of fine-tuning. Features are extracted once, or with
+    probes along the training once for each epoch, and once of the untrained twin. Fine-tuning trains two networks.
     """
-    counts, probed, tuned_on = counts if isinstance(counts[0], Sequence) else (counts,) * 3
-    run = cell.run
-    train, validation, test = counts
-    seconds, tuned = speed.seconds(run), cell.finetune.epochs
+    (train, validation, test), probed, (tuned_train, tuned_validation, tuned_test) = counts
+    run, seconds, tuned = cell.run, speed.seconds(cell.run), cell.finetune.epochs
     masks = 1 if run.is_causal else run.evaluation_masks
-    passes = masks * (validation * (run.epochs + 1) + test) + ((run.epochs if cell.probe.along else 1) + 1) * sum(
-        probed
-    )
-    passes += cell.probe.pixels * (train + test) + 2 * (tuned * tuned_on[1] + (tuned > 0) * tuned_on[2])
+    extracted = (run.epochs if cell.probe.along else 1) + 1
+    passes = masks * (validation * (run.epochs + 1) + test) + extracted * sum(probed)
+    passes += cell.probe.pixels * (train + test) + 2 * (tuned * tuned_validation + (tuned > 0) * tuned_test)
     plain = run.model_copy(update={"seed": 0, "epochs": 1, "learning_rate": 0.01})  # what memory does not depend on
     batch_size = min(micro_batch or run.batch_size, run.batch_size)
     return Estimate(
         cell,
         training=run.epochs * train * seconds,
-        evaluation=(passes * FORWARD_SHARE + 2 * tuned * tuned_on[0]) * seconds,
+        evaluation=(passes * FORWARD_SHARE + 2 * tuned * tuned_train) * seconds,
         memory_bytes=memory.gpu_bytes(cell, batch_size, precision, train)
         if on_gpu
         else memory.training_bytes(plain, batch_size, precision),
