@@ -15,6 +15,7 @@ import tempfile
 from pathlib import Path
 
 from isonb import places
+from isonb.validation import ConfigError
 
 CACHES = ("XDG_CACHE_HOME", "MPLCONFIGDIR", "IPYTHONDIR", "JUPYTER_RUNTIME_DIR")  # where our tools write
 SHORT_FOLDERS = ("/tmp", "/var/tmp", "/dev/shm")
@@ -60,6 +61,15 @@ def use_utf8() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # PYTHONIOENCODING has a say of its own
             stream.reconfigure(encoding="utf-8", errors="backslashreplace")
+
+
+def require_project(lacking: str) -> None:
+    """Raise `ConfigError` where the package is installed without its project, and so without what is `lacking`."""
+    if not places.IS_CHECKOUT:
+        raise ConfigError(
+            f"The package in {places.PROJECT} was installed without {lacking}: run the same command in the project's "
+            "folder."
+        )
 
 
 def folder_for_sockets() -> str:

@@ -110,6 +110,13 @@ def test_what_cannot_be_tied_to_a_record_is_not_shared(run, fault, capsys, monke
     assert before == {path: hashlib.sha256(path.read_bytes()).digest() for path in places.NETWORKS.glob("*")}
 
 
+def test_a_package_without_its_project_is_given_no_network(run, monkeypatch, capsys):
+    monkeypatch.setattr(places, "IS_CHECKOUT", False)
+    assert main(["share", run.run_id]) == 2
+    assert "was installed without its other files" in capsys.readouterr().err
+    assert not places.NETWORKS.exists()
+
+
 def test_numbers_of_16_bits_are_damage_in_a_file_that_is_no_copy(run):
     path = own_weights(run)
     checkpoint.keep_final(path.parent, run, networks.build_network(run).bfloat16())

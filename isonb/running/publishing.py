@@ -16,8 +16,7 @@ from pathlib import Path
 
 import filelock
 
-from isonb import disk, places, revision
-from isonb.validation import ConfigError
+from isonb import disk, places, revision, surroundings
 
 PAGE = places.PROJECT / "_build" / "html" / "index.html"
 CONTENTS = places.PROJECT / "_build" / "contents.sha256"  # of what the book was built from
@@ -54,11 +53,7 @@ def build_book() -> int:
 
     Raises `ConfigError` where the package is installed without its project.
     """
-    if not places.IS_CHECKOUT:
-        raise ConfigError(
-            f"The package in {places.PROJECT} was installed without the book's pages: run the same command in the "
-            "project's folder."
-        )
+    surroundings.require_project("the book's pages")
     with _alone():
         CONTENTS.unlink(missing_ok=True)
         read = contents()

@@ -15,7 +15,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from isonb import places
+from isonb import places, surroundings
 from isonb.validation import ConfigError, in_brief
 
 PROFILE = "SNAKEMAKE_PROFILE"  # of a person or a site; a study runs by this project's own
@@ -28,11 +28,7 @@ def run(words: Sequence[str]) -> int:
     `words` are settings, name=value, and after them options of Snakemake. Raises `ConfigError` for what is neither, for
     options that Snakemake does not take, and where the package is installed without its project.
     """
-    if not places.IS_CHECKOUT:
-        raise ConfigError(
-            f"The package in {places.PROJECT} was installed without the Snakefile: run the same command in the "
-            "project's folder."
-        )
+    surroundings.require_project("the Snakefile")
     settings, options = _split(words)
     from snakemake import cli  # here, as it takes a second to import
     from snakemake.logging import logger

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-from isonb import disk, places, records, schema
+from isonb import disk, places, records, schema, surroundings
 from isonb.config import ConfigError
 from isonb.training import checkpoint, data, evaluate, keeping
 
@@ -19,9 +19,11 @@ from isonb.training import checkpoint, data, evaluate, keeping
 def share(run: str) -> Path:
     """Write a finished run's network among those that come with the project, and return the file.
 
-    Raises `CheckpointError` where no network of that name is kept, `ConfigError` where there is no record of just
-    these weights, and `DataError` where the images that the run validated on are not at hand.
+    Raises `CheckpointError` where no network of that name is kept, `ConfigError` where there is no record of just these
+    weights or the package is installed without its project, and `DataError` where the images that the run validated on
+    are not at hand.
     """
+    surroundings.require_project("its other files, to which networks are added")
     kept = keeping.find(run)
     network = keeping.load(kept)
     config = network.config

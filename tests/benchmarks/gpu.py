@@ -162,13 +162,15 @@ def resumed(config: RunConfig, images: data.Images, on: torch.device) -> float:
         if step >= data.steps_per_epoch(len(images.train), config.batch_size) // 2:
             raise KeyboardInterrupt
 
-    with tempfile.TemporaryDirectory() as folder:
-        whole = train.pretrain(config, images, Path(folder) / "whole", execution)
-        try:
-            train.pretrain(config, images, Path(folder) / "cut", execution, stop)
-        except KeyboardInterrupt:
-            cut = train.pretrain(config, images, Path(folder) / "cut", execution)
-    ahead.MOST = most
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            whole = train.pretrain(config, images, Path(folder) / "whole", execution)
+            try:
+                train.pretrain(config, images, Path(folder) / "cut", execution, stop)
+            except KeyboardInterrupt:
+                cut = train.pretrain(config, images, Path(folder) / "cut", execution)
+    finally:
+        ahead.MOST = most
     return abs(cut.progress.curve[-1].validation_loss - whole.progress.curve[-1].validation_loss)
 
 
