@@ -62,6 +62,21 @@ def test_the_map_is_that_of_the_claims():
     assert "accuracy (points), convolution before mixer, random Fourier, size 3: +0.00, not clear." in words
 
 
+def test_training_helps_harms_or_neither_by_the_rule_of_the_claim():
+    t = study(
+        accuracy=lambda **c: 0.5,
+        untrained=lambda **c: {"continuous": 0.25, "rff": 0.75, "pix2vec": 0.5}[c["encoding"]],
+        networks=("conv",),
+    )
+    of_study = verdicts.Study("cpu", t, {row["id"]: row for row in claims.as_rows(claims.judge(t))})
+    signs = glance.signs_of_gain(of_study)
+    assert len(signs) == 9
+    assert signs["conv", "continuous", 1] == 1 and signs["conv", "rff", 3] == -1 and signs["conv", "pix2vec", 6] == 0
+    empty = metrics.tables({})
+    of_nothing = verdicts.Study("cpu", empty, {row["id"]: row for row in claims.as_rows(claims.judge(empty))})
+    assert glance.signs_of_gain(of_nothing).empty
+
+
 def test_what_training_adds_stands_beside_what_it_starts_from():
     t = study(
         accuracy=lambda **c: 0.5 if c["network"] == "conv" else 0.4,

@@ -104,10 +104,8 @@ def test_a_dry_run_from_anywhere_is_by_no_profile_of_the_site(tmp_path):
 def test_what_make_is_given_reaches_the_sweep(tmp_path):
     (tmp_path / "ready").touch()
     settings = [f"READY={tmp_path}/ready", "BIN=bin", "STUDY=cpu", "MINUTES=12", "SNAKEMAKE=only=missing -n"]
-    done = subprocess.run(
-        [shutil.which("make"), "--dry-run", "study", *settings], cwd=places.PROJECT, capture_output=True, text=True,
-        check=True,
-    )  # fmt: skip
+    command = [shutil.which("make"), "--no-print-directory", "--dry-run", "study", *settings]
+    done = subprocess.run(command, cwd=places.PROJECT, capture_output=True, text=True, check=True)
     assert done.stdout == 'bin/python -m isonb sweep "study=cpu"  minutes=12 only=missing -n\n'
 
 

@@ -78,6 +78,15 @@ def map_of_signs(study: Study) -> Picture:
     return figures.signs(loss, accuracy, select.SIZES)
 
 
+def signs_of_gain(study: Study) -> pd.Series:
+    """Where training clearly helps (1), clearly harms (-1) or neither (0), by the rule of the claim about it.
+
+    One number per setting of the grid that has the untrained twin; the index has pair, encoding and size.
+    """
+    judged = pd.DataFrame(study.rows["C37"]["map"], columns=["pair", "encoding", "size", "sign"])
+    return judged.set_index(["pair", "encoding", "size"])["sign"]
+
+
 def what_training_adds(t: metrics.Tables) -> pd.DataFrame:
     """Accuracy untrained and trained by each protocol: one row per network and encoding, means over sizes and seeds.
 
