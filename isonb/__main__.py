@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
-import math
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -160,9 +159,9 @@ def _cells(chosen: argparse.Namespace) -> int:
 
 def _estimate(chosen: argparse.Namespace) -> int:
     study = _study(chosen)
-    if chosen.images_per_second is not None and not 0 < chosen.images_per_second < math.inf:
+    if chosen.images_per_second is not None and not 0.001 <= chosen.images_per_second <= 1e9:
         raise config.ConfigError(
-            f"images-per-second={chosen.images_per_second:g} is not allowed: it must be a finite number above 0."
+            f"images-per-second={chosen.images_per_second:g} is not allowed: it must be from 0.001 to 1e9."
         )
     from isonb.running import estimate, predictions, throughput
     from isonb.training import launch

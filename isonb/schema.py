@@ -20,6 +20,7 @@ SEALED = 4  # the first version whose records carry checksums
 
 Share = Annotated[float, pydantic.Field(ge=0, le=1)]
 NotNegative = Annotated[float, pydantic.Field(ge=0)]
+Seconds = Annotated[float, pydantic.Field(ge=0, le=1e9)]  # of thirty years at most
 Correlation = Annotated[float, pydantic.Field(ge=-1, le=1)]
 Count = Annotated[int, pydantic.Field(ge=0)]
 Positive = Annotated[int, pydantic.Field(ge=1)]
@@ -35,7 +36,7 @@ class Data(Frozen):
     """
 
     name: str
-    classes: list[str]
+    classes: Annotated[list[str], pydantic.Field(min_length=2)]
     train: Positive
     validation: Positive
     test: Positive
@@ -74,6 +75,13 @@ class Counts(Frozen):
     multiply_accumulates: Positive
     multiply_accumulates_per_block: Positive
 
+    def fit(self, blocks: int) -> bool:
+        """Whether a network with so many blocks, and maps before and behind them, can have these counts."""
+        return (
+            self.parameters > blocks * self.parameters_per_block
+            and self.multiply_accumulates > blocks * self.multiply_accumulates_per_block
+        )
+
 
 class Baselines(Frozen):
     """Losses that need no network, in the same unit, on the same validation images and masks.
@@ -95,7 +103,7 @@ class Epoch(Frozen):
     learning_rate: NotNegative
     train_loss: NotNegative | None
     validation_loss: NotNegative
-    seconds: NotNegative
+    seconds: Seconds
     images: Count
 
 
@@ -109,7 +117,7 @@ class Training(Frozen):
     validation_loss: NotNegative
     test_loss: NotNegative
     steps: Count
-    seconds: NotNegative
+    seconds: Seconds
     peak_memory_bytes: Positive | None
 
     @pydantic.model_validator(mode="after")
@@ -190,7 +198,7 @@ class Probes(Frozen):
     layers: list[Layer]
     best_layer: Count
     test_accuracy: Share
-    seconds: NotNegative
+    seconds: Seconds
     penalties: list[NotNegative] | None = None
 
     @pydantic.model_validator(mode="after")
@@ -252,7 +260,7 @@ class Finetuned(Frozen):
     scratch_accuracy: Share
     scratch_epoch: Positive
     scratch_curve: list[Share]
-    seconds: NotNegative
+    seconds: Seconds
     protocol: str
     data: Data | None = None
 
@@ -327,6 +335,13 @@ class Record(Frozen):
             raise ValueError(f"run_id is {self.run_id!r}, but its settings are those of {run.run_id}")
         if self.training.curve[-1].epoch != run.epochs:
             raise ValueError(f"its learning curve has {self.training.curve[-1].epoch} of {run.epochs} epochs")
+        per_epoch = -(-self.data.train // run.batch_size)
+        if self.training.steps != run.epochs * per_epoch:
+            raise ValueError(f"it took {self.training.steps} steps, not {per_epoch} in each of {run.epochs} epochs")
+        if any(row.images != (self.data.train if row.epoch else 0) for row in self.training.curve):
+            raise ValueError(f"an epoch of its learning curve has not all {self.data.train} training images")
+        if not self.counts.fit(run.depth):
+            raise ValueError(f"its counts are not those of a network of {run.depth} blocks")
         if any(len(probes.layers) != run.depth + 1 for probes in self.every_probe()):
             raise ValueError(f"it has not one probe for each of {run.depth + 1} layers")
         if (self.palette is not None) != run.has_palette:
@@ -345,6 +360,8 @@ class Record(Frozen):
         for name, asked, found in parts:
             if found and (found.data is not None) != (run.read_by(asked) != run):
                 raise ValueError(f"its {name} are not on the images that its settings name")
+        if self.probe.chance < 1 / len(self.probed_on.classes):
+            raise ValueError("the commonest class of its test images cannot be as rare as chance says")
         return self
 
     @property

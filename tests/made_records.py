@@ -20,7 +20,9 @@ def papers_cells(study: str) -> list[config.Cell]:
     return [cell for cell in studies.cells(study) if cell.run.network in networks and cell.run.encoding in encodings]
 
 
-def made_record(cell: config.Cell, validation_loss: float = 4.0, test_accuracy: float = 0.25) -> schema.Record:
+def made_record(
+    cell: config.Cell, validation_loss: float = 4.0, test_accuracy: float = 0.25, data: schema.Data = DATA
+) -> schema.Record:
     """A complete record with the given results, an accuracy in fortieths; everything else is arbitrary."""
     layers = [
         schema.Layer(layer=layer, train_accuracy=0.3, validation_accuracy=0.2, test_accuracy=accuracy)
@@ -29,24 +31,31 @@ def made_record(cell: config.Cell, validation_loss: float = 4.0, test_accuracy: 
     curve = [schema.Epoch(epoch=0, learning_rate=0, train_loss=None, validation_loss=5.5, seconds=1, images=0)]
     curve += [
         schema.Epoch(
-            epoch=epoch, learning_rate=0.01, train_loss=4.5, validation_loss=validation_loss, seconds=1, images=8
+            epoch=epoch,
+            learning_rate=0.01,
+            train_loss=4.5,
+            validation_loss=validation_loss,
+            seconds=1,
+            images=data.train,
         )
         for epoch in range(1, cell.run.epochs + 1)
     ]
+    steps = cell.run.epochs * -(-data.train // cell.run.batch_size)
     return schema.Record(
         run_id=cell.run.run_id,
         cell=cell,
-        data=DATA,
+        data=data,
         environment=schema.Environment(
             isonb="0", python="3", torch="2", numpy="2", platform="test", device="cpu", processes=1, threads=1,
             precision="float32", compiled=False, git_revision=None, git_dirty=None,
         ),
         counts=schema.Counts(
-            parameters=1, parameters_per_block=1, multiply_accumulates=1, multiply_accumulates_per_block=1
+            parameters=cell.run.depth + 1, parameters_per_block=1,
+            multiply_accumulates=cell.run.depth + 1, multiply_accumulates_per_block=1,
         ),
         baselines=schema.Baselines(uniform=5.545, channel_marginal=5.25, neighbour_mean=3.875),
         training=schema.Training(
-            curve=curve, validation_loss=validation_loss, test_loss=4.1, steps=5, seconds=1, peak_memory_bytes=None
+            curve=curve, validation_loss=validation_loss, test_loss=4.1, seconds=1, peak_memory_bytes=None, steps=steps,
         ),
         reconstruction=schema.Reconstruction(mean_absolute_error=9, share_within_8=0.5, colour_error=9),
         encoding=None
@@ -56,7 +65,7 @@ def made_record(cell: config.Cell, validation_loss: float = 4.0, test_accuracy: 
             nearest=schema.Reconstruction(mean_absolute_error=3, share_within_8=0.75, colour_error=6)
         ) if cell.run.has_palette else None,
         probe=schema.Probe(
-            layers=layers, best_layer=1, test_accuracy=test_accuracy, chance=0.1, seconds=1, protocol="made by a test",
+            layers=layers, best_layer=1, test_accuracy=test_accuracy, chance=0.5, seconds=1, protocol="made by a test",
             data=None if cell.run.read_by(cell.probe) == cell.run else DATA.model_copy(update={"name": "others"}),
         ),
     )  # fmt: skip

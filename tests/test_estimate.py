@@ -190,15 +190,15 @@ def len_of_photos():
     ("arguments", "message"),
     [
         (["--study", "smok"], "study='smok' is not allowed: choose smoke, cpu, paper.\n"),
-        (["--images-per-second", "0"], "images-per-second=0 is not allowed: it must be a finite number above 0.\n"),
+        (["--images-per-second", "0"], "images-per-second=0 is not allowed: it must be from 0.001 to 1e9.\n"),
         *(
             (
                 ["--images-per-second", word],
-                f"images-per-second={word} is not allowed: it must be a finite number above 0.\n",
+                f"images-per-second={word} is not allowed: it must be from 0.001 to 1e9.\n",
             )
-            for word in ("inf", "nan")
+            for word in ("inf", "nan", "1e-300", "1e+10")
         ),
-        (["--images-per-second", "-3"], "images-per-second=-3 is not allowed: it must be a finite number above 0.\n"),
+        (["--images-per-second", "-3"], "images-per-second=-3 is not allowed: it must be from 0.001 to 1e9.\n"),
     ],
 )
 def test_a_request_that_cannot_be_met_is_one_sentence(arguments, message, capsys):

@@ -69,7 +69,7 @@ def test_the_table_says_what_each_run_is_and_what_came_out_of_it():
     assert texts(head) == list(runs.COLUMNS.values())
     assert texts(row) == [
         "Transformer (1 head), random Fourier, size 1, learning rate 0.003, seed 0, study cpu", "cpu", "1",
-        "random Fourier", "1", "learning rate 0.003", "0", "5", "photos", "cpu", "3.457", "50.0%", "50.0%",
+        "random Fourier", "1", "learning rate 0.003", "0", "18", "photos", "cpu", "3.457", "50.0%", "50.0%",
     ]  # fmt: skip
     assert 'href="a/b%20c.html"' in row and 'data-value="learning_rate=0.003"' in row and 'data-value="rff"' in row
     assert texts(other)[1:3] == ["cpu (ours)", ""]
