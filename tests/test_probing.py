@@ -67,10 +67,23 @@ def test_the_images_are_those_that_the_probe_names(kept, monkeypatch):
     assert (run.data, run.fold, run.image_size, str(folder)) == ("stl10", 2, 8, "there")
 
 
+@pytest.mark.parametrize("threads", [1, 2])
+def test_it_computes_on_the_threads_that_are_asked_for(threads, kept, monkeypatch):
+    before, seen = torch.get_num_threads(), []
+    monkeypatch.setattr(data, "load", lambda *_: seen.append(torch.get_num_threads()) or some_images())
+    try:
+        assert main(["probe", str(kept), "probe_epochs=1", f"threads={threads}"]) == 0
+    finally:
+        torch.set_num_threads(before)
+    assert seen == [threads]
+
+
 @pytest.mark.parametrize(
     ("settings", "sentence"),
     [
         (["depth=3"], "'depth' says how a network is trained, and this one is: leave it out, or set what begins with"),
+        (["processes=2"], "'processes' has no effect here: leave it out, or choose among device, threads, precision, "),
+        (["micro_batch=2"], "'micro_batch' has no effect here"),
         (["probe_along=true"], "'probe_along' says how a network is trained, and this one is"),
         (["probe_pixels=true"], "'probe_pixels' says how a network is trained, and this one is"),
         (["probe_pooling=max"], "pooling='max' is not allowed: choose mean, grid4 or flatten."),

@@ -62,6 +62,11 @@ def test_the_images_are_those_that_fine_tuning_names(kept, monkeypatch):
         ([], 2, "Without epochs nothing is trained: set finetune_epochs, to 10 for example."),
         (["finetune_epochs=-1"], 2, "epochs=-1 is not allowed: it must be greater than or equal to 0."),
         (["finetune_data=cifar10"], 2, "data='cifar10' has no effect with epochs=0: set the epochs, too."),
+        (
+            ["finetune_epochs=1", "compile=true"],
+            2,
+            "'compile' has no effect here: leave it out, or choose among device",
+        ),
         (["finetune_epochs=1", "depth=3"], 2, "'depth' says how a network is trained, and this one is: leave it out"),
         (["finetune_epochs=1", "probe_data=stl10"], 2, "'probe_data' says how a network is trained, and this one is"),
         (["finetune_epochs=1", "finetune_data=mnist"], 2, "data='mnist' is not allowed: choose "),

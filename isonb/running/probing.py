@@ -17,11 +17,12 @@ from isonb import schema
 from isonb.config import MODELS, PREFIXES, Cell, ConfigError, Execution, ProbeConfig
 from isonb.models import network as networks
 from isonb.running import estimate
-from isonb.training import data, evaluate, keeping, launch, progress, room
+from isonb.training import data, evaluate, keeping, launch, progress, room, world
 from isonb.training import probe as probes
 
 GIBIBYTE = 2**30
 OF_A_RUN = ("along", "pixels")  # settings of a probe that belong to a run's record
+HEEDED = ("device", "threads", "precision", "data_folder")  # what of an execution has an effect here
 
 
 def probe(kept: str, settings: Mapping[str, Any], say: Callable[[str], None], shown: bool = False) -> str:
@@ -30,15 +31,11 @@ def probe(kept: str, settings: Mapping[str, Any], say: Callable[[str], None], sh
     `shown` is whether there is a progress bar. Raises `ConfigError` for a setting that is not the probe's own and for
     what there is no room for, `CheckpointError` where no network is kept, and `DataError` for the images.
     """
-    config, execution = asked(settings, "probe", OF_A_RUN)
-    launch.require_device(execution)
-    network = keeping.load(kept)
+    config, execution = asked(settings, "probe", HEEDED, OF_A_RUN)
+    network, device, precision = ready(kept, execution)
     cell = Cell(run=network.config, probe=config)
     images = data.load(cell.run.read_by(cell.probe), execution.data_path)
-    device = torch.device("cuda" if launch.is_on_gpu(execution) else "cpu")
     network = network.to(device)
-    is_double = next(network.parameters()).dtype == torch.float64
-    precision = "float64" if is_double else evaluate.resolve_precision(execution, device)
     say(needs(network, images, cell.probe, precision))
     views = probes.VOTES if cell.probe.inputs == "vote5" else 1
     counted = views * (len(images.train) + len(images.validation) + len(images.test))
@@ -48,6 +45,15 @@ def probe(kept: str, settings: Mapping[str, Any], say: Callable[[str], None], sh
     except (probes.ProbeError, room.NoRoomError) as error:
         raise ConfigError(str(error)) from None
     return _table(judged.probes, images, cell.probe)
+
+
+def ready(kept: str, execution: Execution) -> tuple[networks.IsotropicNetwork, torch.device, str]:
+    """The network that is kept, the device that it is for, and in which precision it computes there."""
+    launch.require_device(execution)
+    network = keeping.load(kept)
+    with world.join_world(execution) as here:  # which takes its threads
+        is_double = next(network.parameters()).dtype == torch.float64
+        return network, here.device, "float64" if is_double else evaluate.resolve_precision(execution, here.device)
 
 
 def needs(network: networks.IsotropicNetwork, images: data.Images, config: ProbeConfig, precision: str) -> str:
@@ -75,21 +81,25 @@ def duration(hours: float) -> str:
     return f"about {hours:.1f} hours" if hours >= 1 else f"about {max(60 * hours, 0.1):.1f} minutes"
 
 
-def asked(settings: Mapping[str, Any], part: str, without: Sequence[str] = ()) -> tuple[Any, Execution]:
-    """The settings of a part of a cell, such as its probe, and where it is computed.
+def asked(
+    settings: Mapping[str, Any], part: str, heeded: Sequence[str], without: Sequence[str] = ()
+) -> tuple[Any, Execution]:
+    """The settings of a part of a cell, such as its probe, and where it is computed, of which some are `heeded`.
 
     Raises `ConfigError` for any other setting: a network that is kept has its own.
     """
     prefix, model = PREFIXES[part], MODELS[part]
     own = {name: prefix + name for name in model.model_fields if name not in without}
     for name in settings:
-        if name not in (*own.values(), *Execution.model_fields):
+        if name in Execution.model_fields and name not in heeded:
+            raise ConfigError(f"{name!r} has no effect here: leave it out, or choose among {', '.join(heeded)}.")
+        if name not in (*own.values(), *heeded):
             raise ConfigError(
                 f"{name!r} says how a network is trained, and this one is: leave it out, or set what begins with "
                 f"{prefix!r}."
             )
     config = model(**{name: settings[full] for name, full in own.items() if full in settings})
-    return config, Execution(**{name: settings[name] for name in Execution.model_fields if name in settings})
+    return config, Execution(**{name: settings[name] for name in heeded if name in settings})
 
 
 def _table(judged: schema.Probes, images: data.Images, config: ProbeConfig) -> str:

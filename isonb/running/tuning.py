@@ -12,12 +12,10 @@ import contextlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import torch
-
 from isonb.config import Cell, ConfigError
 from isonb.models import network as networks
 from isonb.running import estimate, probing
-from isonb.training import checkpoint, data, evaluate, finetune, keeping, launch, progress
+from isonb.training import checkpoint, data, finetune, progress
 from isonb.training.train import Pretrained
 
 TWO = 2  # networks: the one that is kept, and its twin from scratch
@@ -31,16 +29,12 @@ def tune(kept: str, settings: Mapping[str, Any], say: Callable[[str], None], sho
     that is not of fine-tuning, `CheckpointError` where no network is kept, `DataError` for the images, and
     `FinetuneError` for a loss that is not finite.
     """
-    config, execution = probing.asked(settings, "finetune")
+    config, execution = probing.asked(settings, "finetune", (*probing.HEEDED, "micro_batch"))
     if not config.epochs:
         raise ConfigError("Without epochs nothing is trained: set finetune_epochs, to 10 for example.")
-    launch.require_device(execution)
-    network = keeping.load(kept)
+    network, device, precision = probing.ready(kept, execution)
     cell = Cell(run=network.config, finetune=config)
     images = data.load(cell.run.read_by(cell.finetune), execution.data_path)
-    device = torch.device("cuda" if launch.is_on_gpu(execution) else "cpu")
-    is_double = next(network.parameters()).dtype == torch.float64
-    precision = "float64" if is_double else evaluate.resolve_precision(execution, device)
     pretrained = Pretrained(network.to(device), checkpoint.Progress(precision=precision), device)
     say(needs(cell, pretrained.network, images, precision))
     with progress.tuning_bar(cell) if shown else contextlib.nullcontext() as on_step:
