@@ -10,6 +10,7 @@ import signal
 import tempfile
 
 import pytest
+import threadpoolctl
 
 from isonb import kernel, records
 
@@ -25,6 +26,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.add_cleanup(folder.cleanup)
     os.environ["ISONB_RESULTS"] = os.path.join(folder.name, "results")
     os.environ["ISONB_RUNS"] = os.path.join(folder.name, "runs")
+    threadpoolctl.threadpool_limits(1)  # of libraries that plugins have loaded before the variable was set
     _heed_signals()
     stack = contextlib.ExitStack()
     stack.enter_context(kernel.ours())

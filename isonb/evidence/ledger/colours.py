@@ -5,12 +5,15 @@ Book: chapter "Verdict".
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 from scipy.spatial.distance import cdist
+
+from isonb.features import CHANNELS
 
 
 class ColourErrors(NamedTuple):
@@ -31,7 +34,13 @@ class ColourErrors(NamedTuple):
 
 def palette_distance(predicted_NC: np.ndarray, true_NC: np.ndarray) -> float:
     """Wasserstein's distance of two sets of N colours: the least mean distance of any pairing, by exact assignment."""
-    distance_NN = cdist(np.asarray(predicted_NC, float), np.asarray(true_NC, float))
+    return _least_mean(*(np.asarray(colours_NC, np.float64).tobytes() for colours_NC in (predicted_NC, true_NC)))
+
+
+@functools.lru_cache(maxsize=1024)  # an assignment takes a tenth of a second, and one study is judged again and again
+def _least_mean(predicted: bytes, true: bytes) -> float:
+    predicted_NC, true_NC = (np.frombuffer(colours, np.float64).reshape(-1, CHANNELS) for colours in (predicted, true))
+    distance_NN = cdist(predicted_NC, true_NC)
     return float(distance_NN[linear_sum_assignment(distance_NN)].mean())
 
 
