@@ -106,6 +106,15 @@ def test_autoregressively_the_encoding_holds_the_pixel_before():
     assert 63 / 64 <= encoding < 1  # all but the first of an image
 
 
+def test_a_guess_beyond_black_or_white_is_black_or_white():
+    """The map is fitted on values of 64 to 191, which each layer holds, and meets layers that stand for 300 and -45."""
+    train, test = random_split(70, 1), random_split(30, 2, 500)
+    train.pixels_BNC.div_(2, rounding_mode="floor").add_(64)
+    test.pixels_BNC.copy_(torch.where(test.pixels_BNC > 127, 255, 0))
+    further = MadeLayers(*[lambda x_BNC: torch.where(x_BNC == 255, 300, torch.where(x_BNC == 0, -45, x_BNC))] * 2)
+    assert decoding.pixel_accuracies(further, images_of(train, test), "raw") == [1.0, 1.0]
+
+
 def test_no_network_is_changed_and_no_gradient_is_left():
     network = networks.build_network(RunConfig(width=8, image_size=8)).train()
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}

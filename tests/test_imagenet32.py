@@ -41,7 +41,9 @@ def by_content(pictures_BHWC, labels):
     return sorted((picture_HWC.reshape(-1, 3).tobytes(), label - 1) for picture_HWC, label in pairs)
 
 
-def test_every_image_of_every_shard_is_there_once_with_its_own_label(folder, written):
+@pytest.mark.parametrize("chunk", [imagenet32.CHUNK, 2])
+def test_every_image_of_every_shard_is_there_once_with_its_own_label(folder, written, chunk, monkeypatch):
+    monkeypatch.setattr(imagenet32, "CHUNK", chunk)
     found = load(folder)
     whole = np.concatenate([written["train_data_batch_1"], written["train_data_batch_2"]])
     read = found.train.pixels_BNC
@@ -110,6 +112,28 @@ def test_compressed_shards_are_the_same_images(folder, written):
     assert np.array_equal(found.train.labels_B, expected.train.labels_B)
 
 
+def test_other_images_in_a_file_of_the_same_name_are_read(folder, written):
+    before = np.asarray(load(folder).test.pixels_BNC).copy()
+    other = write_imagenet32(folder, [*SHARDS, [1]], TEST)[
+        "val_data"
+    ]  # pictures hang on how many files are before
+    after = np.asarray(load(folder).test.pixels_BNC)
+    assert {picture.tobytes() for picture in after} == {picture.tobytes() for picture in other}
+    assert not np.array_equal(after, before)
+
+
+def test_one_image_is_too_few_to_train_and_validate_on(folder):
+    write_imagenet32(folder, [[3]], TEST)
+    with pytest.raises(DataError, match=r"train_data_batch_1\.npz holds one image: at least two are needed"):
+        load(folder)
+
+
+def test_a_shard_of_more_images_than_any_has_is_refused(folder, written, monkeypatch):
+    monkeypatch.setattr(imagenet32, "MOST", 2)
+    with pytest.raises(DataError, match=r"its data are uint8 of the shape \(3, 3072\)"):
+        load(folder)
+
+
 def test_the_checksums_are_those_of_the_files_before_and_after_they_are_read(folder, written):
     run = RunConfig(data="imagenet32")
     names = ["train_data_batch_1.npz", "train_data_batch_2.npz", "val_data.npz"]
@@ -142,6 +166,7 @@ def lying_header(path):
         (lambda path: rewrite(path, data=np.zeros((0, 3072), np.uint8)), r"of the shape \(0, 3072\)"),
         (lambda path: rewrite(path, data=np.zeros((3, 3072), np.uint8, order="F")), "its data are no plain array"),
         (lambda path: rewrite(path, labels=np.array([1, 2])), "not one for each of 3 images"),
+        (lambda path: rewrite(path, labels=np.array([1.0, 2.0, 3.0])), "its labels are float64 of the shape"),
         (lambda path: rewrite(path, labels=np.array([1, 2, 0])), "label 0 at 2 is not one of 1 to 1000"),
         (lambda path: rewrite(path, labels=np.array([1, 1001, 5])), "label 1001 at 1 is not one of 1 to 1000"),
         (lambda path: rewrite(path, labels=np.array([1, "x", None], dtype=object)), "its labels are no plain array"),

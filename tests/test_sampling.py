@@ -79,6 +79,7 @@ def test_so_it_is_in_pieces_of_any_length(block, lengths):
         {"block": "mixer", "token_ratio": 2.3},
         {"block": "mixer", "token_ratio": 0.4, "encoding": "pix2vec"},
         {"block": "mixer", "positions": "learned"},
+        {"block": "mixer", "head_norm": False},  # which takes off what a position's own bias adds to all channels
         {"block": "transformer", "heads": 4, "positions": "none"},
         {"block": "transformer", "attention_output": False, "positions": "sincos", "head_norm": False},
     ],
@@ -134,6 +135,47 @@ def test_the_same_image_under_another_number_is_completed_otherwise_and_without_
     split.pixels_BNC[1] = split.pixels_BNC[0]
     first, second = sampling.complete(made, split, torch.arange(2), 6, [Way(0.0), Way(1.0)])
     assert torch.equal(first[0], second[0]) and not torch.equal(first[1], second[1])
+
+
+def test_an_image_is_completed_alike_in_another_split_where_it_has_its_number():
+    made, split = a_network(block="conv", depth=1), a_split(4)
+    order_B = torch.tensor([2, 0, 3, 1])
+    moved = data.Split(split.pixels_BNC[order_B], split.labels_B, split.index_B[order_B])
+    expected, ways = sampling.complete(made, split, order_B, 6, [Way(1.0)]), [Way(1.0)]
+    assert torch.equal(sampling.complete(made, moved, torch.arange(4), 6, ways), expected)
+
+
+def test_a_completion_goes_on_alike_below_rows_that_it_made_itself():
+    made, split = a_network(block="mixer"), a_split(2)
+    whole = sampling.complete(made, split, torch.arange(2), 4, [Way(1.0)])[:, 0]
+    further = data.Split(whole, split.labels_B, split.index_B)
+    assert not torch.equal(whole[:, 32:40], split.pixels_BNC[:, 32:40])
+    assert torch.equal(sampling.complete(made, further, torch.arange(2), 5, [Way(1.0)])[:, 0], whole)
+
+
+def test_what_draws_and_fills_in_computes_in_double_precision_and_leaves_the_network_as_it_was(monkeypatch):
+    kinds, drawn = [], sampling._drawn
+    monkeypatch.setattr(sampling, "_drawn", lambda logits, *rest: kinds.append(logits.dtype) or drawn(logits, *rest))
+    made = a_network(block="conv", depth=1).float().train()
+    sampling.complete(made, a_split(1), torch.arange(1), 7)
+    sampling.fill_in(a_network(block="conv", depth=1, objective="bert").float(), a_split(1).pixels_BNC, 7)
+    assert {*kinds} == {torch.float64}
+    assert made.training and {parameter.dtype for parameter in made.parameters()} == {torch.float32}
+
+
+@pytest.mark.parametrize(
+    ("logits", "uniform", "value"),
+    [
+        ([-1e9, 0.0], 0.0, 1),  # the first has no probability at all
+        ([0.0] * 10 + [-1e9], 1 - 2**-53, 9),  # nor has the last, and ten tenths add up to less than one
+        ([0.0, 0.0], 0.5, 1),
+        ([0.0, 0.0], 0.5 - 2**-53, 0),
+    ],
+)
+def test_what_has_no_probability_is_never_drawn(logits, uniform, value):
+    logits_MTV = torch.tensor(logits, dtype=torch.float64)[None, None]
+    one, uniform_MT = torch.ones(1, dtype=torch.float64), torch.full((1, 1), uniform, dtype=torch.float64)
+    assert sampling._drawn(logits_MTV, one, uniform_MT).tolist() == [[value]]
 
 
 @pytest.mark.parametrize(("block", "target"), [*itertools.product(CAUSAL, ["values", "palette"])])

@@ -133,7 +133,6 @@ def _drawn(
     warm_M11 = temperature_M.to(logits_MTV)[:, None, None]
     function_MTV = (below_MTV / warm_M11.where(warm_M11 > 0, 1.0)).softmax(2).cumsum(2)
     drawn_MT = (function_MTV <= uniform_MT[..., None] * function_MTV[..., -1:]).sum(2)
-    drawn_MT = drawn_MT.clamp_max(logits_MTV.shape[2] - 1)
     return torch.where(warm_M11[..., 0] > 0, drawn_MT, likeliest_MT)
 
 
