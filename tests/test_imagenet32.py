@@ -114,9 +114,7 @@ def test_compressed_shards_are_the_same_images(folder, written):
 
 def test_other_images_in_a_file_of_the_same_name_are_read(folder, written):
     before = np.asarray(load(folder).test.pixels_BNC).copy()
-    other = write_imagenet32(folder, [*SHARDS, [1]], TEST)[
-        "val_data"
-    ]  # pictures hang on how many files are before
+    other = write_imagenet32(folder, [*SHARDS, [1]], TEST)["val_data"]  # pictures hang on how many files are before
     after = np.asarray(load(folder).test.pixels_BNC)
     assert {picture.tobytes() for picture in after} == {picture.tobytes() for picture in other}
     assert not np.array_equal(after, before)
