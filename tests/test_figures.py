@@ -13,6 +13,7 @@ from urllib.parse import parse_qs
 
 import matplotlib
 import numpy as np
+import pandas as pd
 import pytest
 from cycler import cycler
 from made_records import leave_record, made_arrays, made_record, papers_cells
@@ -20,7 +21,7 @@ from matplotlib.colors import to_rgb
 from PIL import Image
 
 from isonb import config, features, schema, studies
-from isonb.evidence import figures, metrics, vectors
+from isonb.evidence import figures, metrics, picture, vectors
 from isonb.evidence.picture import COLOURS, DASHES, MARKERS, name_of
 
 PHONE_COLUMN = 358  # CSS pixels of a text column on a phone that is 390 wide
@@ -489,6 +490,17 @@ def test_probes_by_layer_are_means_over_seeds_with_each_seed_beside():
     assert "mixer, random Fourier, size 1, layers 0 to 1: 12.5, 37.5 %" in figure.alt
 
 
+def test_a_caption_counts_the_seeds_of_each_setting():
+    of_settings = [("rff", 1, 0), ("rff", 1, 1), ("rff", 3, 0), ("rff", 3, 2)]
+    runs = pd.DataFrame(of_settings, columns=["encoding", "depth", "seed"]).assign(
+        network="conv", arm="main", study="cpu"
+    )
+    assert picture.describe(runs) == "4 networks, study cpu, 2 seeds"
+    assert picture.describe(runs[:3]) == "3 networks, study cpu, 1 to 2 seeds"
+    assert picture.describe(runs[["study", "seed"]]) == "4 networks, study cpu, 3 seeds"
+    assert picture.describe(runs[2:3]) == "1 network, study cpu, seed 0"
+
+
 def test_a_caption_leads_to_the_runs_of_its_figure(runs):
     shown = runs[(runs["network"] != "mixer") & (runs["encoding"] == "rff")]
     page = figures.loss_accuracy(shown, "network").to_html()
@@ -528,7 +540,7 @@ def test_sigma_in_trained_networks_is_a_line_of_means_with_each_seed_beside():
         assert {line.get_color() for line in (*lines, *accuracy.lines)} == {COLOURS["conv"]}
         assert guess.get_ydata() == [3.875, 3.875]
         assert [tick.get_text() for tick in loss.get_xticklabels()] == ["0.1", "1", "10"]
-    assert "4 networks, study cpu, 2 seeds" in figure.caption  # the mixer has run with one sigma alone
+    assert "4 networks, study cpu, 1 to 2 seeds" in figure.caption  # the mixer has run with one sigma alone
     assert "Dotted: neighbours' mean 3.875." in figure.caption
     assert "convolution, loss (nats per masked sub-pixel): 4.5 at 0.1, 3.25 at 1, 4 at 10." in figure.alt
 

@@ -65,6 +65,7 @@ STYLE = {
     "svg.fonttype": "none",  # letters stay letters, in the reader's typeface
     "svg.hashsalt": "isonb",
 }
+SETTING = ["network", "encoding", "depth", "arm"]  # columns of the table of runs that tell all but the seed
 # A context or decorator: the rest as matplotlib comes, whatever a person's matplotlibrc or notebook has set.
 our_style = functools.partial(matplotlib.style.context, STYLE, after_reset=True)
 
@@ -165,12 +166,20 @@ def say_not_run(ax: Axes, is_numbered: bool = False) -> None:
 
 
 def describe(runs: pd.DataFrame) -> str:
-    """How many networks, of which study and seeds: what every caption owes its reader."""
+    """How many networks, of which study and seeds: what every caption owes its reader.
+
+    Seeds are counted setting by setting where `runs` has the columns that tell settings apart.
+    """
     if runs.empty:
         return NOT_RUN
     networks = f"{len(runs)} network{'' if len(runs) == 1 else 's'}"
     seeds = sorted(set(runs["seed"]))
-    of_seeds = f"seed {seeds[0]}" if len(seeds) == 1 else f"{len(seeds)} seeds"
+    fewest = most = len(seeds)
+    if {*SETTING} <= {*runs.columns}:
+        of_setting = runs.groupby(SETTING)["seed"].nunique()
+        fewest, most = of_setting.min(), of_setting.max()
+    of_seeds = f"{most} seeds" if fewest == most else f"{fewest} to {most} seeds"
+    of_seeds = f"seed {seeds[0]}" if len(seeds) == 1 else of_seeds
     return f"{networks}, study {', '.join(sorted(set(runs['study'])))}, {of_seeds}"
 
 
