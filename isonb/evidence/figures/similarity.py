@@ -16,8 +16,8 @@ from matplotlib.axes import Axes
 from isonb import features
 from isonb.evidence import NOT_RUN
 from isonb.evidence.figures.scatter import ACCURACY, guesses_in_words, guesses_of
-from isonb.evidence.ledger.pairing import OTHER_SIGMAS
-from isonb.evidence.ledger.select import BLOCK_ORDER, NETWORKS, grid
+from isonb.evidence.ledger.pairing import at_each_sigma
+from isonb.evidence.ledger.select import BLOCK_ORDER, NETWORKS
 from isonb.evidence.metrics import MAIN, Tables
 from isonb.evidence.picture import (
     COLOURS,
@@ -113,7 +113,7 @@ def trained_by_sigma(t: Tables, width: float = WIDE) -> Picture:
 
     One line per network of which another sigma than 1 has run: its mean over seeds, each of which is a small point.
     """
-    runs = grid(t, (MAIN, *(f"sigma={sigma}" for sigma in OTHER_SIGMAS)), encoding="rff", network=BLOCK_ORDER, depth=1)
+    runs = at_each_sigma(t)
     networks = [name for name in BLOCK_ORDER if (runs["arm"] != MAIN)[runs["network"] == name].any()]
     runs = runs[runs["network"].isin(networks)]
     measures = {NATS: runs["validation_loss"], ACCURACY: 100 * runs["test_accuracy"]}

@@ -36,7 +36,7 @@ from isonb.evidence.ledger.select import (
     paired,
     with_gain,
 )
-from isonb.evidence.metrics import Tables
+from isonb.evidence.metrics import MAIN, Tables
 from isonb.evidence.statistics import LEVEL, Interval
 
 POINT = 0.01  # of accuracy
@@ -220,6 +220,12 @@ def _preferred(differences: Mapping[tuple[str, str, str], np.ndarray]) -> str:
     ]
     preferred = f"Clearly preferred are, {'; '.join(clear)}" if clear else "No encoding is clearly preferred"
     return f"{preferred}, after Holm's correction over {len(differences)} differences."
+
+
+def at_each_sigma(t: Tables) -> pd.DataFrame:
+    """The runs of size 1 with random Fourier input, of sigma 1 and of those that it is compared with."""
+    arms = (MAIN, *(f"sigma={sigma}" for sigma in OTHER_SIGMAS))
+    return grid(t, arms, encoding="rff", network=BLOCK_ORDER, depth=1)
 
 
 def c40(t: Tables) -> Finding:
