@@ -43,7 +43,7 @@ def finished(encoding="continuous", **changes):
         parameter.data += 0.3 * torch.randn(parameter.shape, generator=generator)
     here = torch.get_num_threads()
     progress = checkpoint.Progress(
-        step=6, curve=CURVE, seconds=3.5, processes=2, peak_memory_bytes=1234, threads=[here + 3, here, here + 1]
+        step=3, curve=CURVE, seconds=3.5, processes=2, peak_memory_bytes=1234, threads=[here + 3, here, here + 1]
     )
     pretrained = Pretrained(network, progress, torch.device("cpu"))
     probed = probes.of_network(network, IMAGES, cell.probe)
@@ -62,7 +62,7 @@ def test_a_record_holds_what_was_measured():
     assert record.training.test_loss == pytest.approx((nats_B.sum() / count_B.sum()).item())
     assert record.training.validation_loss == 5.125  # after the last epoch
     assert record.training.curve == CURVE
-    assert (record.training.steps, record.training.seconds, record.training.peak_memory_bytes) == (6, 3.5, 1234)
+    assert (record.training.steps, record.training.seconds, record.training.peak_memory_bytes) == (3, 3.5, 1234)
     assert record.baselines == evaluate.baselines(cell.run, IMAGES)
     filled_BNC, is_masked_BNC = evaluate.reconstruct(network, cell.run, IMAGES.test, "float32", torch.arange(7))
     scores = evaluate.reconstruction_scores(filled_BNC, is_masked_BNC, IMAGES.test.pixels_BNC)
@@ -88,7 +88,7 @@ def test_the_arrays_are_pictures_masks_and_paired_results():
 def test_a_fine_tuned_network_leaves_its_accuracies_and_what_each_twin_gets_right():
     cell, network, probed, plain, without = finished(finetune_epochs=2)
     assert plain.finetune is None and not {"finetune_correct_B", "scratch_correct_B"} & set(without)
-    pretrained = Pretrained(network, checkpoint.Progress(curve=CURVE), torch.device("cpu"))
+    pretrained = Pretrained(network, checkpoint.Progress(step=3, curve=CURVE), torch.device("cpu"))
     tuned = finetune.tune(cell, IMAGES, pretrained)
     record, arrays = outcome.record(cell, IMAGES, pretrained, probed, Execution(), tuned)
     assert record.finetune == tuned.record
