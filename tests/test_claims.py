@@ -27,6 +27,7 @@ from isonb.evidence.ledger.finding import (
     combine,
     parts_note,
 )
+from isonb.evidence.ledger.pairing import by_sigma
 
 SUPPORTED, PARTLY, UNDETERMINED, CONTRADICTED, NOT_RUN = Verdict
 ORDER = {"conv": 0, "mixer": 1, "transformer-1": 2, "transformer-4": 2.5}
@@ -1209,6 +1210,20 @@ def test_only_a_damaged_file_makes_the_command_fail(results):
 def test_a_part_of_the_training_images_is_no_other_set(results):
     write(config.smoke(data_fraction=0.25), train=20)
     assert len(claims.read_sets("smoke")) == 1
+
+
+def test_sigmas_are_compared_where_a_network_has_run_with_each():
+    sigmas = {"sigma=0.1": 0.1, "main": 1.0, "sigma=10.0": 10.0}
+    t = study(
+        loss=lambda **c: 3.0 + sigmas[c["arm"]] + c["seed"], sigma=lambda **c: sigmas[c["arm"]],
+        networks=("conv", "mixer"), depths=(1, 3), seeds=(0, 1), arms=tuple(sigmas),
+    )  # fmt: skip
+    is_missing = (t.runs["network"] == "mixer") & (t.runs["seed"] == 1) & (t.runs["arm"] == "sigma=0.1")
+    found = by_sigma(dataclasses.replace(t, runs=t.runs[~is_missing]), "validation_loss")
+    assert found.index.tolist() == [("conv", 0), ("conv", 1), ("mixer", 0)]
+    assert found.columns.tolist() == [0.1, 1.0, 10.0]
+    assert found.loc["conv", 1].tolist() == pytest.approx([4.1, 5.0, 14.0])
+    assert by_sigma(metrics.tables({}), "validation_loss").empty
 
 
 def test_text_and_json_say_the_same(results):

@@ -37,20 +37,6 @@ def test_losses_are_set_beside_what_needs_no_network():
     assert overview.beside_no_network(metrics.tables({})).empty
 
 
-def test_sigmas_are_compared_where_a_network_has_run_with_each():
-    sigmas = {"sigma=0.1": 0.1, "main": 1.0, "sigma=10.0": 10.0}
-    t = study(
-        loss=lambda **c: 3.0 + sigmas[c["arm"]] + c["seed"], sigma=lambda **c: sigmas[c["arm"]],
-        networks=("conv", "mixer"), depths=(1, 3), seeds=(0, 1), arms=tuple(sigmas),
-    )  # fmt: skip
-    is_missing = (t.runs["network"] == "mixer") & (t.runs["seed"] == 1) & (t.runs["arm"] == "sigma=0.1")
-    by_sigma = overview.by_sigma(dataclasses.replace(t, runs=t.runs[~is_missing]), "validation_loss")
-    assert by_sigma.index.tolist() == [("conv", 0), ("conv", 1), ("mixer", 0)]
-    assert by_sigma.columns.tolist() == [0.1, 1.0, 10.0]
-    assert by_sigma.loc["conv", 1].tolist() == pytest.approx([4.1, 5.0, 14.0])
-    assert overview.by_sigma(metrics.tables({}), "validation_loss").empty
-
-
 def test_encodings_and_first_epochs_are_compared_where_all_are_there():
     t = study(loss=lambda **c: 3.0 + c["seed"] + (c["encoding"] == "rff"), depths=(1, 3))
     t = dataclasses.replace(t, runs=t.runs[(t.runs["depth"] == 1) | (t.runs["encoding"] != "rff")])

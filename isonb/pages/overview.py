@@ -14,7 +14,7 @@ import pandas as pd
 from isonb import features
 from isonb.evidence import NOT_RUN, claims, markup, metrics, selection, statistics
 from isonb.evidence.figures.scatter import GUESSES
-from isonb.evidence.ledger import changes, pairing, select
+from isonb.evidence.ledger import changes, select
 from isonb.evidence.ledger.finding import NotRun, Verdict
 from isonb.evidence.picture import name_of
 from isonb.pages import verdicts
@@ -212,12 +212,6 @@ def by_encoding(t: metrics.Tables, network: str, column: str) -> pd.DataFrame:
     """A column's mean over the seeds for a network of the grid: one row per size, one column per encoding."""
     means = select.grid(t, network=network).groupby(["depth", "encoding"])[column].mean().astype(float)
     return means.unstack().reindex(columns=list(select.ENCODINGS)).dropna()
-
-
-def by_sigma(t: metrics.Tables, column: str) -> pd.DataFrame:
-    """A column of the networks of size 1 by the sigma of their input: one row per network and seed that has each."""
-    wide = pairing.at_each_sigma(t).pivot(index=["network", "seed"], columns="sigma", values=column)
-    return wide.reindex(columns=sorted((1.0, *pairing.OTHER_SIGMAS))).dropna().astype(float)
 
 
 def after_an_epoch(t: metrics.Tables) -> pd.DataFrame:

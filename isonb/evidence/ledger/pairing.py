@@ -228,6 +228,12 @@ def at_each_sigma(t: Tables) -> pd.DataFrame:
     return grid(t, arms, encoding="rff", network=BLOCK_ORDER, depth=1)
 
 
+def by_sigma(t: Tables, column: str) -> pd.DataFrame:
+    """A column of these runs by their sigma, from small to large: one row per network and seed that has each."""
+    wide = at_each_sigma(t).pivot(index=["network", "seed"], columns="sigma", values=column)
+    return wide.reindex(columns=sorted((1.0, *OTHER_SIGMAS))).dropna().astype(float)
+
+
 def c40(t: Tables) -> Finding:
     """Sigma 1 against 0.1 and 10 in trained networks, block by block, in loss and in accuracy."""
     runs = grid(t, encoding="rff", network=BLOCK_ORDER)
