@@ -226,7 +226,7 @@ def test_loss_and_probe_along_training_are_told_by_cell_and_in_words():
         ["mixer", "continuous", 1, "1", "5.500 to 4.000", "40.0% to 30.0%", "epoch 0 of 6"],
     ]
     assert tables.along_training_in_words(t) == (
-        "Of 3 networks, study cpu, 2 seeds, probed after every epoch: in 2 the features are better after the last "
+        "Of 3 networks, study cpu, 1 to 2 seeds, probed after every epoch: in 2 the features are better after the last "
         "epoch than after the first, and in 2 they are best after it. Spearman's correlation of loss and accuracy "
         "along training is -1.00 in the median, between -1.00 and 1.00."
     )
