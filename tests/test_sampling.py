@@ -141,8 +141,8 @@ def test_an_image_is_completed_alike_in_another_split_where_it_has_its_number():
     made, split = a_network(block="conv", depth=1), a_split(4)
     order_B = torch.tensor([2, 0, 3, 1])
     moved = data.Split(split.pixels_BNC[order_B], split.labels_B, split.index_B[order_B])
-    expected, ways = sampling.complete(made, split, order_B, 6, [Way(1.0)]), [Way(1.0)]
-    assert torch.equal(sampling.complete(made, moved, torch.arange(4), 6, ways), expected)
+    expected = sampling.complete(made, split, order_B, 6, [Way(1.0)])
+    assert torch.equal(sampling.complete(made, moved, torch.arange(4), 6, [Way(1.0)]), expected)
 
 
 def test_a_completion_goes_on_alike_below_rows_that_it_made_itself():
@@ -153,12 +153,11 @@ def test_a_completion_goes_on_alike_below_rows_that_it_made_itself():
     assert torch.equal(sampling.complete(made, further, torch.arange(2), 5, [Way(1.0)])[:, 0], whole)
 
 
-def test_what_draws_and_fills_in_computes_in_double_precision_and_leaves_the_network_as_it_was(monkeypatch):
+def test_what_draws_computes_in_double_precision_and_leaves_the_network_as_it_was(monkeypatch):
     kinds, drawn = [], sampling._drawn
     monkeypatch.setattr(sampling, "_drawn", lambda logits, *rest: kinds.append(logits.dtype) or drawn(logits, *rest))
     made = a_network(block="conv", depth=1).float().train()
     sampling.complete(made, a_split(1), torch.arange(1), 7)
-    sampling.fill_in(a_network(block="conv", depth=1, objective="bert").float(), a_split(1).pixels_BNC, 7)
     assert {*kinds} == {torch.float64}
     assert made.training and {parameter.dtype for parameter in made.parameters()} == {torch.float32}
 

@@ -65,7 +65,7 @@ STYLE = {
     "svg.fonttype": "none",  # letters stay letters, in the reader's typeface
     "svg.hashsalt": "isonb",
 }
-SETTING = ["network", "encoding", "depth", "arm"]  # columns of the table of runs that tell all but the seed
+ALL_BUT_SEED = ["network", "encoding", "depth", "arm"]  # columns of the table of runs that tell all but the seed
 # A context or decorator: the rest as matplotlib comes, whatever a person's matplotlibrc or notebook has set.
 our_style = functools.partial(matplotlib.style.context, STYLE, after_reset=True)
 
@@ -175,8 +175,8 @@ def describe(runs: pd.DataFrame) -> str:
     networks = f"{len(runs)} network{'' if len(runs) == 1 else 's'}"
     seeds = sorted(set(runs["seed"]))
     fewest = most = len(seeds)
-    if {*SETTING} <= {*runs.columns}:
-        of_setting = runs.groupby(SETTING)["seed"].nunique()
+    if {*ALL_BUT_SEED} <= {*runs.columns}:
+        of_setting = runs.groupby(ALL_BUT_SEED)["seed"].nunique()
         fewest, most = of_setting.min(), of_setting.max()
     of_seeds = f"{most} seeds" if fewest == most else f"{fewest} to {most} seeds"
     of_seeds = f"seed {seeds[0]}" if len(seeds) == 1 else of_seeds
