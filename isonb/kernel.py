@@ -42,10 +42,11 @@ GOES_BEYOND = (
 
 
 @contextlib.contextmanager
-def ours() -> Iterator[Path]:
+def ours(provisioner: str | None = None) -> Iterator[Path]:
     """Let this process and those that it starts know no other kernel; gives a folder for what lives as long.
 
-    Environment variables say so, and are what they were afterwards.
+    Environment variables say so, and are what they were afterwards. `provisioner` is what starts kernels, by the name
+    under which Jupyter knows it; None for an ordinary process each.
     """
     before = {name: os.environ.get(name) for name in (*IGNORED, *FOLDERS)}
     with tempfile.TemporaryDirectory(
@@ -54,9 +55,10 @@ def ours() -> Iterator[Path]:
         specification = Path(folder) / "kernels" / NAME / "kernel.json"
         specification.parent.mkdir(parents=True)
         command = [sys.executable, "-m", "isonb.kernel", "-f", "{connection_file}"]
-        specification.write_text(
-            json.dumps({"argv": command, "display_name": "Python 3", "language": "python"}), encoding="utf-8"
-        )
+        content = {"argv": command, "display_name": "Python 3", "language": "python"}
+        if provisioner:
+            content["metadata"] = {"kernel_provisioner": {"provisioner_name": provisioner}}
+        specification.write_text(json.dumps(content), encoding="utf-8")
         for name in IGNORED:
             os.environ.pop(name, None)
         os.environ |= dict.fromkeys(FOLDERS, folder)
@@ -123,7 +125,7 @@ def _noting(look: Callable[..., os.stat_result], note_path: Callable[[str, objec
     return noted
 
 
-def _serve() -> None:
+def serve() -> None:
     """Be such a kernel, as `ipykernel_launcher` is, without what the site has put into its folders for IPython."""
     if sys.path[0] in ("", str(Path.cwd())):
         del sys.path[0]  # the working folder comes back, behind the modules that the kernel itself needs
@@ -141,6 +143,6 @@ def _serve() -> None:
 
 if __name__ == "__main__":
     try:
-        _serve()
+        serve()
     except KeyboardInterrupt:  # before it had begun
         sys.exit(1)

@@ -38,7 +38,7 @@ from sphinx.util import logging
 from sphinx.util.console import strip_escape_sequences
 
 from isonb import disk, kernel, machine, surroundings
-from isonb.pages import judged
+from isonb.pages import judged, warm
 
 MOST = 4  # kernels at a time; each takes about half a gigabyte of memory
 LARGEST = 2**28  # bytes of an executed chapter
@@ -243,7 +243,7 @@ def execute(app: Sphinx, env: BuildEnvironment, pages: list[str]) -> None:
         _executed[str(chapter.path)] = chapter
     if to_do:
         judged.forget(to_do[0].judged)
-    with kernel.ours() as folder:
+    with kernel.ours(warm.register()) as folder:
         faults = _in_a_thread(_execute_all(to_do, folder, app.config.nb_execution_timeout))
     for chapter, fault in zip(to_do, faults, strict=True):
         if fault:
