@@ -6,6 +6,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from pathlib import Path
 
 import nbclient
 import nbformat
@@ -39,10 +40,11 @@ def answers(code, folder, **environment):
 
 
 def program(script, **environment):
-    """A program of its own that knows this module."""
+    """A program of its own that knows this module: a file, or code."""
     python_path = os.pathsep.join([os.path.dirname(__file__), *filter(None, sys.path)])
     environment = os.environ | {"PYTHONPATH": python_path} | environment
-    return subprocess.Popen([sys.executable, "-c", script], env=environment, stdout=subprocess.PIPE, text=True)
+    command = [script] if isinstance(script, Path) else ["-c", script]
+    return subprocess.Popen([sys.executable, *command], env=environment, stdout=subprocess.PIPE, text=True)
 
 
 LOADED = (
@@ -78,6 +80,15 @@ print(os.environ["OMP_NUM_THREADS"])
     assert said[2] == f"{tmp_path.parent} {tempfile.gettempdir()} None None"
     assert said[1] == said[3] == f"1{usual} True"
     assert threads == "2"
+
+
+@linux
+def test_the_program_that_starts_kernels_runs_once_wherever_its_code_is(tmp_path):
+    """multiprocessing would import its script into every fork, and this one starts kernels when it is imported."""
+    script = tmp_path / "script.py"
+    script.write_text(f"print('begins')\nimport test_warm\nprint(test_warm.answers({LOADED!r}, {str(tmp_path)!r}))\n")
+    with program(script) as running:
+        assert running.communicate(timeout=120)[0].splitlines() == ["begins", "True None None", ""]
 
 
 @linux

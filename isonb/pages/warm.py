@@ -8,14 +8,14 @@ Book: chapter "Run it yourself".
 
 from __future__ import annotations
 
-import contextlib
 import importlib.metadata
 import multiprocessing.connection
 import multiprocessing.process
 import os
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+import types
+from collections.abc import Mapping
 from typing import Any
 
 from jupyter_client.provisioning import KernelProvisionerFactory, LocalProvisioner
@@ -28,7 +28,7 @@ LIBRARIES = [
     "ipykernel.ipkernel", "ipykernel.kernelapp", "ipykernel.zmqshell", "IPython.display", "ipywidgets",
     "matplotlib.axes", "matplotlib.figure", "pandas", "PIL.Image", "pydantic", "scipy.stats", "torch",
 ]  # fmt: skip
-BEFORE = "OMP_NUM_THREADS"  # what the libraries read of the environment when they are loaded
+THREADS = "OMP_NUM_THREADS"  # which libraries read when they are loaded
 
 
 def register() -> str | None:
@@ -94,22 +94,15 @@ class _Fork:
 def _start(process: multiprocessing.process.BaseProcess, environment: Mapping[str, str]) -> None:
     """Start a fork. The first one starts the process that loads the libraries."""
     multiprocessing.get_context("forkserver").set_forkserver_preload(LIBRARIES)
-    with _set(BEFORE, environment.get(BEFORE)):
-        process.start()
-
-
-@contextlib.contextmanager
-def _set(name: str, value: str | None) -> Iterator[None]:
-    """An environment variable as it is to be meanwhile, or none."""
-    before = os.environ.pop(name, None)
-    if value is not None:
-        os.environ[name] = value
+    main, threads = sys.modules["__main__"], os.environ.pop(THREADS, None)
+    sys.modules["__main__"] = types.ModuleType("__main__")  # else a fork would run the whole program's script again
     try:
-        yield
+        os.environ |= {THREADS: environment[THREADS]} if THREADS in environment else {}
+        process.start()
     finally:
-        os.environ.pop(name, None)
-        if before is not None:
-            os.environ[name] = before
+        sys.modules["__main__"] = main
+        os.environ.pop(THREADS, None)
+        os.environ |= {} if threads is None else {THREADS: threads}
 
 
 def _serve(arguments: list[str], environment: dict[str, str], folder: str) -> None:
