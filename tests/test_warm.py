@@ -147,4 +147,12 @@ def wait_until(condition, seconds=60):
 
 
 def ended(numbers):
-    return wait_until(lambda: not any(psutil.pid_exists(number) for number in numbers))
+    return wait_until(lambda: not any(computes(number) for number in numbers))
+
+
+def computes(number):
+    """Whether a process is there and not merely waiting to be reaped, for which an orphan may wait for ever."""
+    try:
+        return psutil.Process(number).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
