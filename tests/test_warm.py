@@ -125,6 +125,21 @@ def test_no_kernel_outlives_the_program_that_started_it(tmp_path):
 
 
 @linux
+def test_kernels_can_be_had_after_all_that_was_started_has_been_killed(tmp_path):
+    script = f"""
+import multiprocessing.resource_tracker, test_warm
+from isonb.running import interruption
+multiprocessing.resource_tracker.ensure_running()
+for _ in range(2):
+    interruption.kill_children()
+    assert test_warm.ended(child.pid for child in test_warm.psutil.Process().children())
+    print(test_warm.answers(test_warm.LOADED, {str(tmp_path)!r}), end="")
+"""
+    with program(script, PYTHONWARNINGS="error::UserWarning") as running:
+        assert running.communicate(timeout=120)[0].splitlines() == ["True None None"] * 2
+
+
+@linux
 def test_where_no_fork_can_be_had_a_kernel_is_a_process_as_any_other(tmp_path, monkeypatch):
     def refuse(*_):
         raise OSError("no more processes")

@@ -15,6 +15,7 @@ import os
 import sys
 import threading
 import types
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -98,7 +99,9 @@ def _start(process: multiprocessing.process.BaseProcess, environment: Mapping[st
     sys.modules["__main__"] = types.ModuleType("__main__")  # else a fork would run the whole program's script again
     try:
         os.environ |= {THREADS: environment[THREADS]} if THREADS in environment else {}
-        process.start()
+        with warnings.catch_warnings():  # of helpers that have been killed: they are started anew
+            warnings.filterwarnings("ignore", "resource_tracker: process died unexpectedly")
+            process.start()
     finally:
         sys.modules["__main__"] = main
         os.environ.pop(THREADS, None)
