@@ -176,6 +176,20 @@ def test_a_statistic_over_seeds_and_resampled_images_adds_both():
     assert statistics.crossed_statistic([1, 2, 3], [math.nan]) == (-math.inf, math.inf)
 
 
+@pytest.mark.parametrize(
+    "interval, kept",
+    [
+        ((-0.5, 0.5), (-0.5, 0.5)),
+        ((-0.566, 1.02), (-0.566, 1.0)),
+        ((-1.57, 1.41), (-1.0, 1.0)),
+        ((-1.2, -0.1), (-1.0, -0.1)),
+        ((-math.inf, math.inf), (-math.inf, math.inf)),
+    ],
+)
+def test_the_interval_of_a_correlation_ends_where_none_can_be(interval, kept):
+    assert statistics.of_correlation(interval) == kept
+
+
 def test_mcnemar_counts_images_that_one_network_alone_gets_right():
     # 8 against 2 of 10: 2 (1 + 10 + 45) / 1024
     a = np.array([True] * 8 + [False] * 2 + [True] * 5)

@@ -107,6 +107,12 @@ def crossed_statistic(value_S: np.ndarray, image_draws_R: np.ndarray, level: flo
     return float(value_S.mean() - half), float(value_S.mean() + half)
 
 
+def of_correlation(interval: Interval) -> Interval:
+    """The part of an interval that a correlation can have: it holds the truth as often. Unbounded means unknown."""
+    low, high = interval
+    return (max(low, -1.0), min(high, 1.0)) if np.isfinite(interval).all() else interval
+
+
 def moderated(variance_K: np.ndarray, freedom_K: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The variances of K rows, each known from few values, drawn towards each other as far as they are alike.
 

@@ -243,7 +243,8 @@ def c18(t: Tables) -> Finding:
     kept_SK, accuracy_SK = (runs[name].to_numpy(float).reshape(len(seeds), -1) for name in ("kept", "test_accuracy"))
     value_S = statistics.spearman(kept_SK, accuracy_SK)
     draws_SR = statistics.spearman(kept_SK[:, None], _redrawn_accuracy_SRK(t, runs, len(seeds)))
-    value, interval = float(value_S.mean()), statistics.crossed_statistic(value_S, draws_SR.mean(axis=0))
+    value = float(value_S.mean())
+    interval = statistics.of_correlation(statistics.crossed_statistic(value_S, draws_SR.mean(axis=0)))
     verdict = by_sign(interval)
     if verdict == Verdict.SUPPORTED and value < 0.6:
         verdict = Verdict.UNDETERMINED

@@ -55,7 +55,7 @@ def c29(t: Tables) -> Finding:
     runs = runs[runs["network"].isin(TRANSFORMERS)]
     needed(runs, f"transformer runs that were probed after {CHECKPOINTS} epochs or more (probe_along=true)")
     of_runs = gap(runs.set_index([*SETTING, "seed"])["within"])
-    value, interval = of_runs.value, of_runs.over_seeds
+    value, interval = of_runs.value, statistics.of_correlation(of_runs.over_seeds)
     verdict = Verdict.UNDETERMINED
     if interval[1] < 0:
         verdict = Verdict.SUPPORTED if value <= -0.8 else Verdict.PARTLY

@@ -67,6 +67,11 @@ class Points(NamedTuple):
         draws_R = np.asarray(statistic(self.loss_SK, self.resampled_RSK)).mean(axis=-1)
         return float(value_S.mean()), statistics.crossed_statistic(value_S, draws_R, level)
 
+    def rank_correlation(self, of: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> tuple[float, Interval]:
+        """The same of a rank correlation, whose interval ends where it cannot be."""
+        value, interval = self.interval(of)
+        return value, statistics.of_correlation(interval)
+
 
 def points(t: Tables, of: Answers = chosen_correct_B) -> Points:
     """The main runs of the seeds that have every setting; raises `NotRun` where there are too few settings or seeds."""
@@ -94,7 +99,7 @@ def image_weights(images: int) -> np.ndarray:
 def c7(t: Tables) -> Finding:
     """Spearman's correlation of loss and accuracy over all settings, seed by seed."""
     at = points(t)
-    value, interval = at.interval(statistics.spearman)
+    value, interval = at.rank_correlation(statistics.spearman)
     verdict = Verdict.UNDETERMINED
     if value <= STRONG and interval[1] < CLEAR:
         verdict = Verdict.SUPPORTED
@@ -161,7 +166,7 @@ def inside(at: Points, level: str, moved: str) -> Inside | None:
     levels = list(kept.settings[level])
     if len(set(levels)) < 2:
         return None
-    value, interval = kept.interval(partial(statistics.stratified_spearman, strata=levels))
+    value, interval = kept.rank_correlation(partial(statistics.stratified_spearman, strata=levels))
     by_level = {
         name: _mean_rho(one, one.settings[level])
         for name in dict.fromkeys(levels)
