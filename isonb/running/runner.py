@@ -9,7 +9,6 @@ import contextlib
 import json
 import os
 import shutil
-import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -124,7 +123,6 @@ def _run_alone(
     cell: Cell, execution: Execution, template: Path, timeout: float | None, progress: bool, asked_to_stop: Event
 ) -> None:
     """Execute the cell and put record, arrays and notebook among the results. Raises `CellError` and `Stopped`."""
-    sys.modules.setdefault("rfc3987_syntax", None)  # jsonschema would build a grammar with it that nobody needs: 1 s
     from isonb.running import notebook  # here, as papermill takes a second to import
 
     runs, run_id = places.runs_folder(cell.study), cell.run.run_id
