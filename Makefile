@@ -96,7 +96,8 @@ else
 	  $(PIP) download --no-deps --dest $(BUILD) $(TORCH_ARGS) "$(TORCH)" && $(call ENTRY,torch) | \
 	  $(PIP) install $(HASHED) --no-index --find-links $(BUILD) --requirement /dev/stdin && rm -r $(BUILD); }
 	@$(PIP) install $(HASHED) --requirement requirements.lock
-	@! $(PIP) check | grep -q '^torch ' || $(PIP) install $(HASHED) --requirement requirements-cuda.lock
+	@! $(BIN)/python -m pip check | grep '^torch ' >/dev/null || $(PIP) install $(HASHED) --requirement requirements-cuda.lock
 	@$(PIP) install --no-deps --no-build-isolation --editable .
+	@$(BIN)/python -c 'import torch'
 	@touch $@
 endif

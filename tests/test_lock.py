@@ -2,6 +2,9 @@
 
 import re
 import runpy
+import shutil
+import subprocess
+import sys
 import tomllib
 from importlib import metadata
 
@@ -76,6 +79,31 @@ def test_torch_has_the_hashes_of_builds_on_pypi_and_of_cpu_builds():
     cpu_builds = runpy.run_path(str(PROJECT / ".ci" / "lock.py"))["CPU_BUILDS"]
     assert all(file.startswith(f"torch-{torch['version']}+cpu-") for file in cpu_builds)
     assert set(cpu_builds.values()) < set(hashes)
+
+
+@pytest.mark.parametrize("build", ["CPU", "CUDA"])
+def test_make_installs_the_libraries_of_cuda_beside_a_torch_that_asks_for_them(tmp_path, build):
+    """pip itself is asked what torch lacks; whatever it would install is written down instead."""
+    for name in ("Makefile", "pyproject.toml", LOCK, OF_CUDA):
+        shutil.copy(PROJECT / name, tmp_path)
+    site, environment = tmp_path / "site" / "torch-9.dist-info", tmp_path / "environment" / "python"
+    site.mkdir(parents=True)
+    (site.parent / "torch.py").touch()
+    lacks = "Requires-Dist: nvidia-never-heard-of\n" if build == "CUDA" else ""
+    (site / "METADATA").write_text(f"Metadata-Version: 2.1\nName: torch\nVersion: 9\n{lacks}")
+    environment.parent.mkdir()
+    (tmp_path / ".venv").mkdir()
+    environment.write_text(f'#!/bin/sh\nPYTHONPATH={site.parent} exec {sys.executable} "$@"\n')
+    installer, installed = tmp_path / "pip", tmp_path / "installed"
+    [torch] = [pin for pin in pins(LOCK) if pin["name"] == "torch"]
+    installer.write_text(f'#!/bin/sh\necho "$@" >> {installed}\necho torch=={torch["version"]}+of-some-build\n')
+    for script in (environment, installer):
+        script.chmod(0o700)
+    set_to = [f"BIN={environment.parent}", f"PIP={installer}", f"PYTHON={sys.executable}"]
+    done = subprocess.run(["make", *set_to, ".venv/ready"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"--requirement {LOCK}\n" in installed.read_text()
+    assert (f"--requirement {OF_CUDA}\n" in installed.read_text()) == (build == "CUDA")
 
 
 def test_the_readme_says_how_many_packages_are_downloaded():
