@@ -36,6 +36,8 @@ LIMITS = {  # which no other folder lifts
 }
 MEBIBYTE = 2**20
 MOST_ARRAYS = 1000  # in one file; ours hold a dozen
+DEEPEST = 100  # levels of lists and objects in JSON; ours have a handful
+TOO_DEEP = "it is nested too deeply"
 
 
 class Unreadable(ValueError):
@@ -173,15 +175,27 @@ def read_json(path: Path, limit: int) -> Any:
 def parse_json(content: bytes) -> Any:
     """What UTF-8 encoded JSON holds. Raises `Unreadable` as `read_json` does."""
     try:
-        return json.loads(content.decode("utf-8"), parse_constant=_refuse, object_pairs_hook=_without_repetition)
+        value = json.loads(content.decode("utf-8"), parse_constant=_refuse, object_pairs_hook=_without_repetition)
     except RecursionError:
-        raise Unreadable("it is nested too deeply") from None
+        raise Unreadable(TOO_DEEP) from None
     except UnicodeDecodeError:
         raise Unreadable("it is not UTF-8 text") from None
     except json.JSONDecodeError as error:
         raise Unreadable(f"it is not JSON: {error}") from None
     except ValueError as error:  # a number of thousands of digits, and what the two hooks refuse
         raise Unreadable(str(error)) from None
+    _require_shallow(value)
+    return value
+
+
+def _require_shallow(value: Any) -> None:
+    """Refuse what Python's own parser, from 3.13 on, can still read and other code would not get to the end of."""
+    level = [value] if isinstance(value, dict | list) else []
+    for _ in range(DEEPEST):
+        values = (one for of_level in level for one in (of_level.values() if isinstance(of_level, dict) else of_level))
+        level = [one for one in values if isinstance(one, dict | list)]
+    if level:
+        raise Unreadable(TOO_DEEP)
 
 
 def _refuse(constant: str) -> NoReturn:
