@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import scipy.stats
+import scipy  # which loads its parts when they are asked for
 
 from isonb import disk
 from isonb import rows as study_rows

@@ -50,8 +50,7 @@ class IsotropicNetwork(nn.Module):
         self.blocks = nn.ModuleList(blocks.build_block(config) for _ in range(config.depth))
         self.head_norm = blocks.build_norm(config) if config.head_norm else nn.Identity()
         has_bias = rows.BLOCKS[config.block].has_head_bias
-        # Without a draw: twins that differ in the head alone start alike.
-        self.head = nn.utils.skip_init(nn.Linear, d, math.prod(outputs(config)), bias=has_bias)
+        self.head = undrawn_linear(d, math.prod(outputs(config)), has_bias)  # twins that differ in it alone start alike
 
     @property
     def reads_palette(self) -> bool:
@@ -190,6 +189,12 @@ def build_network(config: RunConfig, palette_KC: np.ndarray | None = None) -> Is
     if network.palette is not None:
         network.palette = Palette(palette_KC)
     return network
+
+
+def undrawn_linear(inputs: int, outputs: int, bias: bool = True) -> nn.Linear:
+    """A linear map for whose weights nothing is taken from torch's generator."""
+    with torch.random.fork_rng(devices=[]):  # `nn.utils.skip_init` would load a compiler of formulas, for a second
+        return nn.Linear(inputs, outputs, bias)
 
 
 def untrained(network: IsotropicNetwork) -> IsotropicNetwork:

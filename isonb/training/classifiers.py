@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from isonb.config import ProbeConfig
 from isonb.models import splitmix
-from isonb.training import capture, data
+from isonb.training import capture, data, optimizers
 
 ROUNDING = 1e-6  # share of the largest variance below which a direction is left out
 
@@ -81,7 +81,7 @@ def by_adam(
     bias_LPK = nn.Parameter(x_LBF.new_zeros(layers, len(penalties), classes))
     penalty_P, device = x_LBF.new_tensor(penalties), x_LBF.device
     rate = torch.zeros((), dtype=torch.float32 if device.type == "cuda" else torch.float64, device=device)
-    adam = torch.optim.Adam([weight_LFPK, bias_LPK], lr=rate, fused=True, capturable=device.type == "cuda")
+    adam = optimizers.Adam([weight_LFPK, bias_LPK], lr=rate, fused=True, capturable=device.type == "cuda")
 
     def learn(batch_B: Tensor) -> None:
         logits_LBM = _logits(x_LBF[:, batch_B], weight_LFPK.flatten(2), bias_LPK.flatten(1))

@@ -24,7 +24,7 @@ from isonb import schema
 from isonb.config import Cell, Execution, FinetuneConfig, RunConfig
 from isonb.models import network as networks
 from isonb.models import objectives
-from isonb.training import augmentation, data, evaluate
+from isonb.training import augmentation, data, evaluate, optimizers
 from isonb.training.schedule import learning_rate
 from isonb.training.train import OnStep, Pretrained
 
@@ -48,7 +48,7 @@ class _Classifier(nn.Module):
     def __init__(self, network: networks.IsotropicNetwork, classes: int) -> None:
         super().__init__()
         self.network = network
-        self.classify = nn.utils.skip_init(nn.Linear, network.config.width, classes)  # draws nothing
+        self.classify = networks.undrawn_linear(network.config.width, classes)
         nn.init.zeros_(self.classify.weight)
         nn.init.zeros_(self.classify.bias)
 
@@ -144,7 +144,7 @@ class _Tuning:
         self.classifier = _Classifier(network, len(images.classes)).to(pretrained.network.head.weight)
         self.steps_per_epoch = data.steps_per_epoch(len(images.train), self.run.batch_size)
         self.step = 0
-        self.adam = torch.optim.AdamW(
+        self.adam = optimizers.AdamW(
             [p for p in self.classifier.parameters() if p.requires_grad],
             betas=(self.run.adam_beta1, self.run.adam_beta2),
             eps=self.run.adam_eps,

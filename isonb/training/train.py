@@ -35,7 +35,7 @@ from isonb import schema
 from isonb.config import Execution, RunConfig
 from isonb.models import network as networks
 from isonb.models import objectives
-from isonb.training import ahead, allocator, augmentation, checkpoint, data, evaluate
+from isonb.training import ahead, allocator, augmentation, checkpoint, data, evaluate, optimizers
 from isonb.training.schedule import learning_rate
 from isonb.training.signals import Preempted, stop_requests
 from isonb.training.world import World, join_world
@@ -139,7 +139,7 @@ class _Run:
         self.network = networks.build_network(config, images.palette_KC).to(world.device)
         if self.progress.precision == "float64":
             self.network.double()
-        self.adam = torch.optim.AdamW(
+        self.adam = optimizers.AdamW(
             [p for p in self.network.parameters() if p.requires_grad],
             betas=(config.adam_beta1, config.adam_beta2),
             eps=config.adam_eps,
