@@ -132,7 +132,7 @@ from isonb.running import interruption
 multiprocessing.resource_tracker.ensure_running()
 for _ in range(2):
     interruption.kill_children()
-    assert test_warm.ended(child.pid for child in test_warm.psutil.Process().children())
+    assert test_warm.ended([child.pid for child in test_warm.psutil.Process().children()])
     print(test_warm.answers(test_warm.LOADED, {str(tmp_path)!r}), end="")
 """
     with program(script, PYTHONWARNINGS="error::UserWarning") as running:
