@@ -88,3 +88,10 @@ def test_a_cell_without_enough_memory_fails_in_a_sentence(kilobytes, contained):
     assert done.returncode == 1
     last = done.stderr.splitlines()[-1]
     assert last.startswith("conv-") and " failed: " in last and ". See " in last
+
+
+def test_a_book_without_room_for_its_formulas_is_refused_before_anything_is_executed(contained):
+    done = contained(*ISONB, "book", kilobytes=20_000_000)
+    assert (done.returncode, done.stdout) == (2, "")
+    [sentence] = done.stderr.splitlines()
+    assert sentence.startswith("The book's formulas cannot be typeset in 20,000,000 KiB of address space")

@@ -1,6 +1,7 @@
 """The book's build: when it is up to date, and what its builder prints."""
 
 import os
+import resource
 import sys
 import threading
 import time
@@ -110,6 +111,20 @@ def test_a_package_without_its_project_says_where_the_book_is_built(monkeypatch)
     monkeypatch.setattr(places, "IS_CHECKOUT", False)
     with pytest.raises(ConfigError, match="installed without the book's pages: run the same command in the project's"):
         publishing.build_book()
+
+
+@pytest.mark.parametrize("limit, is_possible, holds", [(2**34, True, True), (2**34, False, False), (-1, False, True)])
+def test_a_limit_of_the_address_space_counts_where_formulas_cannot_be_typeset(
+    project, monkeypatch, limit, is_possible, holds
+):
+    monkeypatch.setattr(resource, "getrlimit", lambda what: (limit, -1))  # -1 for none
+    monkeypatch.setattr(publishing, "TYPESETTER", [sys.executable, "-c", f"import sys; sys.exit({not is_possible})"])
+    monkeypatch.setattr(publishing, "_run", lambda command: 0)
+    if holds:
+        assert publishing.build_book() == 0
+    else:
+        with pytest.raises(ConfigError, match="formulas cannot be typeset in 16,777,216 KiB of address space"):
+            publishing.build_book()
 
 
 def test_the_builder_is_told_nothing_of_a_persons_configuration(monkeypatch, capfd):

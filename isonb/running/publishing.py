@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import resource
 import shutil
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from pathlib import Path
 import filelock
 
 from isonb import disk, places, revision, surroundings
+from isonb.validation import ConfigError
 
 PAGE = places.PROJECT / "_build" / "html" / "index.html"
 CONTENTS = places.PROJECT / "_build" / "contents.sha256"  # of what the book was built from
@@ -27,6 +29,7 @@ READ_BY_THE_BOOK = (
 )  # fmt: skip
 # Wherever its script may be; ours goes first, as it says what need not be loaded
 BUILDER = [sys.executable, "-c", "import isonb; from jupyter_book.cli.main import main; main()"]
+TYPESETTER = [sys.executable, "-c", "from isonb.pages import formulas; formulas.typeset('x', False)"]
 # Of a person's configuration the builder is to know nothing: matplotlib's backend, and what docutils reads elsewhere
 OWN = {"MPLBACKEND": "agg", "DOCUTILSCONFIG": os.devnull}
 
@@ -51,9 +54,10 @@ def is_built() -> bool:
 def build_book() -> int:
     """Build the book, warnings being errors, and say where it is; returns the builder's exit status.
 
-    Raises `ConfigError` where the package is installed without its project.
+    Raises `ConfigError` where the package is installed without its project, and where formulas cannot be typeset.
     """
     surroundings.require_project("the book's pages")
+    _require_typesetter()
     with _alone():
         CONTENTS.unlink(missing_ok=True)
         read = contents()
@@ -64,6 +68,19 @@ def build_book() -> int:
             disk.write_atomically(CONTENTS, read.encode())
             print(f"The book is built: open {PAGE.as_uri()}")
         return status
+
+
+def _require_typesetter() -> None:
+    """Raise `ConfigError` where a limit of the address space keeps the engine for formulas from starting.
+
+    It would end the builder without a word, after all chapters were executed.
+    """
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    if limit != resource.RLIM_INFINITY and subprocess.run(TYPESETTER, capture_output=True, check=False).returncode:
+        raise ConfigError(
+            f"The book's formulas cannot be typeset in {limit // 1024:,} KiB of address space, however little of it is "
+            "used: say `ulimit -v unlimited`, or build the book where that is allowed. Results are kept."
+        )
 
 
 def check_links() -> int:
