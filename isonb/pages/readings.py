@@ -347,9 +347,9 @@ READINGS: dict[str, Reading] = {
     ),
     "C31": _verdict(
         UNDETERMINED,
-        "Autoregressive networks are {points:.1f} points ahead on the probe, in {seeds} where the rule asks for "
-        "{asked}.",
-        lambda row: row["value"] > 0,
+        "On the probe, autoregression and masked prediction are not clearly apart ({points:+.1f} points for "
+        "autoregression).",
+        _has_no_sign,
     ),
     "C32": _not_run(
         "As long as it is open which of the two is behind on the probe, there is nothing to catch up with."
