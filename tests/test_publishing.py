@@ -113,11 +113,13 @@ def test_a_package_without_its_project_says_where_the_book_is_built(monkeypatch)
         publishing.build_book()
 
 
-@pytest.mark.parametrize("limit, is_possible, holds", [(2**34, True, True), (2**34, False, False), (-1, False, True)])
+@pytest.mark.parametrize(
+    "limit, is_possible, holds", [(2**34, True, True), (2**34, False, False), (resource.RLIM_INFINITY, False, True)]
+)
 def test_a_limit_of_the_address_space_counts_where_formulas_cannot_be_typeset(
     project, monkeypatch, limit, is_possible, holds
 ):
-    monkeypatch.setattr(resource, "getrlimit", lambda what: (limit, -1))  # -1 for none
+    monkeypatch.setattr(resource, "getrlimit", lambda what: (limit, limit))
     monkeypatch.setattr(publishing, "TYPESETTER", [sys.executable, "-c", f"import sys; sys.exit({not is_possible})"])
     monkeypatch.setattr(publishing, "_run", lambda command: 0)
     if holds:

@@ -192,8 +192,8 @@ def build_network(config: RunConfig, palette_KC: np.ndarray | None = None) -> Is
 
 
 def undrawn_linear(inputs: int, outputs: int, bias: bool = True) -> nn.Linear:
-    """A linear map for whose weights nothing is taken from torch's generator."""
-    with torch.random.fork_rng(devices=[]):  # `nn.utils.skip_init` would load a compiler of formulas, for a second
+    """A linear map of (..., inputs) to (..., outputs) for whose weights nothing is taken from torch's generator."""
+    with torch.random.fork_rng(devices=[]):  # `nn.utils.skip_init` would load sympy, for a second
         return nn.Linear(inputs, outputs, bias)
 
 
